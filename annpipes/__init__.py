@@ -1,0 +1,45 @@
+"""Shuffled mini-batches from AnnData ``.h5ad`` files into PyTorch, in one exact order.
+
+Names stand in the order of a pipeline.
+"""
+
+from annpipes import errors
+from annpipes.chunking import ChunkSorter
+from annpipes.collating import Collator, CsrTensors
+from annpipes.datasets import AnnDataset
+from annpipes.errors import AnnpipesError
+from annpipes.loaders import Loader, stream
+from annpipes.reading import RowBatcher, RowReader
+from annpipes.shuffling import BlockShuffler
+from annpipes.sources import IndexSource
+from annpipes.transforming import RowTransformer
+from annpipes.transforms import Binarize, Clip, Compose, Log1p, NormalizeTotal, Scale, Transform
+from annpipes.types import Batch, Chunk, SparseRows
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [  # noqa: RUF022 (in pipeline order)
+    "IndexSource",
+    "BlockShuffler",
+    "ChunkSorter",
+    "RowReader",
+    "RowBatcher",
+    "RowTransformer",
+    "Collator",
+    "Chunk",
+    "Batch",
+    "SparseRows",
+    "CsrTensors",
+    "Transform",
+    "Compose",
+    "NormalizeTotal",
+    "Log1p",
+    "Scale",
+    "Clip",
+    "Binarize",
+    "Loader",
+    "stream",
+    "AnnDataset",
+    "AnnpipesError",
+    "errors",
+]

@@ -1,0 +1,121 @@
+"""Random permutations that are evaluated only where asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Key", "Permutation", "random_words"]
+
+Key = tuple[int, ...]
+"""What an epoch's order is drawn from: ``(seed, epoch)``, or one number drawn by torch."""
+
+_TABLE = 1 << 16
+_ROUNDS = 6
+
+
+def random_words(key: Key, count: int) -> NDArray[np.uint64]:
+    """``count`` random 64-bit words that depend on ``key`` alone, in every version of numpy.
+
+    numpy promises stable streams for `SeedSequence` and for bit generators, but not for the
+    methods of `Generator` (NEP 19), so only the former are used. All but the first number
+    go into the spawn key: as entropy, ``(1,)`` and ``(1, 0)`` would give one stream.
+    """
+    sequence = np.random.SeedSequence(key[0], spawn_key=key[1:])
+    return np.random.Philox(sequence).random_raw(count)  # (count,)
+
+
+class Permutation:
+    """A random permutation of 0 … n-1 in constant memory.
+
+    >>> import numpy as np
+    >>> shuffled = Permutation(10, (0, 1))
+    >>> sorted(shuffled(np.arange(10)).tolist()) == list(range(10))
+    True
+    >>> shuffled.position_of(int(shuffled(np.array([3]))[0]))
+    3
+
+    Up to 65,536 elements it is a table, uniform over all permutations; above, a Feistel
+    network on pairs ``(left, right)`` with ``value = left · side + right``, where the few
+    pairs that are no element are walked through (Black and Rogaway, "Ciphers with
+    Arbitrary Finite Domains", 2002).
+
+    Parameters
+    ----------
+    n
+        How many elements.
+    key
+        Equal keys give equal permutations.
+    """
+
+    def __init__(self, n: int, key: Key) -> None:
+        self.n = n
+        self._bijection = _Table(n, key) if n <= _TABLE else _Feistel(n, key)
+
+    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The elements at ``positions``; shape as given."""
+        return self._bijection.forward(positions)
+
+    def position_of(self, element: int) -> int:
+        """Where ``element`` stands."""
+        return int(self._bijection.backward(np.array([element]))[0])
+
+
+class _Table:
+    """A permutation drawn whole: the order of random words."""
+
+    def __init__(self, n: int, key: Key) -> None:
+        self.elements = np.argsort(random_words(key, n), kind="stable")  # (n,)
+
+    def forward(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.elements[positions]
+
+    def backward(self, elements: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.argsort(self.elements)[elements]
+
+
+class _Feistel:
+    """A keyed bijection of 0 … n-1 and its inverse."""
+
+    def __init__(self, n: int, key: Key) -> None:
+        self.n = n
+        self.side = np.uint64(math.isqrt(n - 1) + 1)
+        self.keys = random_words(key, _ROUNDS)  # (rounds,)
+
+    def forward(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._walk(positions, self._encrypt)
+
+    def backward(self, elements: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._walk(elements, self._decrypt)
+
+    def _walk(
+        self, values: NDArray[np.int64], step: Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
+    ) -> NDArray[np.int64]:
+        result = step(values.astype(np.uint64))
+        outside = np.flatnonzero(result >= self.n)
+        while len(outside):
+            result[outside] = step(result[outside])
+            outside = outside[result[outside] >= self.n]
+        return result.astype(np.int64)
+
+    def _encrypt(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = np.divmod(values, self.side)
+        for key in self.keys:
+            left, right = right, (left + self._round(right, key)) % self.side
+        return left * self.side + right
+
+    def _decrypt(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = np.divmod(values, self.side)
+        for key in self.keys[::-1]:
+            left, right = (right + self.side - self._round(left, key)) % self.side, left
+        return left * self.side + right
+
+    def _round(self, half: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
+        """A hash of ``half`` in 0 … side-1: splitmix64's finaliser (Steele et al. 2014)."""
+        z = half ^ key
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return (z >> np.uint64(32)) % self.side

@@ -1,0 +1,151 @@
+"""Arithmetic on arrays of row numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annpipes.errors import ParameterError, ParameterTypeError, RowIndexError
+
+__all__ = [
+    "RowArray",
+    "Rows",
+    "as_count",
+    "as_natural",
+    "as_rows",
+    "brief_rows",
+    "join_ranges",
+    "restore_order",
+    "runs",
+    "take_rows",
+]
+
+RowArray: TypeAlias = NDArray[np.int64]
+Rows: TypeAlias = "range | RowArray"
+"""All rows from a first to a last as a range, or any rows in any order as an array ``(n,)``."""
+
+
+def as_count(value: int, argument: str, least: int = 1) -> int:
+    """``value`` as an int of at least ``least``; the error names ``argument``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ParameterTypeError(f"{argument} must be an integer, got {value!r}")
+    if value < least:
+        raise ParameterError(f"{argument} must be at least {least}, got {value}")
+    return int(value)
+
+
+def as_natural(value: int, argument: str) -> int:
+    """``value`` as an int of at least 0; the error names ``argument``."""
+    return as_count(value, argument, least=0)
+
+
+def as_rows(
+    rows: Any,
+    n_obs: int,
+    *,
+    argument: str = "rows",
+    positions_of: Callable[[NDArray[Any]], RowArray] | None = None,
+) -> Rows:
+    """Whatever names rows (nothing, positions, a boolean mask, obs names) as positions.
+
+    >>> as_rows(None, 3)
+    range(0, 3)
+    >>> as_rows([True, False, True], 3)
+    array([0, 2])
+
+    Parameters
+    ----------
+    rows
+        None for all, a slice, positions in any order (duplicates are kept), a mask of
+        length ``n_obs``, or obs names if ``positions_of`` is given.
+    positions_of
+        Turns an array of names into positions.
+
+    Raises
+    ------
+    ParameterError
+        A mask of the wrong length.
+    RowIndexError
+        A position that is negative or beyond the last row.
+    """
+    if rows is None:
+        return range(n_obs)
+    if isinstance(rows, slice):
+        rows = range(n_obs)[rows]
+    if isinstance(rows, range) and rows.step == 1:
+        _check_bounds(np.array([rows[0], rows[-1]] if rows else [], np.int64), n_obs, argument)
+        return rows
+    array = np.asarray(rows)
+    if array.dtype.kind in "OUST" and array.ndim == 1 and len(array) and positions_of is not None:
+        return positions_of(array)
+    return _as_row_array(array, n_obs, argument)
+
+
+def _as_row_array(array: NDArray[Any], n_obs: int, argument: str) -> RowArray:
+    if array.ndim != 1:
+        raise ParameterError(f"{argument} must be a list of positions, a mask or obs names, got {array!r:.80}")
+    if array.dtype == bool:
+        if len(array) != n_obs:
+            raise ParameterError(f"{argument} is a mask of length {len(array)}, but there are {n_obs} rows")
+        return np.flatnonzero(array)
+    if len(array) and array.dtype.kind not in "iu":
+        raise ParameterTypeError(f"{argument} must be positions, a mask or obs names, got values like {array[0]!r}")
+    _check_bounds(array, n_obs, argument)
+    return array.astype(np.int64)
+
+
+def _check_bounds(rows: NDArray[Any], n_obs: int, argument: str) -> None:
+    wrong = rows[(rows < 0) | (rows >= n_obs)]
+    if len(wrong):
+        raise RowIndexError(f"{argument} must lie in 0 … {n_obs - 1} ({n_obs} rows), got {wrong[0]}")
+
+
+def brief_rows(rows: Rows) -> str:
+    """``rows`` for a repr: whole if that is short."""
+    if isinstance(rows, range) or len(rows) <= 8:
+        return repr(rows if isinstance(rows, range) else rows.tolist())
+    return f"<{len(rows):,} rows>"
+
+
+def take_rows(rows: Rows, positions: RowArray) -> RowArray:
+    """The rows at ``positions``; shape as ``positions``."""
+    if isinstance(rows, range):
+        return positions + rows.start if rows.start else positions
+    return rows[positions]
+
+
+def join_ranges(starts: RowArray, lengths: RowArray) -> RowArray:
+    """``start … start+length-1`` of each pair, one after the other.
+
+    >>> join_ranges(np.array([5, 0]), np.array([2, 3]))
+    array([5, 6, 0, 1, 2])
+    """
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)  # (total,)
+
+
+def restore_order(rows: RowArray) -> tuple[RowArray, RowArray]:
+    """``rows`` ascending, and for each original place where its row now stands.
+
+    >>> restore_order(np.array([9, 2, 5]))
+    (array([2, 5, 9]), array([2, 0, 1]))
+    """
+    by_row = np.argsort(rows, kind="stable")  # (n,)
+    order = np.empty_like(by_row)
+    order[by_row] = np.arange(len(rows))
+    return rows[by_row], order
+
+
+def runs(rows: RowArray) -> tuple[RowArray, RowArray]:
+    """First rows and lengths of the stretches of consecutive numbers in ascending ``rows``.
+
+    >>> runs(np.array([3, 4, 5, 9]))
+    (array([3, 9]), array([3, 1]))
+    """
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    firsts = np.concatenate([[0], breaks]) if len(rows) else np.zeros(0, np.int64)
+    return rows[firsts], np.diff(np.append(firsts, len(rows)))

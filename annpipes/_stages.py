@@ -1,0 +1,88 @@
+"""What every stage has: a repr that can be typed back, and a place in its pipe."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+from torch.utils.data import IterDataPipe
+from torch.utils.data.graph import traverse_dps
+from torch.utils.data.graph_settings import get_all_graph_pipes
+
+from annpipes._permutations import Key
+from annpipes._plans import Plan
+from annpipes._reprs import call_repr, parameters_repr
+from annpipes._store import Store
+from annpipes.errors import PipelineError
+
+__all__ = ["PlanStage", "Source", "Stage", "graft", "upstream"]
+
+S = TypeVar("S")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Stage(IterDataPipe[T_co]):
+    """A DataPipe whose repr is the code that makes it.
+
+    A subclass keeps its parameters under the names they have in ``__init__``, the stage
+    before it as ``source_datapipe``, and the verb that chains it in ``verb``.
+    """
+
+    verb = ""
+
+    def __repr__(self) -> str:
+        source = getattr(self, "source_datapipe", None)
+        if source is None or not self.verb:
+            return call_repr(self)
+        return f"{source!r}.{self.verb}({parameters_repr(self, leave_out='source_datapipe')})"
+
+    __str__ = __repr__
+
+
+class PlanStage(Stage[Any]):
+    """A stage of the plan side: it holds no data, only a plan.
+
+    Derive from it to bring an order of your own: set ``plan`` to an object with ``n_rows``,
+    ``shuffled`` and ``epoch(key).rows(start, stop)``.
+    """
+
+    plan: Plan
+
+    def pass_key(self) -> Key:
+        """What this pass over the stage draws its order from."""
+        return (0,)
+
+
+class Source(PlanStage):
+    """The stage at which a pipe begins: a plan over the rows of a store."""
+
+    store: Store
+
+
+def upstream(pipe: IterDataPipe[Any], kind: type[S], needed_by: str) -> S:
+    """The one stage of this kind in the pipe that ends with ``pipe``.
+
+    Raises
+    ------
+    PipelineError
+        There is none, or more than one.
+    """
+    found = [stage for stage in get_all_graph_pipes(traverse_dps(pipe)) if isinstance(stage, kind)]
+    if len(found) != 1:
+        count = "no" if not found else f"{len(found)} of"
+        raise PipelineError(f"{needed_by} needs a pipe with one {kind.__name__}, and {pipe!r} has {count} them")
+    return found[0]
+
+
+def graft(pipe: IterDataPipe[Any], stage: IterDataPipe[Any], scion: IterDataPipe[Any]) -> IterDataPipe[Any]:
+    """A copy of the end of ``pipe``, fed by ``scion`` in place of ``stage``.
+
+    Only the stages between are copied, shallowly; what they hold is shared.
+    """
+    if pipe is stage:
+        return scion
+    twin = copy.copy(pipe)
+    for name, value in vars(pipe).items():
+        if isinstance(value, IterDataPipe):
+            setattr(twin, name, graft(value, stage, scion))
+    return twin

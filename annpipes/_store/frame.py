@@ -1,0 +1,115 @@
+"""Rows of obs columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from annpipes.errors import FieldError, ParameterError
+from annpipes.types import Chunk
+
+__all__ = ["Codes", "Column", "column_of", "positions_of"]
+
+MISSING_LABEL = ""
+"""What stands for a missing string or category."""
+
+
+class Column(Protocol):
+    """One obs column, whole in memory in its narrowest form."""
+
+    def read(self, chunk: Chunk) -> NDArray[Any]:
+        """Values of the chunk's rows in the drawn order; shape ``(n,)``."""
+
+    def coded(self, name: str) -> Labels:
+        """The column as codes and categories; a `FieldError` naming the column if it holds numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """Numbers and booleans as they are."""
+
+    values: NDArray[Any]  # (n_obs,)
+
+    def read(self, chunk: Chunk) -> NDArray[Any]:
+        values: NDArray[Any] = self.values[chunk.drawn]
+        return values
+
+    def coded(self, name: str) -> Labels:
+        raise FieldError(f"obs column {name!r} holds numbers; only categories and strings have codes")
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Categories: a code for each row (missing: -1) and what the codes stand for."""
+
+    codes: NDArray[Any]  # (n_obs,)
+    categories: tuple[str, ...]
+
+    def read(self, chunk: Chunk) -> NDArray[Any]:
+        # The label for "missing" comes last, where code -1 finds it.
+        labels: NDArray[Any] = np.array([*self.categories, MISSING_LABEL], object)[self.codes[chunk.drawn]]
+        return labels
+
+    def coded(self, name: str) -> Labels:
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Strings:
+    """Strings that mostly differ from row to row."""
+
+    values: NDArray[Any]  # (n_obs,) of str
+
+    def read(self, chunk: Chunk) -> NDArray[Any]:
+        return self.values[chunk.drawn]
+
+    def coded(self, name: str) -> Labels:
+        codes, categories = pd.factorize(
+            np.where(self.values == MISSING_LABEL, np.array(None, object), self.values), sort=True
+        )
+        return Labels(codes, tuple(categories))
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The codes of a column of labels."""
+
+    labels: Labels
+
+    def read(self, chunk: Chunk) -> NDArray[np.int64]:
+        return self.labels.codes[chunk.drawn].astype(np.int64)
+
+
+def column_of(values: pd.Series[Any]) -> Column:
+    """A pandas column in its narrowest form.
+
+    Numbers and booleans keep their type. Nullable ones with a missing value become float64,
+    NaN where missing. Everything else becomes strings, ``""`` where missing.
+    """
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return Labels(values.cat.codes.to_numpy(), tuple(map(str, values.cat.categories)))
+    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+        return Numbers(values.to_numpy())
+    if pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_numeric_dtype(dtype):
+        if values.isna().any():
+            return Numbers(values.to_numpy(np.float64, na_value=np.nan))
+        return Numbers(values.to_numpy(getattr(dtype, "numpy_dtype", None)))
+    missing = values.isna().to_numpy()
+    return Strings(np.where(missing, MISSING_LABEL, values.astype(object).where(~missing, "").map(str)))
+
+
+def positions_of(names: NDArray[Any], index: pd.Index[Any], where: str) -> NDArray[np.int64]:
+    """Where each name stands in ``index``; a `FieldError` or `ParameterError` if that has no one answer."""
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise ParameterError(f"obs names of {where} are not unique ({twice!r} stands twice): choose rows by position")
+    positions = index.get_indexer(pd.Index(names))
+    unknown = np.asarray(names)[positions < 0]
+    if len(unknown):
+        raise FieldError(f"no obs name {unknown[0]!r} in {where} ({len(unknown)} of {len(names)} names unknown)")
+    return positions.astype(np.int64)

@@ -1,0 +1,104 @@
+"""Rows of an AnnData object, in memory or backed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from annpipes._store.base import FieldStore
+from annpipes._store.frame import column_of
+from annpipes._store.h5ad import open_matrix
+from annpipes._store.hdf5 import Hdf5File
+from annpipes._store.matrix import DenseMemory, SparseMemory
+from annpipes._store.protocol import FieldReader
+from annpipes.errors import FormatError
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore(FieldStore):
+    """An AnnData object; the X of a backed one is read from its file.
+
+    A field is taken from the object at its first use. Of a view, that copies the field's
+    selected rows once.
+    """
+
+    block_size = 1  # memory has no reason to keep rows together
+
+    def __init__(self, adata: AnnData) -> None:
+        super().__init__()
+        self.adata = adata
+        self.file: Hdf5File | None = None
+        if adata.isbacked:
+            if adata.is_view:
+                raise FormatError(
+                    f"data is a view of a backed AnnData: pass its file {str(adata.filename)!r} and choose rows instead"
+                )
+            self.file = Hdf5File(str(adata.filename))
+            self.block_size = 64
+        self.name = f"AnnData({adata.n_obs} × {adata.n_vars})"
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A backed object travels without the open file behind its X."""
+        state = super().__getstate__()
+        if self.file is not None:
+            state["adata"] = _without_x(self.adata)
+        return state
+
+    @property
+    def n_obs(self) -> int:
+        return int(self.adata.n_obs)
+
+    @property
+    def n_vars(self) -> int:
+        return int(self.adata.n_vars)
+
+    @property
+    def obs_names(self) -> pd.Index[Any]:
+        names: pd.Index[Any] = pd.Index(self.adata.obs_names)
+        return names
+
+    @property
+    def var_names(self) -> pd.Index[Any]:
+        names: pd.Index[Any] = pd.Index(self.adata.var_names)
+        return names
+
+    def _list_fields(self) -> Sequence[str]:
+        adata = self.adata
+        return [
+            *(["X"] if self.file is not None or adata.X is not None else []),
+            *(f"layers/{key}" for key in adata.layers),
+            *(["raw/X"] if adata.raw is not None else []),
+            *(f"obsm/{key}" for key in adata.obsm),
+            *(f"obs/{column}" for column in adata.obs.columns),
+        ]
+
+    def _open_column(self, column: str) -> Any:
+        return column_of(self.adata.obs[column])
+
+    def _open_matrix(self, group: str, key: str) -> FieldReader:
+        if self.file is not None and group in ("X", "raw"):
+            return open_matrix(self.file, "raw/X" if group == "raw" else "X")
+        values = self._values(group, key)
+        if sparse.issparse(values):
+            return SparseMemory(values)
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            return DenseMemory(np.asarray(values))
+        raise FormatError(f"{group} {key} of {self.name} is a {type(values).__name__}, not a dense or sparse matrix")
+
+    def _values(self, group: str, key: str) -> Any:
+        if group in ("layers", "obsm"):
+            return getattr(self.adata, group)[key]
+        return self.adata.raw.X if group == "raw" else self.adata.X
+
+
+def _without_x(adata: AnnData) -> AnnData:
+    return AnnData(obs=adata.obs, var=adata.var, layers=dict(adata.layers), obsm=dict(adata.obsm))

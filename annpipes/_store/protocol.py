@@ -1,0 +1,106 @@
+"""What a store answers, whatever holds its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from annpipes.errors import FieldError, ParameterError, ParameterTypeError
+from annpipes.types import Chunk, SparseRows
+
+__all__ = ["FieldReader", "Store", "as_fields", "field_key"]
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Rows of several fields, row-aligned: length, genes, fields, and reading.
+
+    Stores are shared by threads and pickled to processes. They define neither ``__len__``
+    nor ``__iter__``: torch pickles whatever is a collection each time it walks a pipe.
+    """
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+
+    @property
+    def n_obs(self) -> int:
+        """Number of rows."""
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+
+    @property
+    def obs_names(self) -> pd.Index[Any]:
+        """Names of the rows."""
+
+    @property
+    def var_names(self) -> pd.Index[Any]:
+        """Names of the genes."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All that can be asked for."""
+
+    @property
+    def block_size(self) -> int:
+        """The advised number of rows that stay together in a shuffle."""
+
+    def rows_named(self, names: NDArray[Any]) -> NDArray[np.int64]:
+        """The positions of these obs names."""
+
+    def check(self, fields: Sequence[str]) -> None:
+        """Raise the `FieldError` or `FormatError` that reading these fields would."""
+
+    def read(self, chunk: Chunk, fields: Sequence[str]) -> Mapping[str, NDArray[Any] | SparseRows]:
+        """The fields of the chunk's rows, in the drawn order, by batch key."""
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        """The labels of an obs column, in the order of their codes."""
+
+
+class FieldReader(Protocol):
+    """One field of a store."""
+
+    def read(self, chunk: Chunk) -> NDArray[Any] | SparseRows:
+        """The chunk's rows in the drawn order, ``(n, …)``."""
+
+
+def as_fields(fields: str | Sequence[str]) -> tuple[str, ...]:
+    """Field names as a tuple without two of one batch key."""
+    names = (fields,) if isinstance(fields, str) else tuple(fields)
+    for name in names:
+        if not isinstance(name, str):
+            raise ParameterTypeError(f"fields must be strings such as 'X' or 'obs/cell_type', got {name!r}")
+    keys = [field_key(name) for name in names]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ParameterError(f"fields name {key!r} twice: {', '.join(names)}")
+    return names
+
+
+def field_key(field: str) -> str:
+    """The batch key of a field.
+
+    >>> field_key("obs/cell_type:code")
+    'obs_cell_type'
+    """
+    return field.removesuffix(":code").replace("/", "_")
+
+
+def no_such_field(field: str, fields: Sequence[str], name: str) -> FieldError:
+    """The error for a field that is not there, with those that are."""
+    group = field.split("/")[0]
+    if group == "obs" and "/" in field:
+        columns = [other.removeprefix("obs/") for other in fields if other.startswith("obs/")]
+        return FieldError(
+            f"no obs column {field.removeprefix('obs/')!r} in {name}; columns: {', '.join(columns) or 'none'}"
+        )
+    if group in ("obsp", "varm", "varp", "var", "uns"):
+        return FieldError(f"{field!r} has no rows along obs: {group} is not a field; take it from the AnnData itself")
+    return FieldError(f"no field {field!r} in {name}; fields: {', '.join(fields)}")

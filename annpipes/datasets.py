@@ -1,0 +1,186 @@
+"""The map-style facade: cells by position."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from annpipes._rows import RowArray, as_count, as_rows, restore_order, take_rows
+from annpipes._store import open_store
+from annpipes.collating import collate
+from annpipes.errors import RowIndexError
+from annpipes.transforming import transform_x
+from annpipes.transforms import Transform, as_transform
+from annpipes.types import Batch, Chunk
+
+__all__ = ["AnnDataset", "RowItems", "collate_items"]
+
+Item = dict[str, Any]
+
+
+class RowItems(Sequence[Item]):
+    """Items that were fetched at once: looks like a list, and is split only where looked at.
+
+    Parameters
+    ----------
+    collated
+        For each key the values of all rows: a tensor ``(n, …)`` or a list of n strings.
+    length
+        How many rows.
+    """
+
+    def __init__(self, collated: Mapping[str, Any], length: int) -> None:
+        self.collated = collated
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(self.length)[index]]
+        place = range(self.length)[index]
+        return {key: values[place] for key, values in self.collated.items()}
+
+
+def collate_items(items: Sequence[Item]) -> dict[str, Any]:
+    """Items as one batch: tensors stacked ``(n, …)``, strings in lists.
+
+    >>> collate_items([{"X": torch.zeros(3), "obs_donor": "a"}])
+    {'X': tensor([[0., 0., 0.]]), 'obs_donor': ['a']}
+    """
+    if isinstance(items, RowItems):
+        return dict(items.collated)
+    columns = {key: [item[key] for item in items] for key in items[0]}
+    return {key: torch.stack(values) if torch.is_tensor(values[0]) else values for key, values in columns.items()}
+
+
+class AnnDataset(Dataset[Item]):
+    """Cells as a torch `Dataset`: ``ds[i]`` is one cell's X and obs.
+
+    >>> ds = AnnDataset("pbmc.h5ad", obs_subset=[5, 3])
+    >>> len(ds), ds.shape, ds[0]["X"].shape, ds[0]["obs_louvain"]
+    (2, (2, 765), torch.Size([765]), '5')
+
+    An item is a dict with ``X``, a float32 tensor ``(n_vars,)``, and ``obs_<column>`` for
+    every obs column: numbers and booleans as tensors of their own type, strings and
+    categories as strings. A missing string or category is ``""``; a missing number is NaN,
+    and nullable integers or booleans with missing values are float64.
+
+    Batches that torch's `DataLoader` asks for are read at once: sorted for the disk, handed
+    on in the order asked. Nothing stays open across processes, so any number of workers
+    and any start method will do.
+
+    Parameters
+    ----------
+    adata
+        An `anndata.AnnData` in memory (dense, CSR, a view) or backed, or the path of an ``.h5ad`` file.
+    transform
+        Applied to X; an instance of `annpipes.Transform`.
+    obs_subset
+        The cells to keep: positions in any order (duplicates are kept), a mask of length
+        ``n_obs``, or obs names. All when None.
+    chunk_size
+        How many rows one read fetches at most; larger batches are put together from several.
+
+    Raises
+    ------
+    ParameterTypeError
+        ``transform`` is not a `Transform`, or ``adata`` neither AnnData nor path.
+    ParameterError, RowIndexError, FieldError
+        ``obs_subset`` has the wrong length, names a row outside, or an unknown obs name.
+    FormatError
+        The file's X cannot be read by rows.
+    """
+
+    def __init__(
+        self,
+        adata: Any,
+        *,
+        transform: Transform | None = None,
+        obs_subset: Any = None,
+        chunk_size: int = 6000,
+    ) -> None:
+        self.store = open_store(adata)
+        self.transform = None if transform is None else as_transform(transform)
+        self.rows = as_rows(obs_subset, self.store.n_obs, argument="obs_subset", positions_of=self.store.rows_named)
+        self.chunk_size = as_count(chunk_size, "chunk_size")
+        self.fields = ("X", *(field for field in self.store.fields if field.startswith("obs/")))
+        self.store.check(self.fields)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n_obs, n_vars)`` of the cells kept."""
+        return len(self), self.store.n_vars
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        shape = f"n_obs={len(self)}, n_vars={self.store.n_vars}"
+        transform = f", transform={self.transform!r}" if self.transform else ""
+        return f"AnnDataset({self.store!r}, {shape}{transform}, chunk_size={self.chunk_size})"
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return list(self.__getitems__(range(len(self))[index]))
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> RowItems:
+        """Several items with one read; torch's `DataLoader` calls this for each batch."""
+        places = np.fromiter(map(self._place, indices), np.int64, len(indices))
+        batch = self._read(take_rows(self.rows, places))
+        if self.transform is not None:
+            batch = batch.replace(X=transform_x(self.transform, batch["X"]))
+        return RowItems(collate(batch), len(batch))
+
+    def _place(self, index: int) -> int:
+        place = operator.index(index)
+        if not -len(self) <= place < len(self):
+            raise RowIndexError(f"index {place} is outside of {len(self)} cells")
+        return place % len(self)
+
+    def _read(self, rows: RowArray) -> Batch:
+        parts = np.split(rows, range(self.chunk_size, len(rows), self.chunk_size))
+        return Batch.concat([Batch(part, self.store.read(Chunk(*restore_order(part)), self.fields)) for part in parts])
+
+    def get_collate_fn(self) -> Any:
+        """The function that makes a batch of items: tensors stacked, strings in lists."""
+        return collate_items
+
+    def get_optimized_dataloader(
+        self, batch_size: int = 32, shuffle: bool = True, num_workers: int = 0, **kwargs: Any
+    ) -> DataLoader[Item]:
+        """A `DataLoader` of this dataset that takes batches as they were read.
+
+        >>> loader = AnnDataset("pbmc.h5ad").get_optimized_dataloader(batch_size=64)
+        >>> next(iter(loader))["X"].shape
+        torch.Size([64, 765])
+
+        Parameters
+        ----------
+        batch_size, shuffle, num_workers
+            As of `torch.utils.data.DataLoader`.
+        **kwargs
+            Anything else that `DataLoader` takes; with a ``sampler`` or ``batch_sampler`` in
+            it, that one decides the order.
+        """
+        options: dict[str, Any] = {"collate_fn": collate_items, "persistent_workers": num_workers > 0}
+        if "batch_sampler" not in kwargs:
+            options["batch_size"] = batch_size
+            if "sampler" not in kwargs:
+                options["shuffle"] = shuffle
+        return DataLoader(self, num_workers=num_workers, **{**options, **kwargs})

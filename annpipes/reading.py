@@ -1,0 +1,100 @@
+"""Chunks of row numbers into batches of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from torch.utils.data import IterDataPipe, functional_datapipe
+
+from annpipes._rows import as_count
+from annpipes._stages import Source, Stage, upstream
+from annpipes._store import as_fields
+from annpipes.types import Batch, Chunk
+
+__all__ = ["RowBatcher", "RowReader"]
+
+
+@functional_datapipe("read_rows")
+class RowReader(Stage[Batch]):
+    """For each chunk the batch of its rows, in the drawn order.
+
+    >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["X", "obs/louvain"])
+    >>> batch = next(iter(pipe))
+    >>> batch["X"].shape, batch["obs_louvain"][:2].tolist()
+    ((100, 765), ['1', '1'])
+
+    Parameters
+    ----------
+    source_datapipe
+        The `ChunkSorter`, or a stage of your own that yields chunks.
+    fields
+        What to read, and nothing else: ``X``, ``layers/<name>``, ``raw/X``, ``obsm/<name>``,
+        ``obs/<column>``, ``obs_names``, or ``rows`` for the positions themselves. ``obs/<column>:code``
+        gives int64 category codes (missing: -1) in place of strings. The batch's keys are
+        the same with ``_`` for ``/``.
+
+    Raises
+    ------
+    FieldError
+        The data has no such field; the message lists those it has.
+    FormatError
+        A field is stored by columns, or in another way that has no rows to read.
+    """
+
+    verb = "read_rows"
+
+    def __init__(self, source_datapipe: IterDataPipe[Chunk], fields: Sequence[str] = ("X",)) -> None:
+        self.source_datapipe = source_datapipe
+        self.store = upstream(source_datapipe, Source, "read_rows").store  # type: ignore[type-abstract] # only looked for
+        self.fields = as_fields(fields)
+        self.store.check(self.fields)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for chunk in self.source_datapipe:
+            yield Batch(chunk.drawn, self.store.read(chunk, self.fields))
+
+    def __len__(self) -> int:
+        """How many chunks."""
+        return len(self.source_datapipe)
+
+
+@functional_datapipe("batch_rows")
+class RowBatcher(Stage[Batch]):
+    """Batches of ``batch_size`` rows; only the last one may be shorter.
+
+    >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows().batch_rows(300)
+    >>> [len(batch) for batch in pipe]
+    [300, 300, 100]
+
+    A batch that lies within one chunk is a slice of it and copies nothing.
+
+    Parameters
+    ----------
+    source_datapipe
+        The `RowReader`, or a stage of your own that yields batches.
+    batch_size
+        Rows in each batch, whatever the chunk size.
+    drop_last
+        Leave a shorter last batch out.
+    """
+
+    verb = "batch_rows"
+
+    def __init__(self, source_datapipe: IterDataPipe[Batch], batch_size: int = 256, *, drop_last: bool = False) -> None:
+        self.source_datapipe = source_datapipe
+        self.batch_size = as_count(batch_size, "batch_size")
+        self.drop_last = drop_last
+
+    def __iter__(self) -> Iterator[Batch]:
+        held: list[Batch] = []  # the beginning of a batch that goes on in the next chunk
+        for batch in self.source_datapipe:
+            missing = self.batch_size - sum(map(len, held))
+            edges = [0, *range(missing, len(batch) + 1, self.batch_size)]
+            for start, stop in pairwise(edges):
+                yield Batch.concat([*held, batch[start:stop]])
+                held = []
+            if edges[-1] < len(batch):
+                held.append(batch[edges[-1] :])
+        if held and not self.drop_last:
+            yield Batch.concat(held)

@@ -1,0 +1,70 @@
+"""The order of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import functional_datapipe
+
+from annpipes._permutations import Key
+from annpipes._plans import BlockShuffled, InOrder
+from annpipes._rows import RowArray
+from annpipes._stages import PlanStage
+from annpipes.errors import PipelineError
+
+__all__ = ["BlockShuffler"]
+
+
+@functional_datapipe("shuffle_blocks")
+class BlockShuffler(PlanStage):
+    """Blocks in random order; the rows of each chunk cut from them are permuted as well.
+
+    >>> pipe = IndexSource("pbmc.h5ad", rows=range(6), block_size=2).shuffle_blocks()
+    >>> pipe.set_seed(0)
+    >>> [block.tolist() for block in pipe]
+    [[4, 5], [0, 1], [2, 3]]
+
+    The stage has no seed of its own. Each pass takes the number that a `Loader` or torch's
+    `DataLoader` pushed with `set_seed`; without one it draws from torch's global generator,
+    as torch's own samplers do.
+
+    Parameters
+    ----------
+    source_datapipe
+        The `IndexSource`.
+
+    Raises
+    ------
+    PipelineError
+        The stage before it is not an `IndexSource`.
+    """
+
+    verb = "shuffle_blocks"
+
+    def __init__(self, source_datapipe: PlanStage) -> None:
+        plan = getattr(source_datapipe, "plan", None)
+        if not isinstance(plan, InOrder):
+            raise PipelineError(f"shuffle_blocks follows an IndexSource, got {source_datapipe!r}")
+        self.source_datapipe = source_datapipe
+        self.plan = BlockShuffled(plan)
+        self._pushed_seed: int | None = None
+
+    def set_seed(self, seed: int) -> BlockShuffler:
+        """Fix the order of the next pass (torch's `DataLoader` calls this before each)."""
+        self._pushed_seed = seed
+        return self
+
+    def pass_key(self) -> Key:
+        """The seed pushed for this pass, or a new one."""
+        seed, self._pushed_seed = self._pushed_seed, None
+        if seed is None:
+            seed = int(torch.empty((), dtype=torch.int64).random_().item())
+        return (seed,)
+
+    def __iter__(self) -> Iterator[RowArray]:
+        yield from self.plan.epoch(self.pass_key()).blocks()
+
+    def __len__(self) -> int:
+        """How many blocks."""
+        return len(self.source_datapipe)

@@ -1,0 +1,59 @@
+"""Which rows there are, in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from annpipes._plans import InOrder
+from annpipes._rows import RowArray, as_count, as_rows, brief_rows
+from annpipes._stages import Source
+from annpipes._store import open_store
+
+__all__ = ["IndexSource"]
+
+
+class IndexSource(Source):
+    """The rows of some data, in blocks of consecutive rows.
+
+    >>> source = IndexSource("pbmc.h5ad", rows=range(5), block_size=2)
+    >>> [block.tolist() for block in source]
+    [[0, 1], [2, 3], [4]]
+
+    Parameters
+    ----------
+    data
+        Path of an ``.h5ad`` file, an `anndata.AnnData` in memory (a view, too) or a backed one.
+    rows
+        Which rows: positions, a boolean mask of length ``n_obs`` or a list of obs names.
+        Their order and duplicates are kept. All rows when None.
+    block_size
+        How many rows stay together in a shuffle. Fewer mix better, more read faster; when
+        None, the store's advice (``source.store.block_size``).
+
+    Raises
+    ------
+    SourceError, FormatError
+        No such file, or not one that can be read by rows.
+    RowIndexError, ParameterError, ParameterTypeError
+        ``rows`` or ``block_size`` cannot be right.
+    """
+
+    def __init__(self, data: Any, rows: Any = None, block_size: int | None = None) -> None:
+        self.store = open_store(data)
+        chosen = as_rows(rows, self.store.n_obs, positions_of=self.store.rows_named)
+        size = self.store.block_size if block_size is None else as_count(block_size, "block_size")
+        self.plan: InOrder = InOrder(chosen, size)
+
+    def __iter__(self) -> Iterator[RowArray]:
+        yield from self.plan.epoch(self.pass_key()).blocks()
+
+    def __len__(self) -> int:
+        """How many blocks."""
+        return self.plan.n_blocks
+
+    def __repr__(self) -> str:
+        chosen = self.plan.row_set
+        whole = isinstance(chosen, range) and len(chosen) == self.store.n_obs
+        rows = "" if whole else f", rows={brief_rows(chosen)}"
+        return f"IndexSource({self.store!r}{rows}, block_size={self.plan.block_size})"

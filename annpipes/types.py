@@ -1,0 +1,180 @@
+"""What flows between stages: chunks of row numbers, batches of rows."""
+
+from __future__ import annotations
+
+from collections.abc import KeysView, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from annpipes.errors import FieldError
+
+__all__ = ["Batch", "Chunk", "SparseRows"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Rows to fetch with one read: ascending for the disk, with the order to hand them on in.
+
+    >>> import numpy as np
+    >>> chunk = Chunk(np.array([2, 5, 9]), np.array([1, 2, 0]))
+    >>> chunk.drawn
+    array([5, 9, 2])
+
+    Parameters
+    ----------
+    rows
+        Positions along obs, ascending, duplicates allowed; shape ``(n,)``, int64.
+    order
+        Position in ``rows`` of each row handed on; shape ``(n,)``, int64.
+    """
+
+    rows: NDArray[np.int64]
+    order: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def drawn(self) -> NDArray[np.int64]:
+        """The rows in the order in which they are handed on; shape ``(n,)``."""
+        return self.rows[self.order]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseRows:
+    """Rows of a sparse matrix as CSR arrays, always ``n_vars`` wide.
+
+    >>> import numpy as np
+    >>> rows = SparseRows(np.array([1.0, 2.0, 3.0]), np.array([0, 3, 1]), np.array([0, 2, 2, 3]), 4)
+    >>> rows.shape
+    (3, 4)
+    >>> rows[1:3].to_dense()
+    array([[0., 0., 0., 0.],
+           [0., 3., 0., 0.]], dtype=float32)
+
+    Parameters
+    ----------
+    data
+        The stored values; shape ``(nnz,)``.
+    indices
+        The column of each value; shape ``(nnz,)``.
+    indptr
+        Where each row begins and ends in ``data``; shape ``(n + 1,)``, beginning with 0.
+    n_vars
+        Width of the matrix, whatever the largest column present.
+    """
+
+    data: NDArray[Any]
+    indices: NDArray[Any]
+    indptr: NDArray[np.int64]
+    n_vars: int
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n, n_vars)``."""
+        return len(self), self.n_vars
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many values each row stores; shape ``(n,)``."""
+        return np.diff(self.indptr)
+
+    def __getitem__(self, part: slice) -> SparseRows:
+        start, stop, _ = part.indices(len(self))
+        indptr = self.indptr[start : max(start, stop) + 1]  # (n + 1,)
+        first, last = indptr[0], indptr[-1]
+        return SparseRows(self.data[first:last], self.indices[first:last], indptr - first, self.n_vars)
+
+    def with_data(self, data: NDArray[Any]) -> SparseRows:
+        """The same places with other values, ``(nnz,)``."""
+        return SparseRows(data, self.indices, self.indptr, self.n_vars)
+
+    def without_duplicates(self) -> SparseRows:
+        """Rows in which no place is stored twice; values of one place are added."""
+        ascending = np.diff(self.indices.astype(np.int64, copy=False)) > 0
+        ends = self.indptr[1:-1]
+        ascending[ends[(ends > 0) & (ends < len(self.indices))] - 1] = True  # from one row to the next
+        if ascending.all():
+            return self
+        matrix = csr_matrix((self.data, self.indices, self.indptr), self.shape, copy=True)
+        matrix.sum_duplicates()
+        return SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), self.n_vars)
+
+    def to_dense(self, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """A dense float32 array ``(n, n_vars)``; values stored twice for one place are added."""
+        if out is None:
+            out = np.zeros(self.shape, np.float32)
+        values = self.data.astype(out.dtype, copy=False)
+        csr_matrix((values, self.indices, self.indptr), self.shape, copy=False).toarray(out=out)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Rows of several fields, row-aligned.
+
+    >>> import numpy as np
+    >>> batch = Batch(np.array([7, 3]), {"obs_cell_type": np.array(["B", "T"])})
+    >>> batch["obs_cell_type"].tolist(), len(batch), len(batch[:1])
+    (['B', 'T'], 2, 1)
+
+    A slice is a batch of fewer rows and copies nothing. ``dict(batch)`` gives the fields.
+
+    Parameters
+    ----------
+    rows
+        Position along obs of each row; shape ``(n,)``.
+    fields
+        For each key an array of shape ``(n, …)`` or `SparseRows` of length n.
+    """
+
+    rows: NDArray[np.int64]
+    fields: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def keys(self) -> KeysView[str]:
+        """The fields' keys, such as ``X`` and ``obs_cell_type``."""
+        return self.fields.keys()
+
+    def __getitem__(self, key: str | slice) -> Any:
+        if isinstance(key, slice):
+            return Batch(self.rows[key], {name: values[key] for name, values in self.fields.items()})
+        try:
+            return self.fields[key]
+        except KeyError:
+            raise FieldError(f"no {key!r} in this batch; it has {', '.join(self.fields)}") from None
+
+    def replace(self, **fields: Any) -> Batch:
+        """A new batch in which these keys have other values (or are new)."""
+        return Batch(self.rows, {**self.fields, **fields})
+
+    @staticmethod
+    def concat(batches: Sequence[Batch]) -> Batch:
+        """One batch with the rows of all, in their order."""
+        if len(batches) == 1:
+            return batches[0]
+        return Batch(
+            np.concatenate([batch.rows for batch in batches]),
+            {key: _concat([batch[key] for batch in batches]) for key in batches[0].fields},
+        )
+
+
+def _concat(parts: Sequence[Any]) -> Any:
+    if not isinstance(parts[0], SparseRows):
+        return np.concatenate(parts)
+    lengths = np.concatenate([part.lengths for part in parts])
+    return SparseRows(
+        np.concatenate([part.data for part in parts]),
+        np.concatenate([part.indices for part in parts]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        parts[0].n_vars,
+    )
