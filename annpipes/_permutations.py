@@ -65,10 +65,12 @@ class Permutation:
 
 
 class _Table:
-    """A permutation drawn whole: the order of random words."""
+    """A permutation drawn whole: 0 … n-1 in the order of random words."""
 
     def __init__(self, n: int, key: Key) -> None:
-        self.elements = np.argsort(random_words(key, n), kind="stable")  # (n,)
+        # Each number stands in the low bits of its own word, so sorting needs no second array and knows no ties.
+        tagged = random_words(key, n) & ~np.uint64(_TABLE - 1) | np.arange(n, dtype=np.uint64)
+        self.elements = (np.sort(tagged) & np.uint64(_TABLE - 1)).astype(np.int64)  # (n,)
 
     def forward(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.elements[positions]
@@ -104,18 +106,22 @@ class _Feistel:
     def _encrypt(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
         left, right = np.divmod(values, self.side)
         for key in self.keys:
-            left, right = right, (left + self._round(right, key)) % self.side
+            left, right = right, self._wrap(left + self._round(right, key))
         return left * self.side + right
 
     def _decrypt(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
         left, right = np.divmod(values, self.side)
         for key in self.keys[::-1]:
-            left, right = (right + self.side - self._round(left, key)) % self.side, left
+            left, right = self._wrap(right + self.side - self._round(left, key)), left
         return left * self.side + right
 
+    def _wrap(self, sums: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """``sums`` below 2 · side modulo side, without a division."""
+        return np.where(sums >= self.side, sums - self.side, sums)
+
     def _round(self, half: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
-        """A hash of ``half`` in 0 … side-1: splitmix64's finaliser (Steele et al. 2014)."""
+        """A hash of ``half`` in 0 … side-1: splitmix64's finaliser (Steele et al. 2014), then scaled."""
         z = half ^ key
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return (z >> np.uint64(32)) % self.side
+        return (z >> np.uint64(32)) * self.side >> np.uint64(32)

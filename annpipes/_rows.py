@@ -134,7 +134,7 @@ def restore_order(rows: RowArray) -> tuple[RowArray, RowArray]:
     >>> restore_order(np.array([9, 2, 5]))
     (array([2, 5, 9]), array([2, 0, 1]))
     """
-    by_row = np.argsort(rows, kind="stable")  # (n,)
+    by_row = np.argsort(rows)  # (n,); equal rows may stand in any order among themselves
     order = np.empty_like(by_row)
     order[by_row] = np.arange(len(rows))
     return rows[by_row], order

@@ -75,7 +75,7 @@ class Collator(Stage[dict[str, Any]]):
     >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["X", "obs/louvain"])
     >>> batch = next(iter(pipe.batch_rows(4).collate_rows()))
     >>> batch["X"].shape, batch["obs_louvain"]
-    (torch.Size([4, 765]), ['1', '1', '3', '7'])
+    (torch.Size([4, 765]), ['1', '1', '3', '9'])
 
     Matrices become float32. Other numbers keep their type (unsigned integers that torch does
     not compute with become wider signed ones), and strings become lists.

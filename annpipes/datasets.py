@@ -69,7 +69,7 @@ class AnnDataset(Dataset[Item]):
 
     >>> ds = AnnDataset("pbmc.h5ad", obs_subset=[5, 3])
     >>> len(ds), ds.shape, ds[0]["X"].shape, ds[0]["obs_louvain"]
-    (2, (2, 765), torch.Size([765]), '5')
+    (2, (2, 765), torch.Size([765]), '8')
 
     An item is a dict with ``X``, a float32 tensor ``(n_vars,)``, and ``obs_<column>`` for
     every obs column: numbers and booleans as tensors of their own type, strings and

@@ -21,9 +21,8 @@ class BlockShuffler(PlanStage):
     """Blocks in random order; the rows of each chunk cut from them are permuted as well.
 
     >>> pipe = IndexSource("pbmc.h5ad", rows=range(6), block_size=2).shuffle_blocks()
-    >>> pipe.set_seed(0)
-    >>> [block.tolist() for block in pipe]
-    [[4, 5], [0, 1], [2, 3]]
+    >>> [block.tolist() for block in pipe.set_seed(0)]
+    [[2, 3], [4, 5], [0, 1]]
 
     The stage has no seed of its own. Each pass takes the number that a `Loader` or torch's
     `DataLoader` pushed with `set_seed`; without one it draws from torch's global generator,

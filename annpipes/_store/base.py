@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -31,19 +30,11 @@ class FieldStore:
     name: str
 
     def __init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
         self._readers: dict[str, FieldReader] = {}
-        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         _ = self.fields  # listed once, where the data is at hand
-        return {key: value for key, value in vars(self).items() if key not in ("_readers", "_lock")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._start()
+        return {**vars(self), "_readers": {}}
 
     @property
     def obs_names(self) -> pd.Index[Any]:
@@ -84,9 +75,9 @@ class FieldStore:
         return reader.labels.categories
 
     def _reader(self, field: str) -> FieldReader:
+        # Without a lock: a lock held in a fork would stay held, and opening twice does no harm.
         if field not in self._readers:
-            with self._lock:
-                self._readers[field] = self._readers.get(field) or self._open(field)
+            self._readers.setdefault(field, self._open(field))
         return self._readers[field]
 
     def _open(self, field: str) -> FieldReader:

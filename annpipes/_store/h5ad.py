@@ -97,16 +97,17 @@ def open_matrix(file: Hdf5File, path: str) -> FieldReader:
     FormatError
         It is stored by columns, or is no matrix.
     """
-    with file.open() as opened:
+    with file.reading(path) as opened:
         element = opened[path]
         attributes = dict(element.attrs)
-    if isinstance(element, h5py.Dataset):
-        if len(element.shape) != 2:
-            raise FormatError(f"{path} of {file.path} has shape {element.shape}, not two dimensions")
+        dense = isinstance(element, h5py.Dataset)
+        # anndata < 0.7 wrote h5sparse_format and h5sparse_shape.
+        shape = element.shape if dense else attributes.get("shape", attributes.get("h5sparse_shape"))
+        encoding = attributes.get("encoding-type", attributes.get("h5sparse_format", "unknown"))
+    if dense:
+        if len(element_shape := tuple(shape or ())) != 2:
+            raise FormatError(f"{path} of {file.path} has shape {element_shape}, not two dimensions")
         return DenseFile(file, path)
-    # anndata < 0.7 wrote h5sparse_format and h5sparse_shape.
-    encoding = attributes.get("encoding-type", attributes.get("h5sparse_format", "unknown"))
-    shape = attributes.get("shape", attributes.get("h5sparse_shape"))
     if encoding in ("csr_matrix", "csr") and shape is not None:
         return SparseFile(file, path, (int(shape[0]), int(shape[1])))
     if encoding in ("csc_matrix", "csc"):

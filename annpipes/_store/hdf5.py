@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import mmap
 import os
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError, FormatError, SourceError
 
-__all__ = ["Hdf5File"]
+__all__ = ["FileBytes", "Hdf5File"]
 
 
 class Hdf5File:
-    """A path, and a handle that never leaves the process and the fork it was opened in.
+    """A path, and what was open of it in this process alone.
 
-    The file is opened at the first use and stays open. Before a fork every handle is closed,
-    and no thread can be reading meanwhile; a pickle carries the path alone. A file whose
-    size or time of change differs from when it was first seen is refused.
+    HDF5 has the file open only within `open`, so nothing of it crosses a fork or keeps others
+    from writing the file anew; h5py itself holds its lock through a fork. Plain bytes stay
+    open. A file whose size or time of change differs from when it was first seen is refused.
     """
 
     def __init__(self, path: str) -> None:
@@ -31,85 +32,83 @@ class Hdf5File:
             raise SourceError(f"no file {path!r}")
         if os.path.isdir(path):
             raise FormatError(
-                f"{path!r} is a directory; annpipes reads .h5ad files (a Zarr store can be written as one)"
+                f"{path!r} is a directory; annpipes reads .h5ad files (write a Zarr store as one with anndata)"
             )
         if not h5py.is_hdf5(path):
             raise FormatError(f"{path!r} is not an HDF5 file")
         self.stamp = _stamp(path)
-        self._start()
-
-    def _start(self) -> None:
-        self._handle: h5py.File | None = None
-        self._lock = threading.RLock()
+        self._bytes: dict[int, FileBytes] = {}  # by process
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "stamp": self.stamp}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start()
+        return {"path": self.path, "stamp": self.stamp, "_bytes": {}}
 
     @contextmanager
     def open(self) -> Iterator[h5py.File]:
-        """The open file, for this thread alone until the block ends."""
-        with self._lock:
-            if self._handle is None:
-                if _stamp(self.path) != self.stamp:
-                    raise DamageError(f"{self.path} changed since it was first opened; make the source anew")
-                self._handle = h5py.File(self.path, "r")
-                _Forks.watch(self)
-            yield self._handle
+        """The file open in HDF5 until the block ends."""
+        self.check_unchanged()
+        with h5py.File(self.path, "r") as opened:
+            yield opened
 
     @contextmanager
-    def reading(self, field: str, rows: NDArray[Any] | None = None) -> Iterator[h5py.File]:
-        """As `open`; whatever fails inside is raised as damage to these rows of this field."""
-        with self.open() as handle:
+    def reading(self, field: str) -> Iterator[h5py.File]:
+        """As `open`; whatever fails in HDF5 is raised as damage to this field."""
+        try:
+            with self.open() as opened:
+                yield opened
+        except DamageError:
+            raise
+        except (OSError, RuntimeError, KeyError) as error:
+            raise DamageError(f"{field} of {self.path} cannot be read: {error}") from error
+
+    def bytes(self) -> FileBytes:
+        """The file's bytes, to be read by any thread without HDF5."""
+        self.check_unchanged()
+        process = os.getpid()
+        if process not in self._bytes:
+            self._bytes = {process: FileBytes(self.path)}
+        return self._bytes[process]
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that is no longer the one that was first seen."""
+        try:
+            unchanged = _stamp(self.path) == self.stamp
+        except FileNotFoundError:
+            raise SourceError(f"{self.path!r} is gone since it was first opened") from None
+        if not unchanged:
+            raise DamageError(f"{self.path} changed since it was first opened; make the source anew")
+
+
+class FileBytes:
+    """A file open for plain reading, and mapped; closed when its last user lets go of it."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self.descriptor).atexit = False
+        self._mapping = mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset``, or fewer where the file ends."""
+        return os.pread(self.descriptor, size, offset)
+
+    def map(self) -> NDArray[np.uint8]:
+        """All bytes, mapped into memory."""
+        return np.frombuffer(self._mapping, np.uint8)
+
+    def cached(self, offsets: NDArray[np.int64]) -> bool:
+        """Whether the bytes at these places are in the page cache, judged by a few of them."""
+        if not hasattr(os, "RWF_NOWAIT"):
+            return True
+        for offset in offsets[:: len(offsets) // _PROBES + 1].tolist():
             try:
-                yield handle
-            except (OSError, RuntimeError, KeyError) as error:
-                span = "" if rows is None or not len(rows) else f", rows {rows[0]} … {rows[-1]}"
-                raise DamageError(f"cannot read {field} of {self.path}{span}: {error}") from error
-
-    def close(self) -> None:
-        """Close the handle; the next use opens the file again."""
-        with self._lock:
-            if self._handle is not None:
-                self._handle.close()
-                self._handle = None
+                os.preadv(self.descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:  # a file system that cannot tell
+                return True
+        return True
 
 
-class _Forks:
-    """Closes open files before the process forks, and holds their locks until it has."""
-
-    files: ClassVar[weakref.WeakSet[Hdf5File]] = weakref.WeakSet()
-    held: ClassVar[list[Hdf5File]] = []
-    registered = False
-
-    @classmethod
-    def watch(cls, file: Hdf5File) -> None:
-        if not cls.registered:
-            os.register_at_fork(before=cls.before, after_in_parent=cls.in_parent, after_in_child=cls.in_child)
-            cls.registered = True
-        cls.files.add(file)
-
-    @classmethod
-    def before(cls) -> None:
-        cls.held = sorted(cls.files, key=id)
-        for file in cls.held:
-            file._lock.acquire()
-            file.close()
-
-    @classmethod
-    def in_parent(cls) -> None:
-        for file in cls.held:
-            file._lock.release()
-        cls.held = []
-
-    @classmethod
-    def in_child(cls) -> None:
-        for file in cls.held:
-            file._start()
-        cls.held = []
+_PROBES = 16
 
 
 def _stamp(path: str) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from annpipes._rows import runs
+from annpipes._rows import RowArray
+from annpipes._store.elements import StorageDamage, open_dataset
 from annpipes._store.hdf5 import Hdf5File
+from annpipes._store.pieces import Spans
+from annpipes._store.pools import empty, run
 from annpipes.errors import DamageError
 from annpipes.types import Chunk, SparseRows
 
@@ -22,6 +27,7 @@ class DenseMemory:
     """A dense array ``(n_obs, n)`` in memory."""
 
     values: NDArray[Any]
+    route: str = "memory"
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         return self.values[chunk.drawn]
@@ -32,9 +38,11 @@ class SparseMemory:
     """A scipy sparse matrix in memory; only CSR is fast."""
 
     matrix: Any
+    route: str = "memory"
 
     def read(self, chunk: Chunk) -> SparseRows:
-        return _sparse_rows(sparse.csr_matrix(self.matrix[chunk.drawn]))
+        rows = sparse.csr_matrix(self.matrix[chunk.drawn])
+        return SparseRows(rows.data, rows.indices, rows.indptr.astype(np.int64), rows.shape[1])
 
 
 class DenseFile:
@@ -42,20 +50,22 @@ class DenseFile:
 
     def __init__(self, file: Hdf5File, path: str) -> None:
         self.file, self.path = file, path
-        with file.open() as opened:
-            self.shape: tuple[int, ...] = opened[path].shape
-            self.dtype = opened[path].dtype
+        self.values = open_dataset(file, path)
+        self.route = self.values.route
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
-        rows, places = np.unique(chunk.drawn, return_inverse=True)  # a row asked for twice is read once
-        values = np.empty((len(rows), *self.shape[1:]), self.dtype.newbyteorder("="))
-        starts, lengths = runs(rows)
-        with self.file.reading(self.path, rows) as opened:
-            dataset, done = opened[self.path], 0
-            for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-                dataset.read_direct(values, np.s_[start : start + length], np.s_[done : done + length])
-                done += length
-        return values[places]
+        values = empty((len(chunk), *self.values.shape[1:]), self.values.dtype)
+        with self._naming_rows():
+            run(self.values.copy_rows(chunk.rows, _places(chunk), values))
+        return values
+
+    @contextmanager
+    def _naming_rows(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageDamage as damage:
+            span = f"rows {damage.first} … {damage.last}"
+            raise DamageError(f"{self.path} of {self.file.path}, {span}: {damage.reason}") from damage
 
 
 class SparseFile:
@@ -63,49 +73,47 @@ class SparseFile:
 
     def __init__(self, file: Hdf5File, path: str, shape: tuple[int, int]) -> None:
         self.file, self.path, self.shape = file, path, shape
-        with file.open() as opened:
-            group = opened[path]
-            self.indptr: NDArray[np.int64] = group["indptr"][:].astype(np.int64)  # (n_obs + 1,)
-            self.nnz = len(group["data"])
-            self.dtypes = {name: group[name].dtype.newbyteorder("=") for name in ("data", "indices")}
-            lengths = {len(group["data"]), len(group["indices"]), int(self.indptr[-1])}
-        if len(self.indptr) != shape[0] + 1 or self.indptr[0] != 0 or len(lengths) > 1:
-            raise DamageError(
-                f"{path} in {file.path}: indptr has {len(self.indptr)} entries from {self.indptr[0]} to "
-                f"{self.indptr[-1]}, but there are {shape[0]} rows and {self.nnz} stored values"
-            )
+        with file.reading(f"{path}/indptr") as opened:
+            self.indptr: RowArray = opened[path]["indptr"][:].astype(np.int64)  # (n_obs + 1,)
+        self.data = open_dataset(file, f"{path}/data")
+        self.indices = open_dataset(file, f"{path}/indices")
+        self.route = self.data.route if self.data.route == self.indices.route else "mixed"
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse an indptr that no CSR matrix has, so that reading can rely on it."""
+        where, lengths = f"{self.path}/indptr of {self.file.path}", (self.data.shape[0], self.indices.shape[0])
+        if len(self.indptr) != self.shape[0] + 1:
+            raise DamageError(f"{where} has {len(self.indptr)} entries, but {self.shape[0]} rows need one more")
         if len(wrong := np.flatnonzero(np.diff(self.indptr) < 0)):
-            raise DamageError(f"{path} in {file.path}: indptr decreases at row {wrong[0]}")
+            raise DamageError(f"{where} decreases after row {wrong[0]}")
+        if self.indptr[0] != 0 or lengths != (self.indptr[-1], self.indptr[-1]):
+            raise DamageError(
+                f"{where} runs from {self.indptr[0]} to {self.indptr[-1]}, but there are {lengths[0]} values "
+                f"and {lengths[1]} columns"
+            )
 
     def read(self, chunk: Chunk) -> SparseRows:
-        rows, places = np.unique(chunk.drawn, return_inverse=True)  # a row asked for twice is read once
-        starts, lengths = runs(rows)
-        firsts, lasts = self.indptr[starts], self.indptr[starts + lengths]
-        indptr = np.concatenate([[0], np.cumsum(self.indptr[rows + 1] - self.indptr[rows])])
-        parts = {name: np.empty(indptr[-1], dtype) for name, dtype in self.dtypes.items()}
-        with self.file.reading(self.path, rows) as opened:
-            for name, values in parts.items():
-                dataset, done = opened[self.path][name], 0
-                for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-                    if last > first:
-                        dataset.read_direct(values, np.s_[first:last], np.s_[done : done + last - first])
-                        done += last - first
-        self._check(parts["indices"], indptr, rows)
-        data = parts["data"]
-        if data.dtype == np.float16 or data.dtype == bool:  # which scipy's compiled row indexing lacks
-            data = data.astype(np.float32)
-        matrix = sparse.csr_matrix((data, parts["indices"], indptr), (len(rows), self.shape[1]), copy=False)
-        return _sparse_rows(matrix[places])
+        firsts = self.indptr[chunk.rows]
+        lengths = self.indptr[chunk.rows + 1] - firsts
+        indptr = np.concatenate([[0], np.cumsum(lengths[chunk.order])])  # (n + 1,), in the drawn order
+        spans = Spans(firsts, lengths, indptr[_places(chunk)])
+        data, indices = empty(indptr[-1], self.data.dtype), empty(indptr[-1], self.indices.dtype)
+        with self._naming_rows():
+            run(self.data.copy_spans(spans, data), self.indices.copy_spans(spans, indices, below=self.shape[1]))
+        return SparseRows(data, indices, indptr, self.shape[1])
 
-    def _check(self, indices: NDArray[Any], indptr: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
-        if len(indices) and (indices.min() < 0 or indices.max() >= self.shape[1]):
-            place = np.flatnonzero((indices < 0) | (indices >= self.shape[1]))[0]
-            row = rows[np.searchsorted(indptr, place, side="right") - 1]
-            raise DamageError(
-                f"{self.path}/indices in {self.file.path}: row {row} has column {indices[place]}, "
-                f"but the matrix is {self.shape[1]} wide"
-            )
+    @contextmanager
+    def _naming_rows(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageDamage as damage:
+            first, last = np.searchsorted(self.indptr, [damage.first, damage.last], side="right") - 1
+            raise DamageError(f"{damage.path} of {self.file.path}, rows {first} … {last}: {damage.reason}") from damage
 
 
-def _sparse_rows(matrix: Any) -> SparseRows:
-    return SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), matrix.shape[1])
+def _places(chunk: Chunk) -> RowArray:
+    """Where each of the chunk's ascending rows is handed on; shape ``(n,)``."""
+    places = np.empty_like(chunk.order)
+    places[chunk.order] = np.arange(len(chunk))
+    return places

@@ -1,0 +1,81 @@
+"""Compiled inner loops: they hold no lock and index nothing that was not checked before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+__all__ = ["copy_columns", "copy_pieces", "first_outside", "read_pieces"]
+
+Bytes = NDArray[np.uint8]
+Offsets = NDArray[np.int64]
+
+# libc's functions by name, unlike ctypes pointers, can be cached on disk. Addresses travel as
+# integers, so that an offset can be added to them.
+_memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
+_pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def copy_pieces(source: Bytes, froms: Offsets, tos: Offsets, lengths: Offsets, out: Bytes) -> None:
+    """Copy ``lengths[i]`` bytes at ``froms[i]`` of ``source`` to ``tos[i]`` of ``out``.
+
+    The caller vouches for all offsets: numpy's slices check too little and cost half the speed.
+    """
+    first, target = source.ctypes.data, out.ctypes.data
+    for i in range(len(froms)):
+        _memcpy(target + tos[i], first + froms[i], lengths[i])
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def copy_columns(
+    source: Bytes, froms: Offsets, tos: Offsets, lengths: Offsets, out: Bytes, words: NDArray[Any], limit: int
+) -> int:
+    """As `copy_pieces`, checking each piece while it is in the cache: `first_outside` of them."""
+    first, target, size = source.ctypes.data, out.ctypes.data, words.itemsize
+    for i in range(len(froms)):
+        _memcpy(target + tos[i], first + froms[i], lengths[i])
+        if _largest(words, tos[i] // size, lengths[i] // size) >= limit:
+            return i
+    return -1
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def read_pieces(descriptor: int, froms: Offsets, tos: Offsets, lengths: Offsets, out: Bytes) -> int:
+    """As `copy_pieces`, from a file; the first piece that could not be read whole, or -1."""
+    target = out.ctypes.data
+    for i in range(len(froms)):
+        done = 0
+        while done < lengths[i]:
+            count = _pread(descriptor, target + tos[i] + done, lengths[i] - done, froms[i] + done)
+            if count <= 0:
+                return i
+            done += count
+    return -1
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def first_outside(tos: Offsets, lengths: Offsets, words: NDArray[Any], limit: int) -> int:
+    """The first piece of ``words`` that holds a number of at least ``limit``, or -1.
+
+    ``words`` are unsigned: a negative number read as one is above every limit. Offsets and
+    lengths are in bytes.
+    """
+    for i in range(len(tos)):
+        if _largest(words, tos[i] // words.itemsize, lengths[i] // words.itemsize) >= limit:
+            return i
+    return -1
+
+
+@numba.njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
+def _largest(words: NDArray[Any], start: int, count: int) -> Any:
+    part = words[start : start + count]
+    largest = words.dtype.type(0)
+    for j in range(count):
+        if part[j] > largest:  # compiles to vector maxima, as the function `max` does not
+            largest = part[j]
+    return largest

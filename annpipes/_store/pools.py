@@ -1,0 +1,111 @@
+"""Threads and memory that a process uses again and again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Work", "empty", "run", "thread_count"]
+
+_SMALL = 1 << 20
+_KEPT = 4
+_IN_FLIGHT = 1 << 30
+_DISK_THREADS = 16
+
+_executors: dict[int, ThreadPoolExecutor] = {}  # by process id: threads do not survive a fork
+_free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
+
+
+def thread_count() -> int:
+    """How many threads decode: all cores, or one in a worker process, which has siblings."""
+    return 1 if multiprocessing.parent_process() else len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Work:
+    """Independent tasks.
+
+    Parameters
+    ----------
+    tasks
+        Functions without arguments or results, in the order to begin them.
+    task_bytes
+        Working memory of one task: no more run at once than fit into 1 GiB.
+    waiting
+        Whether they wait for a disk, which serves many requests at once, and not for a core.
+    """
+
+    tasks: Sequence[Callable[[], None]]
+    task_bytes: int = 0
+    waiting: bool = False
+
+    @property
+    def threads(self) -> int:
+        """How many tasks to run at once."""
+        return min(_DISK_THREADS if self.waiting else thread_count(), max(1, _IN_FLIGHT // (self.task_bytes or 1)))
+
+
+def run(*works: Work) -> None:
+    """All tasks done, by this thread and its helpers; the first error is raised after all stopped."""
+    tasks = [task for work in works for task in work.tasks]
+    waiting = any(work.waiting for work in works)
+    threads = min(len(tasks), (max if waiting else min)(work.threads for work in works))
+    todo = iter(tasks)  # advancing a list's iterator is atomic
+
+    def work() -> None:
+        for task in todo:
+            task()
+
+    helpers = [_executor().submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        errors = [helper.exception() for helper in helpers]  # waits: they write into our arrays
+    for error in filter(None, errors):
+        raise error
+
+
+def _executor() -> ThreadPoolExecutor:
+    process = os.getpid()
+    if process not in _executors:
+        _executors.clear()
+        _executors[process] = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="annpipes-decode")
+    return _executors[process]
+
+
+def empty(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An array with any content, in memory that was used before where possible.
+
+    A fresh large array costs a page fault for every 4 KiB and the zeroing of each page, about
+    as much as filling it. So memory comes back here when the last array over it is gone,
+    and the few newest pieces are kept.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size < _SMALL:
+        return np.empty(shape, dtype)
+    memory = _recycled(size)
+    array = np.frombuffer(memory.data, np.uint8, size)  # its base is no array, so views keep `array` alive
+    weakref.finalize(array, _free.append, memory).atexit = False
+    view: NDArray[Any] = array.view(dtype).reshape(shape)
+    return view
+
+
+def _recycled(size: int) -> NDArray[np.uint8]:
+    for _ in range(len(_free)):
+        try:
+            memory = _free.popleft()
+        except IndexError:  # another thread was faster
+            break
+        if size <= len(memory) <= 2 * size:
+            return memory
+        _free.append(memory)
+    return np.empty(size + size // 8, np.uint8)  # the next chunk may be a little larger
