@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -118,12 +119,18 @@ class Filters:
     numbers: tuple[int, ...]
     parameters: tuple[tuple[int, ...], ...]
 
+    @cached_property
+    def _undoing(self) -> list[tuple[int, Decoder]]:
+        """Decoders in the order to apply them, each with its bit of the mask."""
+        decoders = [_BY_NUMBER[number](values) for number, values in zip(self.numbers, self.parameters, strict=True)]
+        return [(1 << place, decoder) for place, decoder in reversed(list(enumerate(decoders)))]
+
     def decode(self, encoded: Buffer, mask: int, size: int) -> Buffer:
         """A storage chunk decoded to ``size`` bytes; a ValueError says what is wrong with it."""
         decoded = encoded
-        for place in reversed(range(len(self.numbers))):
-            if not mask >> place & 1:
-                decoded = _BY_NUMBER[self.numbers[place]](self.parameters[place])(decoded, size)
+        for bit, decoder in self._undoing:
+            if not mask & bit:
+                decoded = decoder(decoded, size)
         if (found := memoryview(decoded).nbytes) != size:
             raise ValueError(f"decodes to {found} bytes in place of {size}")
         return decoded

@@ -20,6 +20,7 @@ from annpipes._store.pools import Work
 __all__ = ["Dataset", "StorageDamage", "open_dataset"]
 
 Bytes = NDArray[np.uint8]
+_Decode = Callable[[FileBytes, int], Bytes]
 
 _CACHED_BYTES = 8 << 20
 _FEW = 4  # a read of so few storage chunks is one of single rows, and its neighbours will be asked for next
@@ -79,32 +80,30 @@ class Direct:
         target = _Target(self.path, self.layout, out, below)
         if self.layout.plain:
             return self._plain_work(pieces, target)
-        groups = pieces.groups()
-        decode = self._decode_again if len(groups) <= _FEW else self._decode
-        tasks = [partial(self._copy_decoded, pieces[group], target, decode) for group in groups]
+        source, edges = self.file.bytes(), pieces.edges()
+        decode = self._decode_again if len(edges) <= _FEW else self._decode
+        tasks = [partial(self._copy_decoded, source, decode, target, pieces, *group) for group in pairwise(edges)]
         return Work(tasks, task_bytes=2 * self.layout.chunk_bytes)
 
     def _plain_work(self, pieces: Pieces, target: _Target) -> Work:
         source, places = self.file.bytes(), self.layout.offsets[pieces.chunks] + pieces.froms
         step = -(-len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))) or 1
-        parts = [slice(start, start + step) for start in range(0, len(pieces), step)]
+        parts = pairwise([*range(0, len(pieces), step), len(pieces)])
         if source.cached(places):
-            return Work([partial(target.fill, source.map(), places[part], pieces[part]) for part in parts])
-        return Work(
-            [partial(target.fill_from_disk, source, places[part], pieces[part]) for part in parts], waiting=True
-        )
+            return Work([partial(target.fill, source.map(), places, pieces, *part) for part in parts])
+        return Work([partial(target.fill_from_disk, source, places, pieces, *part) for part in parts], waiting=True)
 
-    def _copy_decoded(self, pieces: Pieces, target: _Target, decode: Callable[[int], Bytes]) -> None:
-        target.fill(decode(int(pieces.chunks[0])), pieces.froms, pieces)
+    def _copy_decoded(
+        self, source: FileBytes, decode: _Decode, target: _Target, pieces: Pieces, start: int, stop: int
+    ) -> None:
+        target.fill(decode(source, int(pieces.chunks[start])), pieces.froms, pieces, start, stop)
 
-    def _decode(self, number: int) -> Bytes:
+    def _decode(self, source: FileBytes, number: int) -> Bytes:
         layout = self.layout
-        offset, size = int(layout.offsets[number]), int(layout.sizes[number])
-        encoded = self.file.bytes().read(offset, size)
+        encoded = source.read(int(layout.offsets[number]), int(layout.sizes[number]))
         try:
-            return np.frombuffer(
-                layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes), np.uint8
-            )
+            decoded = layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
+            return np.frombuffer(decoded, np.uint8)
         except ValueError as error:
             raise StorageDamage(self.path, *layout.extent(number), f"storage chunk {number} {error}") from None
 
@@ -116,21 +115,23 @@ class _Target:
         self.path, self.layout, self.below = path, layout, below
         self.out, self.words = out.reshape(-1).view(np.uint8), _words(out, below)
 
-    def fill(self, source: Bytes, froms: RowArray, pieces: Pieces) -> None:
-        """Copy the pieces from ``froms`` of ``source``."""
+    def fill(self, source: Bytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
+        """Copy the pieces ``start … stop-1`` from ``froms`` of ``source``."""
+        part = (pieces.tos, pieces.lengths, start, stop)
         if self.below is None:
-            copy_pieces(source, froms, pieces.tos, pieces.lengths, self.out)
-            return
-        self._refuse(pieces, copy_columns(source, froms, pieces.tos, pieces.lengths, self.out, self.words, self.below))
+            copy_pieces(source, froms, *part, self.out)
+        else:
+            self._refuse(pieces, copy_columns(source, froms, *part, self.out, self.words, self.below))
 
-    def fill_from_disk(self, source: FileBytes, froms: RowArray, pieces: Pieces) -> None:
-        """Read the pieces from ``froms`` of a file."""
-        failed = read_pieces(source.descriptor, froms, pieces.tos, pieces.lengths, self.out)
+    def fill_from_disk(self, source: FileBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
+        """Read the pieces ``start … stop-1`` from ``froms`` of a file."""
+        part = (pieces.tos, pieces.lengths, start, stop)
+        failed = read_pieces(source.descriptor, froms, *part, self.out)
         if failed >= 0:
             number = int(pieces.chunks[failed])
             raise StorageDamage(self.path, *self.layout.extent(number), f"storage chunk {number} cannot be read")
         if self.below is not None:
-            self._refuse(pieces, first_outside(pieces.tos, pieces.lengths, self.words, self.below))
+            self._refuse(pieces, first_outside(*part, self.words, self.below))
 
     def _refuse(self, pieces: Pieces, wrong: int) -> None:
         if wrong >= 0:
@@ -160,8 +161,8 @@ class ThroughHdf5:
                 continue
             tos, lengths = spans.tos[run] * size, spans.lengths[run] * size
             source = self._read(first, last).view(np.uint8)
-            copy_pieces(source, (spans.firsts[run] - first) * size, tos, lengths, out.view(np.uint8))
-            if below is not None and first_outside(tos, lengths, words, below) >= 0:
+            copy_pieces(source, (spans.firsts[run] - first) * size, tos, lengths, 0, len(tos), out.view(np.uint8))
+            if below is not None and first_outside(tos, lengths, 0, len(tos), words, below) >= 0:
                 raise StorageDamage(self.path, first, last - 1, f"a column is not in 0 … {below - 1}")
 
     def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:

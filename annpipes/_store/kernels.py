@@ -21,23 +21,33 @@ _pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, typ
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def copy_pieces(source: Bytes, froms: Offsets, tos: Offsets, lengths: Offsets, out: Bytes) -> None:
-    """Copy ``lengths[i]`` bytes at ``froms[i]`` of ``source`` to ``tos[i]`` of ``out``.
+def copy_pieces(
+    source: Bytes, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes
+) -> None:
+    """Copy ``lengths[i]`` bytes at ``froms[i]`` of ``source`` to ``tos[i]`` of ``out``, i from ``start`` to ``stop``.
 
     The caller vouches for all offsets: numpy's slices check too little and cost half the speed.
     """
     first, target = source.ctypes.data, out.ctypes.data
-    for i in range(len(froms)):
+    for i in range(start, stop):
         _memcpy(target + tos[i], first + froms[i], lengths[i])
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def copy_columns(
-    source: Bytes, froms: Offsets, tos: Offsets, lengths: Offsets, out: Bytes, words: NDArray[Any], limit: int
+    source: Bytes,
+    froms: Offsets,
+    tos: Offsets,
+    lengths: Offsets,
+    start: int,
+    stop: int,
+    out: Bytes,
+    words: NDArray[Any],
+    limit: int,
 ) -> int:
     """As `copy_pieces`, checking each piece while it is in the cache: `first_outside` of them."""
     first, target, size = source.ctypes.data, out.ctypes.data, words.itemsize
-    for i in range(len(froms)):
+    for i in range(start, stop):
         _memcpy(target + tos[i], first + froms[i], lengths[i])
         if _largest(words, tos[i] // size, lengths[i] // size) >= limit:
             return i
@@ -45,10 +55,12 @@ def copy_columns(
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def read_pieces(descriptor: int, froms: Offsets, tos: Offsets, lengths: Offsets, out: Bytes) -> int:
+def read_pieces(
+    descriptor: int, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes
+) -> int:
     """As `copy_pieces`, from a file; the first piece that could not be read whole, or -1."""
     target = out.ctypes.data
-    for i in range(len(froms)):
+    for i in range(start, stop):
         done = 0
         while done < lengths[i]:
             count = _pread(descriptor, target + tos[i] + done, lengths[i] - done, froms[i] + done)
@@ -59,13 +71,13 @@ def read_pieces(descriptor: int, froms: Offsets, tos: Offsets, lengths: Offsets,
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def first_outside(tos: Offsets, lengths: Offsets, words: NDArray[Any], limit: int) -> int:
+def first_outside(tos: Offsets, lengths: Offsets, start: int, stop: int, words: NDArray[Any], limit: int) -> int:
     """The first piece of ``words`` that holds a number of at least ``limit``, or -1.
 
     ``words`` are unsigned: a negative number read as one is above every limit. Offsets and
     lengths are in bytes.
     """
-    for i in range(len(tos)):
+    for i in range(start, stop):
         if _largest(words, tos[i] // words.itemsize, lengths[i] // words.itemsize) >= limit:
             return i
     return -1

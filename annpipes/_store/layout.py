@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import h5py
@@ -47,10 +49,10 @@ class Layout:
         """Whether bytes lie in the file as they are in memory."""
         return not self.filters.numbers
 
-    @property
+    @cached_property
     def chunk_bytes(self) -> int:
         """The decoded size of a storage chunk."""
-        return int(np.prod(self.chunk_shape)) * self.dtype.itemsize
+        return math.prod(self.chunk_shape) * self.dtype.itemsize
 
     def extent(self, number: int) -> tuple[int, int]:
         """First and last element (of a two-dimensional dataset: row) in a storage chunk."""

@@ -16,7 +16,7 @@ from annpipes._store.elements import StorageDamage, open_dataset
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.pieces import Spans
 from annpipes._store.pools import empty, run
-from annpipes.errors import DamageError
+from annpipes.errors import DamageError, FormatError
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["DenseFile", "DenseMemory", "SparseFile", "SparseMemory"]
@@ -78,6 +78,8 @@ class SparseFile:
         self.data = open_dataset(file, f"{path}/data")
         self.indices = open_dataset(file, f"{path}/indices")
         self.route = self.data.route if self.data.route == self.indices.route else "mixed"
+        if self.indices.dtype.kind not in "iu":
+            raise FormatError(f"{path}/indices of {file.path} holds {self.indices.dtype}, not integers")
         self._check()
 
     def _check(self) -> None:

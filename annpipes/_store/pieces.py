@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 
@@ -37,14 +36,10 @@ class Pieces:
         """The same in units of ``1 / item_size``."""
         return Pieces(self.chunks, self.froms * item_size, self.tos * item_size, self.lengths * item_size)
 
-    def __getitem__(self, part: slice) -> Pieces:
-        return Pieces(self.chunks[part], self.froms[part], self.tos[part], self.lengths[part])
-
-    def groups(self) -> list[slice]:
-        """The pieces of each storage chunk."""
-        edges = np.flatnonzero(np.diff(self.chunks)) + 1
-        bounds = [0, *edges.tolist(), len(self.chunks)]
-        return [slice(start, stop) for start, stop in pairwise(bounds) if stop > start]
+    def edges(self) -> list[int]:
+        """Where the pieces of each storage chunk begin, and the end of the last."""
+        inner = np.flatnonzero(np.diff(self.chunks)) + 1
+        return [0, *inner.tolist(), len(self)] if len(self) else []
 
 
 @dataclass(frozen=True, eq=False)
