@@ -36,7 +36,8 @@ class Stage(IterDataPipe[T_co]):
             return call_repr(self)
         return f"{source!r}.{self.verb}({parameters_repr(self, leave_out='source_datapipe')})"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
 
 class PlanStage(Stage[Any]):

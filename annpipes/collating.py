@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterDataPipe, functional_datapipe
 
 from annpipes._stages import Stage
+from annpipes._store import densify
 from annpipes.errors import ParameterError
 from annpipes.types import Batch, SparseRows
 
@@ -117,7 +118,7 @@ def collate(batch: Batch, x: Form = "dense") -> dict[str, Any]:
 
 def _collate_field(values: Any, x: Form) -> Any:
     if isinstance(values, SparseRows):
-        return _csr_tensors(values) if x == "csr" else torch.from_numpy(values.to_dense())
+        return _csr_tensors(values) if x == "csr" else torch.from_numpy(densify(values))
     if values.ndim > 1:
         return torch.from_numpy(np.ascontiguousarray(values, np.float32))
     return tensor_of(values)

@@ -129,6 +129,7 @@ def stream(
     batch_size: int = 256,
     *,
     fields: Sequence[str] = ("X",),
+    genes: Any = None,
     rows: Any = None,
     transform: Transform | None = None,
     x: Form = "dense",
@@ -153,7 +154,7 @@ def stream(
         As of `IndexSource`.
     chunk_size
         As of `ChunkSorter`.
-    fields
+    fields, genes
         As of `RowReader`.
     batch_size, drop_last
         As of `RowBatcher`.
@@ -168,7 +169,7 @@ def stream(
         IndexSource(data, rows=rows, block_size=block_size)
         .shuffle_blocks()
         .sort_within_chunks(chunk_size)
-        .read_rows(fields)
+        .read_rows(fields, genes=genes)
         .batch_rows(batch_size, drop_last=drop_last)
     )
     if transform is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch.utils.data import IterDataPipe, functional_datapipe
 
@@ -33,26 +34,34 @@ class RowReader(Stage[Batch]):
         ``obs/<column>``, ``obs_names``, or ``rows`` for the positions themselves. ``obs/<column>:code``
         gives int64 category codes (missing: -1) in place of strings. The batch's keys are
         the same with ``_`` for ``/``.
+    genes
+        The columns of X and of layers to keep: names, positions or a mask, in the order in
+        which the batch shall have them. All when None.
 
     Raises
     ------
     FieldError
-        The data has no such field; the message lists those it has.
+        The data has no such field, or no such gene; the message lists those it has, or near ones.
+    ParameterError
+        A gene is given twice.
     FormatError
         A field is stored by columns, or in another way that has no rows to read.
     """
 
     verb = "read_rows"
 
-    def __init__(self, source_datapipe: IterDataPipe[Chunk], fields: Sequence[str] = ("X",)) -> None:
+    def __init__(
+        self, source_datapipe: IterDataPipe[Chunk], fields: Sequence[str] = ("X",), *, genes: Any = None
+    ) -> None:
         self.source_datapipe = source_datapipe
         self.store = upstream(source_datapipe, Source, "read_rows").store  # type: ignore[type-abstract] # only looked for
         self.fields = as_fields(fields)
+        self.genes = None if genes is None else self.store.genes(genes)
         self.store.check(self.fields)
 
     def __iter__(self) -> Iterator[Batch]:
         for chunk in self.source_datapipe:
-            yield Batch(chunk.drawn, self.store.read(chunk, self.fields))
+            yield Batch(chunk.drawn, self.store.read(chunk, self.fields, self.genes))
 
     def __len__(self) -> int:
         """How many chunks."""

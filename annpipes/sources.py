@@ -28,8 +28,10 @@ class IndexSource(Source):
         Which rows: positions, a boolean mask of length ``n_obs`` or a list of obs names.
         Their order and duplicates are kept. All rows when None.
     block_size
-        How many rows stay together in a shuffle. Fewer mix better, more read faster; when
-        None, the store's advice (``source.store.block_size``).
+        How many rows stay together in a shuffle. Fewer mix better, more read faster. When
+        None, it follows from how X is stored: few rows where any row can be read alone,
+        whole storage chunks where they must be decoded; the repr shows the number and
+        ``block_reason`` says why.
 
     Raises
     ------
@@ -42,11 +44,19 @@ class IndexSource(Source):
     def __init__(self, data: Any, rows: Any = None, block_size: int | None = None) -> None:
         self.store = open_store(data)
         chosen = as_rows(rows, self.store.n_obs, positions_of=self.store.rows_named)
-        size = self.store.block_size if block_size is None else as_count(block_size, "block_size")
-        self.plan: InOrder = InOrder(chosen, size)
+        size, self.block_reason = self.store.block_advice() if block_size is None else (block_size, "as given")
+        self.plan: InOrder = InOrder(chosen, as_count(size, "block_size"))
 
     def __iter__(self) -> Iterator[RowArray]:
         yield from self.plan.epoch(self.pass_key()).blocks()
+
+    def route(self, field: str = "X") -> str:
+        """How a field is read: by annpipes itself (``direct``), through ``h5py`` and why, or from memory.
+
+        >>> IndexSource("pbmc.h5ad").route("raw/X")
+        'direct (uncompressed)'
+        """
+        return self.store.route(field)
 
     def __len__(self) -> int:
         """How many blocks."""

@@ -7,12 +7,13 @@ from typing import Any
 
 from anndata import AnnData
 
+from annpipes._store.densify import densify
 from annpipes._store.h5ad import H5adStore
 from annpipes._store.memory import MemoryStore
 from annpipes._store.protocol import Store, as_fields, field_key
 from annpipes.errors import ParameterTypeError
 
-__all__ = ["Store", "as_fields", "field_key", "open_store"]
+__all__ = ["Store", "as_fields", "densify", "field_key", "open_store"]
 
 
 def open_store(data: Any) -> Store:

@@ -11,10 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes._store.frame import Codes, Column, Strings, positions_of
-from annpipes._store.protocol import FieldReader, field_key, no_such_field
+from annpipes._store.genes import Genes, as_genes, take_genes
+from annpipes._store.protocol import BlockAdvice, FieldReader, MatrixReader, field_key, has_genes, no_such_field
+from annpipes.errors import DamageError, FieldError, FormatError
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["FieldStore"]
+
+_NO_ADVICE = BlockAdvice(64, "there is no X that can be read by rows")
 
 
 class _Drawn:
@@ -28,6 +32,7 @@ class FieldStore:
     """A store of fields by name; a subclass lists them and opens each kind."""
 
     name: str
+    n_obs: int
 
     def __init__(self) -> None:
         self._readers: dict[str, FieldReader] = {}
@@ -41,10 +46,15 @@ class FieldStore:
         """Names of the rows."""
         raise NotImplementedError
 
+    @property
+    def var_names(self) -> pd.Index[Any]:
+        """Names of the genes."""
+        raise NotImplementedError
+
     def _list_fields(self) -> Sequence[str]:
         raise NotImplementedError
 
-    def _open_matrix(self, group: str, key: str) -> FieldReader:
+    def _open_matrix(self, group: str, key: str) -> MatrixReader:
         raise NotImplementedError
 
     def _open_column(self, column: str) -> Column:
@@ -64,9 +74,32 @@ class FieldStore:
         for field in fields:
             self._reader(field)
 
-    def read(self, chunk: Chunk, fields: Sequence[str]) -> Mapping[str, NDArray[Any] | SparseRows]:
+    def read(
+        self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
+    ) -> Mapping[str, NDArray[Any] | SparseRows]:
         """The fields of the chunk's rows, in the drawn order, by batch key."""
-        return {field_key(field): self._reader(field).read(chunk) for field in fields}
+        return {field_key(field): self._read_field(chunk, field, genes) for field in fields}
+
+    def _read_field(self, chunk: Chunk, field: str, genes: Genes | None) -> NDArray[Any] | SparseRows:
+        values = self._reader(field).read(chunk)
+        return values if genes is None or not has_genes(field) else take_genes(values, genes)
+
+    def genes(self, chosen: Any) -> Genes:
+        """Genes given as names, positions or a mask."""
+        return as_genes(chosen, self.var_names, self.name)
+
+    def route(self, field: str) -> str:
+        """How a field is read, and why so."""
+        reader = self._reader(field)
+        return reader.route if isinstance(reader, MatrixReader) else "memory"
+
+    def block_advice(self) -> BlockAdvice:
+        """How many rows of X should stay together in a shuffle."""
+        try:
+            reader = self._reader("X")
+        except (FieldError, FormatError):
+            return _NO_ADVICE
+        return reader.block_advice if isinstance(reader, MatrixReader) else _NO_ADVICE
 
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes."""
@@ -90,6 +123,11 @@ class FieldStore:
         if field == "obs_names":
             return Strings(np.asarray(self.obs_names.astype(str), object))
         if group != "obs":
-            return self._open_matrix(group, key)
+            return self._checked(field, self._open_matrix(group, key))
         column = self._open_column(key)
         return column if plain == field else Codes(column.coded(key))
+
+    def _checked(self, field: str, matrix: MatrixReader) -> MatrixReader:
+        if matrix.shape[0] != self.n_obs:
+            raise DamageError(f"{field} of {self.name} has {matrix.shape[0]} rows, but obs has {self.n_obs}")
+        return matrix

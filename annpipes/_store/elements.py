@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, Protocol
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,6 +43,8 @@ class Dataset(Protocol):
     dtype: np.dtype[Any]
     route: str
     """How it is read, and why so."""
+    step: int
+    """Elements (of a two-dimensional dataset: rows) that are decoded together."""
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
         """Copy spans of a one-dimensional dataset; with ``below``, all numbers must be in 0 … below-1."""
@@ -55,7 +58,7 @@ def open_dataset(file: Hdf5File, path: str) -> Dataset:
     with file.reading(path) as opened:
         layout = layout_of(opened[path])
         if isinstance(layout, str):
-            return ThroughHdf5(file, path, opened[path].shape, opened[path].dtype, layout)
+            return ThroughHdf5(file, opened[path], layout)
     return Direct(file, path, layout)
 
 
@@ -66,6 +69,7 @@ class Direct:
         self.file, self.path, self.layout = file, path, layout
         self.shape, self.dtype = layout.shape, layout.dtype
         self.route = f"direct ({' + '.join(layout.filters.names) or 'uncompressed'})"
+        self.step = 1 if layout.plain else layout.chunk_shape[0]
         self._decode_again = lru_cache(max(1, _CACHED_BYTES // layout.chunk_bytes))(self._decode)
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
@@ -144,9 +148,10 @@ class _Target:
 class ThroughHdf5:
     """A dataset that only HDF5 can decode, one thread at a time."""
 
-    def __init__(self, file: Hdf5File, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], reason: str) -> None:
-        self.file, self.path, self.shape = file, path, shape
-        self.dtype = dtype.newbyteorder("=")
+    def __init__(self, file: Hdf5File, dataset: h5py.Dataset, reason: str) -> None:
+        self.file, self.path, self.shape = file, dataset.name.removeprefix("/"), dataset.shape
+        self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
+        self.step = dataset.chunks[0] if dataset.chunks else 1
         self.route = f"h5py ({reason})"
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:

@@ -19,7 +19,7 @@ from annpipes._store.base import FieldStore
 from annpipes._store.frame import Column, column_of
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.matrix import DenseFile, SparseFile
-from annpipes._store.protocol import FieldReader
+from annpipes._store.protocol import MatrixReader
 from annpipes.errors import FormatError
 
 __all__ = ["H5adStore", "open_matrix"]
@@ -31,8 +31,6 @@ class H5adStore(FieldStore):
     Of each field that is asked for, what stays in memory is ``indptr`` of a sparse matrix
     and the whole of an obs column; matrices are read row by row.
     """
-
-    block_size = 64
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
@@ -72,7 +70,7 @@ class H5adStore(FieldStore):
                 *(f"obs/{column}" for column in _frame_columns(file["obs"])),
             ]
 
-    def _open_matrix(self, group: str, key: str) -> FieldReader:
+    def _open_matrix(self, group: str, key: str) -> MatrixReader:
         return open_matrix(self.file, f"{group}/{key}" if key else group)
 
     def _open_column(self, column: str) -> Column:
@@ -89,7 +87,7 @@ class H5adStore(FieldStore):
             return isinstance(file["obs"], h5py.Dataset) or "__categories" in file["obs"]
 
 
-def open_matrix(file: Hdf5File, path: str) -> FieldReader:
+def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
     """The rows of the matrix at ``path``.
 
     Raises

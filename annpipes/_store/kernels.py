@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-__all__ = ["copy_columns", "copy_pieces", "first_outside", "read_pieces"]
+__all__ = ["add_rows", "copy_columns", "copy_pieces", "first_outside", "keep_columns", "read_pieces"]
 
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
@@ -91,3 +91,44 @@ def _largest(words: NDArray[Any], start: int, count: int) -> Any:
         if part[j] > largest:  # compiles to vector maxima, as the function `max` does not
             largest = part[j]
     return largest
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def add_rows(
+    data: NDArray[Any], indices: NDArray[Any], indptr: Offsets, start: int, stop: int, out: NDArray[np.float32]
+) -> int:
+    """Rows ``start … stop-1`` written densely, values of one place added; the first row outside of ``out``, or -1."""
+    width = out.shape[1]
+    for i in range(start, stop):
+        row = out[i]
+        row[:] = 0
+        for j in range(indptr[i], indptr[i + 1]):
+            column = indices[j]
+            if column < 0 or column >= width:
+                return i
+            row[column] += data[j]
+    return -1
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def keep_columns(
+    words: NDArray[Any],
+    indices: NDArray[Any],
+    indptr: Offsets,
+    columns: NDArray[np.int32],
+    kept: Offsets,
+    start: int,
+    stop: int,
+) -> None:
+    """In rows ``start … stop-1``, values whose column has a new one moved to the front; how many goes to ``kept``.
+
+    The caller vouches that ``indices`` lie within ``columns``.
+    """
+    for i in range(start, stop):
+        first = place = indptr[i]
+        for j in range(first, indptr[i + 1]):
+            column = columns[indices[j]]
+            indices[place] = column  # always, and overwritten if not kept: no branch to mispredict
+            words[place] = words[j]
+            place += column >= 0
+        kept[i] = place - first

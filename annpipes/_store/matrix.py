@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +17,15 @@ from annpipes._store.elements import StorageDamage, open_dataset
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.pieces import Spans
 from annpipes._store.pools import empty, run
+from annpipes._store.protocol import BlockAdvice
 from annpipes.errors import DamageError, FormatError
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["DenseFile", "DenseMemory", "SparseFile", "SparseMemory"]
+
+_IN_MEMORY = BlockAdvice(1, "memory")
+_JUMP_BYTES = 64 << 10
+_LARGEST_SMALL_BLOCK, _LARGEST_BLOCK = 64, 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +34,11 @@ class DenseMemory:
 
     values: NDArray[Any]
     route: str = "memory"
+    block_advice: BlockAdvice = _IN_MEMORY
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         return self.values[chunk.drawn]
@@ -39,6 +50,11 @@ class SparseMemory:
 
     matrix: Any
     route: str = "memory"
+    block_advice: BlockAdvice = _IN_MEMORY
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.matrix.shape)
 
     def read(self, chunk: Chunk) -> SparseRows:
         rows = sparse.csr_matrix(self.matrix[chunk.drawn])
@@ -51,7 +67,13 @@ class DenseFile:
     def __init__(self, file: Hdf5File, path: str) -> None:
         self.file, self.path = file, path
         self.values = open_dataset(file, path)
-        self.route = self.values.route
+        self.shape, self.route = self.values.shape, self.values.route
+
+    @property
+    def block_advice(self) -> BlockAdvice:
+        if self.values.step > 1:
+            return BlockAdvice(self.values.step, f"storage chunks of {self.values.step} rows, {self.route}")
+        return _small_blocks(self.shape[1] * self.values.dtype.itemsize, self.route)
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         values = empty((len(chunk), *self.values.shape[1:]), self.values.dtype)
@@ -81,6 +103,16 @@ class SparseFile:
         if self.indices.dtype.kind not in "iu":
             raise FormatError(f"{path}/indices of {file.path} holds {self.indices.dtype}, not integers")
         self._check()
+
+    @property
+    def block_advice(self) -> BlockAdvice:
+        per_row = max(1.0, self.indptr[-1] / max(1, self.shape[0]))
+        if self.data.step == 1:
+            return _small_blocks(per_row * self.data.dtype.itemsize, self.route)
+        rows = self.data.step / per_row
+        # A block touches one storage chunk more than it fills, so two of them bound the waste to a half.
+        size = min(2 ** math.ceil(math.log2(max(1.0, 2 * rows))), _LARGEST_BLOCK)
+        return BlockAdvice(size, f"two storage chunks of about {rows:.0f} rows, {self.route}")
 
     def _check(self) -> None:
         """Refuse an indptr that no CSR matrix has, so that reading can rely on it."""
@@ -112,6 +144,12 @@ class SparseFile:
         except StorageDamage as damage:
             first, last = np.searchsorted(self.indptr, [damage.first, damage.last], side="right") - 1
             raise DamageError(f"{damage.path} of {self.file.path}, rows {first} … {last}: {damage.reason}") from damage
+
+
+def _small_blocks(row_bytes: float, route: str) -> BlockAdvice:
+    """Blocks where any row can be read alone: just long enough that a disk does not mind the jumps."""
+    size = 2 ** max(0, round(math.log2(_JUMP_BYTES / max(1.0, row_bytes))))
+    return BlockAdvice(min(size, _LARGEST_SMALL_BLOCK), f"about {_JUMP_BYTES >> 10} KiB at a time, {route}")
 
 
 def _places(chunk: Chunk) -> RowArray:

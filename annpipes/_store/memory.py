@@ -15,7 +15,7 @@ from annpipes._store.frame import column_of
 from annpipes._store.h5ad import open_matrix
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.matrix import DenseMemory, SparseMemory
-from annpipes._store.protocol import FieldReader
+from annpipes._store.protocol import MatrixReader
 from annpipes.errors import FormatError
 
 __all__ = ["MemoryStore"]
@@ -28,8 +28,6 @@ class MemoryStore(FieldStore):
     selected rows once.
     """
 
-    block_size = 1  # memory has no reason to keep rows together
-
     def __init__(self, adata: AnnData) -> None:
         super().__init__()
         self.adata = adata
@@ -40,8 +38,8 @@ class MemoryStore(FieldStore):
                     f"data is a view of a backed AnnData: pass its file {str(adata.filename)!r} and choose rows instead"
                 )
             self.file = Hdf5File(str(adata.filename))
-            self.block_size = 64
-        self.name = f"AnnData({adata.n_obs} × {adata.n_vars})"
+        self.n_obs, self.n_vars = int(adata.n_obs), int(adata.n_vars)
+        self.name = f"AnnData({self.n_obs} × {self.n_vars})"
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -52,14 +50,6 @@ class MemoryStore(FieldStore):
         if self.file is not None:
             state["adata"] = _without_x(self.adata)
         return state
-
-    @property
-    def n_obs(self) -> int:
-        return int(self.adata.n_obs)
-
-    @property
-    def n_vars(self) -> int:
-        return int(self.adata.n_vars)
 
     @property
     def obs_names(self) -> pd.Index[Any]:
@@ -84,7 +74,7 @@ class MemoryStore(FieldStore):
     def _open_column(self, column: str) -> Any:
         return column_of(self.adata.obs[column])
 
-    def _open_matrix(self, group: str, key: str) -> FieldReader:
+    def _open_matrix(self, group: str, key: str) -> MatrixReader:
         if self.file is not None and group in ("X", "raw"):
             return open_matrix(self.file, "raw/X" if group == "raw" else "X")
         values = self._values(group, key)

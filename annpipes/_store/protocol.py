@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from annpipes._store.genes import Genes
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.types import Chunk, SparseRows
 
-__all__ = ["FieldReader", "Store", "as_fields", "field_key"]
+__all__ = ["BlockAdvice", "FieldReader", "MatrixReader", "Store", "as_fields", "field_key", "has_genes"]
 
 
 @runtime_checkable
@@ -47,9 +48,11 @@ class Store(Protocol):
     def fields(self) -> tuple[str, ...]:
         """All that can be asked for."""
 
-    @property
-    def block_size(self) -> int:
-        """The advised number of rows that stay together in a shuffle."""
+    def block_advice(self) -> BlockAdvice:
+        """How many rows of X should stay together in a shuffle."""
+
+    def route(self, field: str) -> str:
+        """How a field is read, and why so."""
 
     def rows_named(self, names: NDArray[Any]) -> NDArray[np.int64]:
         """The positions of these obs names."""
@@ -57,11 +60,23 @@ class Store(Protocol):
     def check(self, fields: Sequence[str]) -> None:
         """Raise the `FieldError` or `FormatError` that reading these fields would."""
 
-    def read(self, chunk: Chunk, fields: Sequence[str]) -> Mapping[str, NDArray[Any] | SparseRows]:
-        """The fields of the chunk's rows, in the drawn order, by batch key."""
+    def genes(self, chosen: Any) -> Genes:
+        """Genes given as names, positions or a mask."""
+
+    def read(
+        self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
+    ) -> Mapping[str, NDArray[Any] | SparseRows]:
+        """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of X and layers."""
 
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes."""
+
+
+class BlockAdvice(NamedTuple):
+    """A block size and what it follows from."""
+
+    size: int
+    reason: str
 
 
 class FieldReader(Protocol):
@@ -69,6 +84,23 @@ class FieldReader(Protocol):
 
     def read(self, chunk: Chunk) -> NDArray[Any] | SparseRows:
         """The chunk's rows in the drawn order, ``(n, …)``."""
+
+
+@runtime_checkable
+class MatrixReader(FieldReader, Protocol):
+    """A field that is a matrix."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n_obs, …)``."""
+
+    @property
+    def route(self) -> str:
+        """How it is read, and why so."""
+
+    @property
+    def block_advice(self) -> BlockAdvice:
+        """How many rows should stay together in a shuffle."""
 
 
 def as_fields(fields: str | Sequence[str]) -> tuple[str, ...]:
@@ -91,6 +123,11 @@ def field_key(field: str) -> str:
     'obs_cell_type'
     """
     return field.removesuffix(":code").replace("/", "_")
+
+
+def has_genes(field: str) -> bool:
+    """Whether the columns of a field are the genes of ``var``."""
+    return field == "X" or field.startswith("layers/")
 
 
 def no_such_field(field: str, fields: Sequence[str], name: str) -> FieldError:
