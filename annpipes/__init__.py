@@ -8,10 +8,11 @@ from annpipes.chunking import ChunkSorter
 from annpipes.collating import Collator, CsrTensors
 from annpipes.datasets import AnnDataset
 from annpipes.errors import AnnpipesError
-from annpipes.loaders import Loader, stream
+from annpipes.loaders import Loader
 from annpipes.reading import RowBatcher, RowReader
 from annpipes.shuffling import BlockShuffler
 from annpipes.sources import IndexSource
+from annpipes.streaming import stream
 from annpipes.transforming import RowTransformer
 from annpipes.transforms import Binarize, Clip, Compose, Log1p, NormalizeTotal, Scale, Transform
 from annpipes.types import Batch, Chunk, SparseRows

@@ -7,17 +7,17 @@ arithmetic on positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from annpipes._permutations import Key, Permutation
-from annpipes._rows import RowArray, Rows, join_ranges, restore_order, take_rows
+from annpipes._rows import RowArray, Rows, join_ranges, restore_order, rows_fingerprint, take_rows
 from annpipes.types import Chunk
 
-__all__ = ["BlockShuffled", "ChunkPlan", "Epoch", "InOrder", "Plan"]
+__all__ = ["BlockShuffled", "ChunkPlan", "Epoch", "InOrder", "Plan", "drawn_rows"]
 
 _BLOCKS, _CHUNK = 0, 1  # what a stream of random words is for: the last-but-one part of its key
 
@@ -46,6 +46,9 @@ class Plan(Protocol):
     def epoch(self, key: Key) -> Epoch:
         """The order drawn with this key."""
 
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """What makes this plan another than others, in a few short values."""
+
 
 @dataclass(frozen=True, eq=False)
 class InOrder:
@@ -71,6 +74,9 @@ class InOrder:
     def epoch(self, key: Key) -> InOrder:
         return self
 
+    def fingerprint(self) -> Mapping[str, str | int]:
+        return {"rows": rows_fingerprint(self.row_set), "block_size": self.block_size, "order": "as it stands"}
+
     def rows(self, start: int, stop: int) -> RowArray:
         return take_rows(self.row_set, np.arange(start, stop))
 
@@ -93,6 +99,9 @@ class BlockShuffled:
     @property
     def n_rows(self) -> int:
         return self.source.n_rows
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        return {**self.source.fingerprint(), "order": "shuffled blocks"}
 
     def epoch(self, key: Key) -> _BlockEpoch:
         return _BlockEpoch(self.source, Permutation(self.source.n_blocks, (*key, _BLOCKS)))
@@ -177,6 +186,11 @@ class ChunkEpoch:
         """Chunk ``number``, its rows ascending, permuted on the way out if the plan is shuffled."""
         start = number * self.plan.chunk_size
         rows = self.order.rows(start, min(start + self.plan.chunk_size, self.plan.n_rows))
-        if self.plan.source.shuffled:
-            rows = rows[Permutation(len(rows), (*self.key, _CHUNK, number))(np.arange(len(rows)))]
-        return Chunk(*restore_order(rows))
+        return Chunk(*restore_order(drawn_rows(rows, self.plan.source, self.key, number)))
+
+
+def drawn_rows(rows: RowArray, plan: Plan, key: Key, number: int) -> RowArray:
+    """The rows of chunk ``number`` in the order to hand them on: permuted if the plan is shuffled."""
+    if not plan.shuffled:
+        return rows
+    return rows[Permutation(len(rows), (*key, _CHUNK, number))(np.arange(len(rows)))]

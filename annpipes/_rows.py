@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -19,6 +21,7 @@ __all__ = [
     "brief_rows",
     "join_ranges",
     "restore_order",
+    "rows_fingerprint",
     "runs",
     "take_rows",
 ]
@@ -40,6 +43,22 @@ def as_count(value: int, argument: str, least: int = 1) -> int:
 def as_natural(value: int, argument: str) -> int:
     """``value`` as an int of at least 0; the error names ``argument``."""
     return as_count(value, argument, least=0)
+
+
+def as_bytes(value: int | str, argument: str) -> int:
+    """A number of bytes, given as one or as a string such as ``"2GB"``.
+
+    >>> as_bytes("1.5 GB", "memory")
+    1500000000
+    """
+    if not isinstance(value, str):
+        return as_count(value, argument)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kMGT]?i?)B?\s*", value)
+    if match is None:
+        raise ParameterError(f"{argument} must be bytes or a string such as '2GB', got {value!r}")
+    number, unit = match.groups()
+    base = 1024 if unit.endswith("i") else 1000
+    return as_count(int(float(number) * base ** " kMGT".index(unit[:1] or " ")), argument)
 
 
 def as_rows(
@@ -108,6 +127,13 @@ def brief_rows(rows: Rows) -> str:
     if isinstance(rows, range) or len(rows) <= 8:
         return repr(rows if isinstance(rows, range) else rows.tolist())
     return f"<{len(rows):,} rows>"
+
+
+def rows_fingerprint(rows: Rows) -> str:
+    """A few characters that differ for other rows, or for another order of them."""
+    if isinstance(rows, range):
+        return f"{rows.start}:{rows.stop}"
+    return f"{len(rows)} rows, crc {zlib.crc32(np.ascontiguousarray(rows, np.int64).data):08x}"
 
 
 def take_rows(rows: Rows, positions: RowArray) -> RowArray:

@@ -17,7 +17,7 @@ from annpipes._store import densify
 from annpipes.errors import ParameterError
 from annpipes.types import Batch, SparseRows
 
-__all__ = ["Collator", "CsrTensors", "collate", "tensor_of"]
+__all__ = ["Collator", "CsrTensors", "collate", "place", "tensor_of"]
 
 Form = Literal["dense", "csr"]
 
@@ -55,6 +55,11 @@ class CsrTensors(NamedTuple):
     def to(self, device: Any, *, non_blocking: bool = False) -> CsrTensors:
         """The same on another device."""
         crow, col, values = (part.to(device, non_blocking=non_blocking) for part in self[:3])
+        return CsrTensors(crow, col, values, self.n_vars)
+
+    def pin_memory(self) -> CsrTensors:
+        """The same in memory from which a GPU can fetch it."""
+        crow, col, values = (part.pin_memory() for part in self[:3])
         return CsrTensors(crow, col, values, self.n_vars)
 
     def to_sparse_csr(self) -> Tensor:
@@ -144,3 +149,13 @@ def _csr_tensors(rows: SparseRows) -> CsrTensors:
 def _sparse(values: NDArray[Any]) -> SparseRows:
     matrix = csr_matrix(np.asarray(values, np.float32))
     return SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), matrix.shape[1])
+
+
+def place(item: Any, *, pin_memory: bool, device: Any) -> Any:
+    """Tensors of a collated batch pinned and moved to a device; anything else as it is."""
+    if isinstance(item, dict):
+        return {key: place(value, pin_memory=pin_memory, device=device) for key, value in item.items()}
+    if not isinstance(item, Tensor | CsrTensors):
+        return item
+    pinned = item.pin_memory() if pin_memory else item
+    return pinned if device is None else pinned.to(device, non_blocking=True)

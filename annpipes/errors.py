@@ -10,7 +10,10 @@
     ├── SourceError         (FileNotFoundError)  no file where one was named
     ├── FormatError         (ValueError)         a file, or a field of it, that cannot be read by rows
     ├── DamageError         (OSError)            a file whose bytes contradict themselves
-    └── PipelineError       (RuntimeError)       stages that do not fit together
+    ├── PipelineError       (RuntimeError)       stages that do not fit together
+    ├── StateError          (ValueError)         a saved position that belongs to something else
+    ├── RankError           (RuntimeError)       ranks that were not given the same
+    └── WorkerError         (RuntimeError)       a worker process that is gone
 """
 
 from __future__ import annotations
@@ -23,8 +26,11 @@ __all__ = [
     "ParameterError",
     "ParameterTypeError",
     "PipelineError",
+    "RankError",
     "RowIndexError",
     "SourceError",
+    "StateError",
+    "WorkerError",
 ]
 
 
@@ -62,3 +68,15 @@ class DamageError(AnnpipesError, OSError):
 
 class PipelineError(AnnpipesError, RuntimeError):
     """Stages that do not fit together."""
+
+
+class StateError(AnnpipesError, ValueError):
+    """A saved position that belongs to other data or other parameters."""
+
+
+class RankError(AnnpipesError, RuntimeError):
+    """Ranks of one job that were not given the same data and parameters."""
+
+
+class WorkerError(AnnpipesError, RuntimeError):
+    """A worker process that is gone."""

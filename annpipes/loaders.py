@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Literal, get_args
 
 from torch.utils.data import IterDataPipe
-from torch.utils.data.datapipes.iter import IterableWrapper
-from torchdata import nodes
 
-from annpipes._plans import ChunkPlan
-from annpipes._rows import as_natural
-from annpipes._stages import graft, upstream
+from annpipes._parts import One, Part, ReadStep
+from annpipes._ranks import agree, find_ranks
+from annpipes._rows import RowArray, as_bytes, as_natural
+from annpipes._running import Workers, flatten_ahead, map_ahead
+from annpipes._schedules import Schedule, ScheduledEpoch, Tail
+from annpipes._stages import Source, upstream
+from annpipes._states import open_state, state_of
 from annpipes.chunking import ChunkSorter
-from annpipes.collating import Form
-from annpipes.errors import PipelineError
-from annpipes.reading import RowBatcher
-from annpipes.sources import IndexSource
-from annpipes.transforms import Transform
-from annpipes.types import Batch, Chunk
+from annpipes.collating import place
+from annpipes.errors import ParameterError
+from annpipes.reading import RowBatcher, RowReader
 
-__all__ = ["Loader", "stream"]
+__all__ = ["Loader"]
 
 
 class Loader:
@@ -31,9 +32,9 @@ class Loader:
     >>> len(loader), sum(len(batch["X"]) for batch in loader), loader.epoch
     (11, 700, 1)
 
-    The plan is computed here, in the caller's process; threads only execute it. Chunks are
-    read ahead while batches are consumed, and batches are finished (transformed, collated)
-    one by one, so dense ones never pile up.
+    The plan is computed in the caller's process; workers only execute it. Chunks are read ahead
+    by threads while batches are consumed; batches are finished (transformed, collated) one by
+    one, so dense ones never pile up.
 
     Parameters
     ----------
@@ -45,133 +46,186 @@ class Loader:
     seed
         With the epoch, all that the order depends on.
     num_workers
-        Threads that transform and collate batches; 0 does it in the caller's.
+        How many workers finish batches; with 0 it is done when a batch is asked for.
+    method
+        ``"thread"``, or ``"process"`` for transforms that hold Python's lock for long.
+    multiprocessing_context
+        How processes start: ``"fork"``, ``"spawn"`` or ``"forkserver"``.
     prefetch
-        Chunks read ahead, each by a thread of its own; 0 reads when the first batch of a chunk is asked for.
+        Chunks read ahead, each by a thread of its own; with 0 a chunk is read when its first batch is asked for.
+    memory
+        In place of the pipe's chunk size: bytes, or a string such as ``"2GB"``, that two
+        chunks may take, one in use and one being read (each further one that ``prefetch``
+        asks for takes half as much again). Derived from the real number of values per row.
+    rank, world_size
+        This process among those that share the epoch. When None, those of
+        `torch.distributed` if it has been initialised, or a single one. Each rank gets
+        ``batch_size`` rows of every global batch.
+    tail
+        What becomes of rows that fill no whole global batch: ``"keep"`` makes a short last
+        batch (one rank only), ``"drop"`` leaves them out, ``"pad"`` fills the batch up with the
+        epoch's last row, ``"wrap"`` with its first ones. Other rows each epoch; see `tail_rows`.
+        When None: ``"drop"`` if the pipe says ``drop_last``, else ``"keep"`` for one rank and ``"wrap"`` for several.
+    pin_memory
+        Copy tensors into memory from which a GPU can fetch them while it computes.
+    device
+        Move tensors there, without waiting.
 
     Raises
     ------
     PipelineError
         The pipe lacks a stage, or a stage after ``batch_rows`` drops or adds batches.
+    ParameterError
+        A parameter has a value that cannot work.
+    RankError
+        When a pass begins: the ranks were not given the same.
+    WorkerError
+        During a pass: a worker process is gone.
     """
 
-    def __init__(self, pipe: IterDataPipe[Any], *, seed: int = 0, num_workers: int = 0, prefetch: int = 1) -> None:
+    def __init__(
+        self,
+        pipe: IterDataPipe[Any],
+        *,
+        seed: int = 0,
+        num_workers: int = 0,
+        method: Literal["thread", "process"] = "thread",
+        multiprocessing_context: str | None = None,
+        prefetch: int = 1,
+        memory: int | str | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        tail: Tail | None = None,
+        pin_memory: bool = False,
+        device: Any = None,
+    ) -> None:
         self.pipe = pipe
         self.seed = as_natural(seed, "seed")
         self.num_workers = as_natural(num_workers, "num_workers")
         self.prefetch = as_natural(prefetch, "prefetch")
-        self.epoch = 0
-        """The epoch that the next pass will be."""
+        self.start_method = _start_method(method, multiprocessing_context)
+        self.place = partial(place, pin_memory=pin_memory, device=device)
+        self.ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader")
         self._sorter = upstream(self._batcher, ChunkSorter, "Loader")
-        batch_size = self._batcher.batch_size
-        self._plan = ChunkPlan(self._sorter.plan.source, max(self._sorter.chunk_size // batch_size, 1) * batch_size)
+        self._source = upstream(self._sorter, Source, "Loader")  # type: ignore[type-abstract] # only looked for
+        self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
+        self._schedule = self._schedule_for(self.ranks.world_size, self._tail(tail))
+        self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
+
+    def _fit(self, memory: int) -> int:
+        reader = upstream(self._batcher, RowReader, "Loader with memory=")
+        return max(1, int(memory / 2 / self._source.store.row_bytes(reader.fields)))
+
+    def _tail(self, tail: Tail | None) -> Tail:
+        if tail is None:
+            return "drop" if self._batcher.drop_last else "keep" if self.ranks.world_size == 1 else "wrap"
+        if tail not in get_args(Tail):
+            raise ParameterError(f"tail must be one of {', '.join(get_args(Tail))}, got {tail!r}")
+        if tail == "keep" and self.ranks.world_size > 1:
+            raise ParameterError("tail='keep' makes a short last batch, which cannot be shared by several ranks")
+        return tail
+
+    def _schedule_for(self, lanes: int, tail: Tail) -> Schedule:
+        batch_size = self._batcher.batch_size * self.ranks.world_size // lanes
+        chunk_size = max(self._chunk_size // batch_size, 1) * batch_size
+        return Schedule(self._sorter.plan.source, batch_size, chunk_size, lanes, tail)
 
     def __len__(self) -> int:
-        """How many batches an epoch has."""
-        whole, rest = divmod(self._plan.n_rows, self._batcher.batch_size)
-        return whole + (rest > 0 and not self._batcher.drop_last)
+        """How many batches an epoch has, on this rank as on every other."""
+        return self._schedule.n_batches
 
     def __repr__(self) -> str:
         return f"Loader({self.pipe!r}, seed={self.seed}, num_workers={self.num_workers}, prefetch={self.prefetch})"
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next pass will be."""
+        return self._next[0]
+
     def set_epoch(self, epoch: int) -> None:
-        """Make the next pass this epoch; without it, each pass is the one after the last begun."""
-        self.epoch = as_natural(epoch, "epoch")
+        """Make the next pass this epoch; without it, each pass is the one after the last begun.
+
+        If the next pass is to resume in the middle of this very epoch, it still does.
+        """
+        if as_natural(epoch, "epoch") != self.epoch:
+            self._next = self._at = (epoch, 0)
+
+    def tail_rows(self, epoch: int | None = None) -> RowArray:
+        """The rows that an epoch (the next one) leaves out or, with ``pad`` and ``wrap``, visits once more."""
+        return self._order(self.epoch if epoch is None else epoch).tail_rows()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the consumer stands: counts batches it received, not those read ahead.
+
+        A few hundred bytes of JSON, the same on every rank, to be saved in the model's checkpoint.
+        """
+        epoch, batch = (self._at[0] + 1, 0) if 0 < len(self) == self._at[1] else self._at
+        return state_of(epoch, batch, self._fingerprint(self._schedule))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Make the next pass go on after the last batch received when ``state`` was saved.
+
+        The number of workers may be another, and so may the number of ranks if the global
+        batch (``batch_size`` × ranks) is the same.
+
+        Raises
+        ------
+        StateError
+            The state belongs to other data or parameters; the message names each difference.
+        ParameterError
+            The global batch cannot be divided among so many ranks.
+        """
+        saved = state.get("belongs_to", {})
+        schedule = self._schedule_for(int(saved.get("lanes", 1)), saved.get("tail", self._schedule.tail))
+        position = open_state(state, self._fingerprint(schedule))
+        if schedule.tail == "keep" and self.ranks.world_size > 1:
+            raise ParameterError(
+                "the state is of one rank with tail='keep', whose last batch several ranks cannot share"
+            )
+        self._schedule = schedule
+        self._next = self._at = position
+
+    def _fingerprint(self, schedule: Schedule) -> dict[str, Any]:
+        return {
+            **self._source.store.fingerprint(),
+            **schedule.plan.fingerprint(),
+            "seed": self.seed,
+            "chunk_size": schedule.chunk_size,
+            "global_batch": self._batcher.batch_size * self.ranks.world_size,
+            "lanes": schedule.lanes,
+            "tail": schedule.tail,
+        }
+
+    def _order(self, epoch: int) -> ScheduledEpoch:
+        return self._schedule.epoch((self.seed, epoch))
 
     def __iter__(self) -> Iterator[Any]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        return self._pass(epoch)
+        (epoch, batch), self._next = self._next, (self._next[0] + 1, 0)
+        self._at = (epoch, batch)
+        return self._pass(epoch, batch)
 
-    def _pass(self, epoch: int) -> Iterator[Any]:
-        chunks = self._plan.epoch((self.seed, epoch))
-        source: Any = nodes.IterableWrapper(map(chunks.chunk, range(self._plan.n_chunks)))
-        read: Any = _mapper(source, _Part(self._batcher, self._sorter), self.prefetch)
-        batches: Any = nodes.Unbatcher(read)
-        finish = _mapper(batches, _One(_Part(self.pipe, self._batcher)), self.num_workers)
-        yield from finish
-
-
-def _mapper(source: Any, function: Any, threads: int) -> Any:
-    """``function`` of each item, in order; with threads, at most one item of each waits to be taken."""
-    return nodes.ParallelMapper(source, function, num_workers=threads, max_concurrent=threads or None)
-
-
-class _Part:
-    """The stages after ``first`` up to ``last`` as a function of one item."""
-
-    def __init__(self, last: IterDataPipe[Any], first: IterDataPipe[Any]) -> None:
-        self.last = last
-        self.first = first
-
-    def __call__(self, item: Chunk | Batch) -> Sequence[Any]:
-        return list(graft(self.last, self.first, IterableWrapper([item], deepcopy=False)))
+    def _pass(self, epoch: int, batch: int) -> Iterator[Any]:
+        agree(self.ranks, {**self._fingerprint(self._schedule), "epoch": epoch, "batch": batch})
+        step, skip = divmod(batch, self._schedule.chunk_size // self._schedule.batch_size)
+        tasks = ((number, skip if number == step else 0) for number in range(step, self._schedule.n_steps))
+        read = ReadStep(Part(self._batcher, self._sorter), self._order(epoch), *self.ranks[:2])
+        finish = One(Part(self.pipe, self._batcher))
+        with ExitStack() as stack:
+            finishers = stack.enter_context(Workers(finish, self.num_workers, processes=self.start_method).open())
+            readers = stack.enter_context(Workers(read, self.prefetch).open())
+            batches = flatten_ahead(readers, tasks, self.prefetch)
+            for item in map_ahead(finishers, batches, 2 * self.num_workers):
+                batch += 1
+                self._at = (epoch, batch)
+                yield self.place(item)
 
 
-class _One:
-    """The one result of a part."""
-
-    def __init__(self, part: _Part) -> None:
-        self.part = part
-
-    def __call__(self, batch: Batch) -> Any:
-        results = self.part(batch)
-        if len(results) != 1:
-            raise PipelineError(
-                f"stages after batch_rows made {len(results)} items of one batch; a Loader, whose length is "
-                f"exact, needs one for each (iterate the pipe itself, or move the stage before batch_rows)"
-            )
-        return results[0]
-
-
-def stream(
-    data: Any,
-    batch_size: int = 256,
-    *,
-    fields: Sequence[str] = ("X",),
-    genes: Any = None,
-    rows: Any = None,
-    transform: Transform | None = None,
-    x: Form = "dense",
-    block_size: int | None = None,
-    chunk_size: int = 16_384,
-    drop_last: bool = False,
-    seed: int = 0,
-    num_workers: int = 0,
-    prefetch: int = 1,
-) -> Loader:
-    """A `Loader` of shuffled batches: the default pipe in one line.
-
-    >>> loader = stream("pbmc.h5ad", batch_size=128, fields=["X", "obs/louvain:code"])
-    >>> for batch in loader:
-    ...     x, y = batch["X"], batch["obs_louvain"]
-    >>> len(loader)
-    6
-
-    Parameters
-    ----------
-    data, rows, block_size
-        As of `IndexSource`.
-    chunk_size
-        As of `ChunkSorter`.
-    fields, genes
-        As of `RowReader`.
-    batch_size, drop_last
-        As of `RowBatcher`.
-    transform
-        As of `RowTransformer`.
-    x
-        As of `Collator`.
-    seed, num_workers, prefetch
-        As of `Loader`.
-    """
-    pipe = (
-        IndexSource(data, rows=rows, block_size=block_size)
-        .shuffle_blocks()
-        .sort_within_chunks(chunk_size)
-        .read_rows(fields, genes=genes)
-        .batch_rows(batch_size, drop_last=drop_last)
-    )
-    if transform is not None:
-        pipe = pipe.transform(transform)
-    return Loader(pipe.collate_rows(x), seed=seed, num_workers=num_workers, prefetch=prefetch)
+def _start_method(method: str, context: str | None) -> str | None:
+    if method not in ("thread", "process"):
+        raise ParameterError(f"method must be 'thread' or 'process', got {method!r}")
+    if method == "thread" and context is not None:
+        raise ParameterError(f"multiprocessing_context={context!r} needs method='process'")
+    if context not in (None, "fork", "spawn", "forkserver"):
+        raise ParameterError(f"multiprocessing_context must be 'fork', 'spawn' or 'forkserver', got {context!r}")
+    return None if method == "thread" else context or "spawn"

@@ -93,6 +93,11 @@ class FieldStore:
         reader = self._reader(field)
         return reader.route if isinstance(reader, MatrixReader) else "memory"
 
+    def row_bytes(self, fields: Sequence[str]) -> float:
+        """Memory that an average row of these fields takes; 8 bytes for a value of an obs column."""
+        readers = [self._reader(field) for field in fields]
+        return sum(reader.row_bytes if isinstance(reader, MatrixReader) else 8 for reader in readers)
+
     def block_advice(self) -> BlockAdvice:
         """How many rows of X should stay together in a shuffle."""
         try:

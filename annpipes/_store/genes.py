@@ -59,7 +59,7 @@ def as_genes(genes: Any, names: pd.Index[Any], where: str) -> Genes:
 
 def _named(given: NDArray[Any], names: pd.Index[Any], where: str) -> RowArray:
     places = {name: position for position, name in enumerate(names)}
-    unknown = [name for name in given if name not in places]
+    unknown = [name for name in given.tolist() if name not in places]
     if unknown:
         near = difflib.get_close_matches(str(unknown[0]), map(str, places), n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""

@@ -24,6 +24,7 @@ from annpipes.types import Chunk, SparseRows
 __all__ = ["DenseFile", "DenseMemory", "SparseFile", "SparseMemory"]
 
 _IN_MEMORY = BlockAdvice(1, "memory")
+_LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
 _JUMP_BYTES = 64 << 10
 _LARGEST_SMALL_BLOCK, _LARGEST_BLOCK = 64, 4096
 
@@ -39,6 +40,10 @@ class DenseMemory:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.values.shape
+
+    @property
+    def row_bytes(self) -> float:
+        return float(self.values.itemsize * self.values.shape[1])
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         return self.values[chunk.drawn]
@@ -56,6 +61,10 @@ class SparseMemory:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.matrix.shape)
 
+    @property
+    def row_bytes(self) -> float:
+        return float(_LONGEST_VALUE * self.matrix.nnz / max(1, self.matrix.shape[0]))
+
     def read(self, chunk: Chunk) -> SparseRows:
         rows = sparse.csr_matrix(self.matrix[chunk.drawn])
         return SparseRows(rows.data, rows.indices, rows.indptr.astype(np.int64), rows.shape[1])
@@ -68,12 +77,13 @@ class DenseFile:
         self.file, self.path = file, path
         self.values = open_dataset(file, path)
         self.shape, self.route = self.values.shape, self.values.route
+        self.row_bytes = self.shape[1] * self.values.dtype.itemsize
 
     @property
     def block_advice(self) -> BlockAdvice:
         if self.values.step > 1:
             return BlockAdvice(self.values.step, f"storage chunks of {self.values.step} rows, {self.route}")
-        return _small_blocks(self.shape[1] * self.values.dtype.itemsize, self.route)
+        return _small_blocks(self.row_bytes, self.route)
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         values = empty((len(chunk), *self.values.shape[1:]), self.values.dtype)
@@ -103,6 +113,10 @@ class SparseFile:
         if self.indices.dtype.kind not in "iu":
             raise FormatError(f"{path}/indices of {file.path} holds {self.indices.dtype}, not integers")
         self._check()
+
+    @property
+    def row_bytes(self) -> float:
+        return float(self.indptr[-1] / max(1, self.shape[0]) * (self.data.dtype.itemsize + self.indices.dtype.itemsize))
 
     @property
     def block_advice(self) -> BlockAdvice:

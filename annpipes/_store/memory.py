@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,11 @@ class MemoryStore(FieldStore):
             self.file = Hdf5File(str(adata.filename))
         self.n_obs, self.n_vars = int(adata.n_obs), int(adata.n_vars)
         self.name = f"AnnData({self.n_obs} × {self.n_vars})"
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """Shape and names."""
+        names = "\n".join(map(str, self.obs_names)).encode()
+        return {"n_obs": self.n_obs, "n_vars": self.n_vars, "obs_names": f"crc {zlib.crc32(names):08x}"}
 
     def __repr__(self) -> str:
         return f"<{self.name}>"

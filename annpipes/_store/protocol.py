@@ -54,6 +54,12 @@ class Store(Protocol):
     def route(self, field: str) -> str:
         """How a field is read, and why so."""
 
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """What makes this source another than others, in a few short values."""
+
+    def row_bytes(self, fields: Sequence[str]) -> float:
+        """Memory that an average row of these fields takes."""
+
     def rows_named(self, names: NDArray[Any]) -> NDArray[np.int64]:
         """The positions of these obs names."""
 
@@ -97,6 +103,10 @@ class MatrixReader(FieldReader, Protocol):
     @property
     def route(self) -> str:
         """How it is read, and why so."""
+
+    @property
+    def row_bytes(self) -> float:
+        """Memory that an average row takes."""
 
     @property
     def block_advice(self) -> BlockAdvice:

@@ -1,0 +1,54 @@
+"""Stretches of a pipe as functions that a worker can call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch.utils.data import IterDataPipe
+from torch.utils.data.datapipes.iter import IterableWrapper
+
+from annpipes._schedules import ScheduledEpoch
+from annpipes._stages import graft
+from annpipes.errors import PipelineError
+from annpipes.types import Batch, Chunk
+
+__all__ = ["One", "Part", "ReadStep"]
+
+
+class Part:
+    """The stages after ``first`` up to ``last`` as a function of one item."""
+
+    def __init__(self, last: IterDataPipe[Any], first: IterDataPipe[Any]) -> None:
+        self.inlet: IterDataPipe[Any] = IterableWrapper([])
+        self.last = graft(last, first, self.inlet)
+
+    def __call__(self, item: Chunk | Batch) -> list[Any]:
+        return list(graft(self.last, self.inlet, IterableWrapper([item], deepcopy=False)))
+
+
+class ReadStep:
+    """One step of a schedule as the batches of this rank."""
+
+    def __init__(self, read: Part, order: ScheduledEpoch, rank: int, world_size: int) -> None:
+        self.read, self.order, self.rank, self.world_size = read, order, rank, world_size
+
+    def __call__(self, task: tuple[int, int]) -> Sequence[Batch]:
+        step, skip = task
+        return self.read(self.order.chunk(step, self.rank, self.world_size, skip))
+
+
+class One:
+    """The one result of a part."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+
+    def __call__(self, batch: Batch) -> Any:
+        results = self.part(batch)
+        if len(results) != 1:
+            raise PipelineError(
+                f"stages after batch_rows made {len(results)} items of one batch; a Loader, whose length is "
+                f"exact, needs one for each (iterate the pipe itself, or move the stage before batch_rows)"
+            )
+        return results[0]

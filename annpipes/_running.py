@@ -1,0 +1,116 @@
+"""Functions run ahead of whoever takes their results, in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from annpipes.errors import WorkerError
+
+__all__ = ["Workers", "flatten_ahead", "map_ahead"]
+
+_installed: Callable[[Any], Any] | None = None  # in a worker process: the function it is there for
+
+
+class Workers:
+    """Threads or processes that call one function; none of either if there are to be 0.
+
+    Parameters
+    ----------
+    function
+        What they call. It is sent to a process once, when that starts.
+    count
+        How many; with 0 the caller does the work when a result is asked for.
+    processes
+        The start method of processes, or None for threads.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], count: int, *, processes: str | None = None) -> None:
+        self.function = function
+        self.count = count
+        self.executor: Executor | None = None
+        if count and processes is None:
+            self.executor = ThreadPoolExecutor(count, thread_name_prefix="annpipes")
+        elif count:
+            context = multiprocessing.get_context(processes)
+            self.executor = ProcessPoolExecutor(count, context, initializer=_install, initargs=(function,))
+            self.function = _call_installed
+
+    @contextmanager
+    def open(self) -> Iterator[Workers]:
+        """The workers until the block ends, which then waits for what they have begun."""
+        try:
+            yield self
+        finally:
+            if self.executor is not None:
+                self.executor.shutdown(wait=True, cancel_futures=True)
+
+    def begin(self, item: Any) -> Callable[[], Any]:
+        """The work on ``item`` begun; call the result to wait for it."""
+        if self.executor is None:
+            return lambda: self.function(item)
+        future = self.executor.submit(self.function, item)
+        return lambda: _result(future)
+
+
+def _result(future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "a worker process ended without a word: it was killed, ran out of memory, or its function crashed"
+        ) from error
+
+
+def _install(function: Callable[[Any], Any]) -> None:
+    global _installed
+    torch.set_num_threads(1)  # siblings use the other cores
+    _installed = function
+
+
+def _call_installed(item: Any) -> Any:
+    assert _installed is not None
+    return _installed(item)
+
+
+def map_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterator[Any]:
+    """The function's result for each item, in order, with at most ``ahead`` begun and not yet taken."""
+    pending: deque[Callable[[], Any]] = deque()
+    for item in items:
+        pending.append(workers.begin(item))
+        if len(pending) > ahead:
+            yield pending.popleft()()
+    while pending:
+        yield pending.popleft()()
+
+
+def flatten_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterator[Any]:
+    """The parts of each result, in order, with the results of the next ``ahead`` items under way.
+
+    The next item is begun only when the first part of a result has been taken and another
+    one is asked for: by then the taker has let go of the result before, whose memory can be used again.
+    """
+    todo = iter(items)
+    pending: deque[Callable[[], Sequence[Any]]] = deque()
+
+    def top_up(count: int) -> None:
+        while len(pending) < count:
+            try:
+                pending.append(workers.begin(next(todo)))
+            except StopIteration:
+                return
+
+    top_up(max(1, ahead))
+    while pending:
+        parts = deque(pending.popleft()())
+        while parts:
+            yield parts.popleft()
+            top_up(ahead)
+        top_up(max(1, ahead))

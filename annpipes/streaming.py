@@ -1,0 +1,64 @@
+"""The default pipe in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from annpipes.collating import Form
+from annpipes.loaders import Loader
+from annpipes.sources import IndexSource
+from annpipes.transforms import Transform
+
+__all__ = ["stream"]
+
+
+def stream(
+    data: Any,
+    batch_size: int = 256,
+    *,
+    fields: Sequence[str] = ("X",),
+    genes: Any = None,
+    rows: Any = None,
+    transform: Transform | None = None,
+    x: Form = "dense",
+    block_size: int | None = None,
+    chunk_size: int = 16_384,
+    drop_last: bool = False,
+    **options: Any,
+) -> Loader:
+    """A `Loader` of shuffled batches: the default pipe in one line.
+
+    >>> loader = stream("pbmc.h5ad", batch_size=128, fields=["X", "obs/louvain:code"])
+    >>> for batch in loader:
+    ...     x, y = batch["X"], batch["obs_louvain"]
+    >>> len(loader)
+    6
+
+    Parameters
+    ----------
+    data, rows, block_size
+        As of `IndexSource`.
+    chunk_size
+        As of `ChunkSorter`.
+    fields, genes
+        As of `RowReader`.
+    batch_size, drop_last
+        As of `RowBatcher`.
+    transform
+        As of `RowTransformer`.
+    x
+        As of `Collator`.
+    **options
+        As of `Loader`: ``seed``, ``num_workers``, ``prefetch``, ``memory``, ``rank``, ``world_size``, ``tail`` …
+    """
+    pipe = (
+        IndexSource(data, rows=rows, block_size=block_size)
+        .shuffle_blocks()
+        .sort_within_chunks(chunk_size)
+        .read_rows(fields, genes=genes)
+        .batch_rows(batch_size, drop_last=drop_last)
+    )
+    if transform is not None:
+        pipe = pipe.transform(transform)
+    return Loader(pipe.collate_rows(x), **options)
