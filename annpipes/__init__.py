@@ -12,6 +12,8 @@ from annpipes.loaders import Loader
 from annpipes.reading import RowBatcher, RowReader
 from annpipes.shuffling import BlockShuffler
 from annpipes.sources import IndexSource
+from annpipes.splitting import split
+from annpipes.statistics import Statistics
 from annpipes.streaming import stream
 from annpipes.transforming import RowTransformer
 from annpipes.transforms import Binarize, Clip, Compose, Log1p, NormalizeTotal, Scale, Transform
@@ -39,7 +41,9 @@ __all__ = [  # noqa: RUF022 (in pipeline order)
     "Clip",
     "Binarize",
     "Loader",
+    "Statistics",
     "stream",
+    "split",
     "AnnDataset",
     "AnnpipesError",
     "errors",

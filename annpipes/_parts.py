@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import IterDataPipe
 from torch.utils.data.datapipes.iter import IterableWrapper
 
+from annpipes._meters import Meter, measured, metering
 from annpipes._schedules import ScheduledEpoch
 from annpipes._stages import graft
 from annpipes.errors import PipelineError
@@ -30,22 +31,24 @@ class Part:
 class ReadStep:
     """One step of a schedule as the batches of this rank."""
 
-    def __init__(self, read: Part, order: ScheduledEpoch, rank: int, world_size: int) -> None:
-        self.read, self.order, self.rank, self.world_size = read, order, rank, world_size
+    def __init__(self, read: Part, order: ScheduledEpoch, rank: int, world_size: int, meter: Meter) -> None:
+        self.read, self.order, self.rank, self.world_size, self.meter = read, order, rank, world_size, meter
 
     def __call__(self, task: tuple[int, int]) -> Sequence[Batch]:
         step, skip = task
-        return self.read(self.order.chunk(step, self.rank, self.world_size, skip))
+        with metering(self.meter), measured("read"):
+            return self.read(self.order.chunk(step, self.rank, self.world_size, skip))
 
 
 class One:
     """The one result of a part."""
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
+    def __init__(self, part: Part, meter: Meter | None) -> None:
+        self.part, self.meter = part, meter
 
     def __call__(self, batch: Batch) -> Any:
-        results = self.part(batch)
+        with metering(self.meter):
+            results = self.part(batch)
         if len(results) != 1:
             raise PipelineError(
                 f"stages after batch_rows made {len(results)} items of one batch; a Loader, whose length is "

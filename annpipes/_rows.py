@@ -67,6 +67,7 @@ def as_rows(
     *,
     argument: str = "rows",
     positions_of: Callable[[NDArray[Any]], RowArray] | None = None,
+    where: Callable[[str], RowArray] | None = None,
 ) -> Rows:
     """Whatever names rows (nothing, positions, a boolean mask, obs names) as positions.
 
@@ -79,9 +80,11 @@ def as_rows(
     ----------
     rows
         None for all, a slice, positions in any order (duplicates are kept), a mask of
-        length ``n_obs``, or obs names if ``positions_of`` is given.
+        length ``n_obs``, names if ``positions_of`` is given, or an expression if ``where`` is.
     positions_of
         Turns an array of names into positions.
+    where
+        Turns an expression, a single string, into positions.
 
     Raises
     ------
@@ -97,6 +100,8 @@ def as_rows(
     if isinstance(rows, range) and rows.step == 1:
         _check_bounds(np.array([rows[0], rows[-1]] if rows else [], np.int64), n_obs, argument)
         return rows
+    if isinstance(rows, str) and where is not None:
+        return where(rows)
     array = np.asarray(rows)
     if array.dtype.kind in "OUST" and array.ndim == 1 and len(array) and positions_of is not None:
         return positions_of(array)

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.utils.data import IterDataPipe, functional_datapipe
 
+from annpipes._meters import measured
 from annpipes._stages import Stage
 from annpipes._store import densify
 from annpipes.errors import ParameterError
@@ -110,7 +111,9 @@ class Collator(Stage[dict[str, Any]]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.source_datapipe:
-            yield collate(batch, self.x)
+            with measured("collate"):
+                collated = collate(batch, self.x)
+            yield collated
 
 
 def collate(batch: Batch, x: Form = "dense") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from torch.utils.data import IterDataPipe
 
+from annpipes._meters import Meter
 from annpipes._parts import One, Part, ReadStep
 from annpipes._ranks import agree, find_ranks
 from annpipes._rows import RowArray, as_bytes, as_natural
@@ -20,6 +21,7 @@ from annpipes.chunking import ChunkSorter
 from annpipes.collating import place
 from annpipes.errors import ParameterError
 from annpipes.reading import RowBatcher, RowReader
+from annpipes.statistics import Statistics
 
 __all__ = ["Loader"]
 
@@ -111,6 +113,7 @@ class Loader:
         self._source = upstream(self._sorter, Source, "Loader")  # type: ignore[type-abstract] # only looked for
         self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
         self._schedule = self._schedule_for(self.ranks.world_size, self._tail(tail))
+        self._meter = Meter()
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
 
     def _fit(self, memory: int) -> int:
@@ -197,6 +200,17 @@ class Loader:
             "tail": schedule.tail,
         }
 
+    def stats(self) -> Statistics:
+        """Speed and bottleneck of the pass last begun, until now.
+
+        >>> loader = stream("pbmc.h5ad")
+        >>> for batch in loader:
+        ...     pass
+        >>> loader.stats().read_amplification
+        1.0
+        """
+        return Statistics.of(self._meter.totals, self.num_workers)
+
     def _order(self, epoch: int) -> ScheduledEpoch:
         return self._schedule.epoch((self.seed, epoch))
 
@@ -209,16 +223,21 @@ class Loader:
         agree(self.ranks, {**self._fingerprint(self._schedule), "epoch": epoch, "batch": batch})
         step, skip = divmod(batch, self._schedule.chunk_size // self._schedule.batch_size)
         tasks = ((number, skip if number == step else 0) for number in range(step, self._schedule.n_steps))
-        read = ReadStep(Part(self._batcher, self._sorter), self._order(epoch), *self.ranks[:2])
-        finish = One(Part(self.pipe, self._batcher))
+        self._meter = meter = Meter()
+        read = ReadStep(Part(self._batcher, self._sorter), self._order(epoch), *self.ranks[:2], meter)
+        finish = One(Part(self.pipe, self._batcher), meter if self.start_method is None else None)
         with ExitStack() as stack:
             finishers = stack.enter_context(Workers(finish, self.num_workers, processes=self.start_method).open())
             readers = stack.enter_context(Workers(read, self.prefetch).open())
             batches = flatten_ahead(readers, tasks, self.prefetch)
-            for item in map_ahead(finishers, batches, 2 * self.num_workers):
-                batch += 1
-                self._at = (epoch, batch)
-                yield self.place(item)
+            finished = map_ahead(finishers, batches, 2 * self.num_workers)
+            for number in range(batch, self._schedule.n_batches):
+                with meter.measured("wait"):
+                    item = self.place(next(finished))
+                self._at = (epoch, number + 1)
+                with meter.measured("consume"):
+                    yield item
+                meter.add("rows", self._batcher.batch_size)
 
 
 def _start_method(method: str, context: str | None) -> str | None:

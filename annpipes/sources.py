@@ -25,8 +25,9 @@ class IndexSource(Source):
     data
         Path of an ``.h5ad`` file, an `anndata.AnnData` in memory (a view, too) or a backed one.
     rows
-        Which rows: positions, a boolean mask of length ``n_obs`` or a list of obs names.
-        Their order and duplicates are kept. All rows when None.
+        Which rows: positions, a boolean mask of length ``n_obs``, a list of obs names, or an
+        expression over obs columns such as ``"cell_type == 'B' and n_genes > 500"`` in the
+        syntax of `pandas.DataFrame.query`. Order and duplicates are kept. All rows when None.
     block_size
         How many rows stay together in a shuffle. Fewer mix better, more read faster. When
         None, it follows from how X is stored: few rows where any row can be read alone,
@@ -43,7 +44,7 @@ class IndexSource(Source):
 
     def __init__(self, data: Any, rows: Any = None, block_size: int | None = None) -> None:
         self.store = open_store(data)
-        chosen = as_rows(rows, self.store.n_obs, positions_of=self.store.rows_named)
+        chosen = as_rows(rows, self.store.n_obs, positions_of=self.store.rows_named, where=self.store.rows_where)
         size, self.block_reason = self.store.block_advice() if block_size is None else (block_size, "as given")
         self.plan: InOrder = InOrder(chosen, as_count(size, "block_size"))
 

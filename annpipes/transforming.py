@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterDataPipe, functional_datapipe
 
+from annpipes._meters import measured
 from annpipes._stages import Stage
 from annpipes.transforms import Transform, as_transform
 from annpipes.types import Batch, SparseRows
@@ -47,7 +48,9 @@ class RowTransformer(Stage[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.source_datapipe:
-            yield batch.replace(X=transform_x(self.applied, batch["X"]))
+            with measured("transform"):
+                transformed = batch.replace(X=transform_x(self.applied, batch["X"]))
+            yield transformed
 
     def __repr__(self) -> str:
         return f"{self.source_datapipe!r}.transform({self.applied!r})"

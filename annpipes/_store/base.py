@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from annpipes._store.frame import Codes, Column, Strings, positions_of
+from annpipes._store.frame import Codes, Column, Labels, Strings, positions_of, rows_where
 from annpipes._store.genes import Genes, as_genes, take_genes
 from annpipes._store.protocol import BlockAdvice, FieldReader, MatrixReader, field_key, has_genes, no_such_field
 from annpipes.errors import DamageError, FieldError, FormatError
@@ -69,6 +69,11 @@ class FieldStore:
         """The positions of these obs names."""
         return positions_of(names, self.obs_names, self.name)
 
+    def rows_where(self, expression: str) -> NDArray[np.int64]:
+        """The rows for which an expression over obs columns is true."""
+        names = [field.removeprefix("obs/") for field in self.fields if field.startswith("obs/")]
+        return rows_where(expression, {name: partial(self._open_column, name) for name in names}, self.name)
+
     def check(self, fields: Sequence[str]) -> None:
         """Raise the error that reading these fields would."""
         for field in fields:
@@ -108,9 +113,16 @@ class FieldStore:
 
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes."""
+        return self._labels(column).categories
+
+    def codes(self, column: str) -> NDArray[Any]:
+        """The code of every row in an obs column of labels, missing: -1; shape ``(n_obs,)``."""
+        return self._labels(column).codes
+
+    def _labels(self, column: str) -> Labels:
         reader = self._reader(f"obs/{column}:code")
         assert isinstance(reader, Codes)
-        return reader.labels.categories
+        return reader.labels
 
     def _reader(self, field: str) -> FieldReader:
         # Without a lock: a lock held in a fork would stay held, and opening twice does no harm.

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from annpipes._meters import count, measured
 from annpipes._rows import RowArray
 from annpipes._store.hdf5 import FileBytes, Hdf5File
 from annpipes._store.kernels import copy_columns, copy_pieces, first_outside, read_pieces
@@ -82,6 +83,7 @@ class Direct:
 
     def _tasks(self, pieces: Pieces, out: NDArray[Any], below: int | None) -> Work:
         target = _Target(self.path, self.layout, out, below)
+        count("copied", out.nbytes)
         if self.layout.plain:
             return self._plain_work(pieces, target)
         source, edges = self.file.bytes(), pieces.edges()
@@ -90,6 +92,7 @@ class Direct:
         return Work(tasks, task_bytes=2 * self.layout.chunk_bytes)
 
     def _plain_work(self, pieces: Pieces, target: _Target) -> Work:
+        count("decoded", target.out.nbytes)
         source, places = self.file.bytes(), self.layout.offsets[pieces.chunks] + pieces.froms
         step = -(-len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))) or 1
         parts = pairwise([*range(0, len(pieces), step), len(pieces)])
@@ -105,8 +108,10 @@ class Direct:
     def _decode(self, source: FileBytes, number: int) -> Bytes:
         layout = self.layout
         encoded = source.read(int(layout.offsets[number]), int(layout.sizes[number]))
+        count("decoded", layout.chunk_bytes)
         try:
-            decoded = layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
+            with measured("decode"):
+                decoded = layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
             return np.frombuffer(decoded, np.uint8)
         except ValueError as error:
             raise StorageDamage(self.path, *layout.extent(number), f"storage chunk {number} {error}") from None
@@ -184,6 +189,8 @@ class ThroughHdf5:
                 values: NDArray[Any] = opened[self.path][first:last]
         except (OSError, RuntimeError, KeyError) as error:
             raise StorageDamage(self.path, first, last - 1, str(error)) from error
+        count("decoded", values.nbytes)
+        count("copied", values.nbytes)
         return np.ascontiguousarray(values, self.dtype)
 
 

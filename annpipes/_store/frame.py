@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from annpipes.errors import FieldError, ParameterError
 from annpipes.types import Chunk
 
-__all__ = ["Codes", "Column", "column_of", "positions_of"]
+__all__ = ["Codes", "Column", "Labels", "column_of", "positions_of", "rows_where"]
 
 MISSING_LABEL = ""
 """What stands for a missing string or category."""
@@ -23,6 +25,9 @@ class Column(Protocol):
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         """Values of the chunk's rows in the drawn order; shape ``(n,)``."""
+
+    def series(self) -> pd.Series[Any]:
+        """All values as pandas has them."""
 
     def coded(self, name: str) -> Labels:
         """The column as codes and categories; a `FieldError` naming the column if it holds numbers."""
@@ -37,6 +42,9 @@ class Numbers:
     def read(self, chunk: Chunk) -> NDArray[Any]:
         values: NDArray[Any] = self.values[chunk.drawn]
         return values
+
+    def series(self) -> pd.Series[Any]:
+        return pd.Series(self.values)
 
     def coded(self, name: str) -> Labels:
         raise FieldError(f"obs column {name!r} holds numbers; only categories and strings have codes")
@@ -54,6 +62,9 @@ class Labels:
         labels: NDArray[Any] = np.array([*self.categories, MISSING_LABEL], object)[self.codes[chunk.drawn]]
         return labels
 
+    def series(self) -> pd.Series[Any]:
+        return pd.Series(pd.Categorical.from_codes(self.codes, pd.Index(self.categories)))
+
     def coded(self, name: str) -> Labels:
         return self
 
@@ -66,6 +77,9 @@ class Strings:
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         return self.values[chunk.drawn]
+
+    def series(self) -> pd.Series[Any]:
+        return pd.Series(self.values)
 
     def coded(self, name: str) -> Labels:
         codes, categories = pd.factorize(
@@ -113,3 +127,24 @@ def positions_of(names: NDArray[Any], index: pd.Index[Any], where: str) -> NDArr
     if len(unknown):
         raise FieldError(f"no obs name {unknown[0]!r} in {where} ({len(unknown)} of {len(names)} names unknown)")
     return positions.astype(np.int64)
+
+
+def rows_where(expression: str, columns: Mapping[str, Callable[[], Column]], where: str) -> NDArray[np.int64]:
+    """The rows for which an expression in the syntax of `pandas.DataFrame.query` is true.
+
+    Only the columns that it mentions are loaded.
+    """
+    mentioned = [name for name in columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", expression)]
+    if not mentioned:
+        raise ParameterError(f"rows={expression!r} mentions no obs column of {where}; columns: {', '.join(columns)}")
+    frame = pd.DataFrame({name: columns[name]().series() for name in mentioned})
+    try:
+        chosen: Any = frame.eval(expression, engine="python")
+    except Exception as error:  # pandas raises whatever the expression does
+        raise ParameterError(
+            f"rows={expression!r} cannot be evaluated: {error}; columns of {where}: {', '.join(columns)}"
+        ) from error
+    values = np.asarray(chosen)
+    if values.dtype.kind != "b" or values.ndim != 1:
+        raise ParameterError(f"rows={expression!r} must be true or false for each row, got {values!r:.80}")
+    return np.flatnonzero(values)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from annpipes._meters import active_meter, metering
+
 __all__ = ["Work", "empty", "run", "thread_count"]
 
 _SMALL = 1 << 20
@@ -61,9 +63,12 @@ def run(*works: Work) -> None:
     threads = min(len(tasks), (max if waiting else min)(work.threads for work in works))
     todo = iter(tasks)  # advancing a list's iterator is atomic
 
+    meter = active_meter()
+
     def work() -> None:
-        for task in todo:
-            task()
+        with metering(meter):
+            for task in todo:
+                task()
 
     helpers = [_executor().submit(work) for _ in range(threads - 1)]
     try:

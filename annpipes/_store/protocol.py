@@ -63,6 +63,9 @@ class Store(Protocol):
     def rows_named(self, names: NDArray[Any]) -> NDArray[np.int64]:
         """The positions of these obs names."""
 
+    def rows_where(self, expression: str) -> NDArray[np.int64]:
+        """The rows for which an expression over obs columns is true."""
+
     def check(self, fields: Sequence[str]) -> None:
         """Raise the `FieldError` or `FormatError` that reading these fields would."""
 
@@ -73,6 +76,9 @@ class Store(Protocol):
         self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
     ) -> Mapping[str, NDArray[Any] | SparseRows]:
         """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of X and layers."""
+
+    def codes(self, column: str) -> NDArray[Any]:
+        """The code of every row in an obs column of labels, missing: -1; shape ``(n_obs,)``."""
 
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes."""

@@ -1,0 +1,107 @@
+"""Disjoint sets of rows, for training, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annpipes._permutations import Permutation
+from annpipes._rows import RowArray, as_natural
+from annpipes._store import Store, open_store
+from annpipes.errors import ParameterError
+
+__all__ = ["split"]
+
+
+@overload
+def split(
+    data: Any, fractions: Mapping[str, float], *, by: str | None = ..., stratify: str | None = ..., seed: int = ...
+) -> dict[str, RowArray]: ...
+@overload
+def split(
+    data: Any, fractions: Sequence[float], *, by: str | None = ..., stratify: str | None = ..., seed: int = ...
+) -> tuple[RowArray, ...]: ...
+def split(
+    data: Any,
+    fractions: Mapping[str, float] | Sequence[float],
+    *,
+    by: str | None = None,
+    stratify: str | None = None,
+    seed: int = 0,
+) -> dict[str, RowArray] | tuple[RowArray, ...]:
+    """Every row in exactly one of several sets, each an ascending array for ``rows=``.
+
+    >>> train, test = split("pbmc.h5ad", [0.8, 0.2], stratify="louvain")
+    >>> len(train), len(test)
+    (560, 140)
+    >>> sorted(split("pbmc.h5ad", {"train": 0.9, "val": 0.1}, by="phase"))
+    ['train', 'val']
+
+    Parameters
+    ----------
+    data
+        As of `IndexSource`.
+    fractions
+        The share of each set, by name or in order; they add up to 1.
+    by
+        An obs column whose groups (donors, say) stay whole: no group is in two sets. Shares are met as
+        nearly as the sizes of the groups allow.
+    stratify
+        An obs column whose labels shall have the same shares in every set.
+    seed
+        Equal seeds give equal sets.
+
+    Raises
+    ------
+    ParameterError
+        Fractions that are negative or do not add up to 1, or more sets than groups.
+    FieldError
+        No such column, or one of numbers.
+    """
+    shares = np.array([*(fractions.values() if isinstance(fractions, Mapping) else fractions)], float)
+    if len(shares) == 0 or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+        raise ParameterError(f"fractions must be positive and add up to 1, got {fractions}")
+    store = open_store(data)
+    groups = np.arange(store.n_obs) if by is None else _codes(store, by)
+    strata = np.zeros(store.n_obs, np.int64) if stratify is None else _codes(store, stratify)
+    assign = _by_row if by is None else _by_group
+    chosen = assign(groups, strata, shares, as_natural(seed, "seed"))  # (n_obs,)
+    parts = tuple(np.flatnonzero(chosen == part) for part in range(len(shares)))
+    return dict(zip(fractions, parts, strict=True)) if isinstance(fractions, Mapping) else parts
+
+
+def _codes(store: Store, column: str) -> NDArray[np.int64]:
+    """The group of each row, missing ones in a group of their own; shape ``(n_obs,)``."""
+    return np.unique(store.codes(column), return_inverse=True)[1]
+
+
+def _by_row(_: RowArray, strata: RowArray, shares: NDArray[np.float64], seed: int) -> RowArray:
+    """A set for each row: every stratum is shuffled and cut at the shares; shape ``(n_obs,)``."""
+    chosen = np.empty(len(strata), np.int64)
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        shuffled = rows[Permutation(len(rows), (seed, int(stratum)))(np.arange(len(rows)))]
+        cuts = np.rint(np.cumsum(shares)[:-1] * len(rows)).astype(int)
+        for part, members in enumerate(np.split(shuffled, cuts)):
+            chosen[members] = part
+    return chosen
+
+
+def _by_group(groups: RowArray, strata: RowArray, shares: NDArray[np.float64], seed: int) -> RowArray:
+    """A set for each row: groups, large ones first, go where they bring all labels nearest to their shares."""
+    counts = np.zeros((groups.max(initial=-1) + 1, strata.max(initial=-1) + 1))  # (groups, labels)
+    np.add.at(counts, (groups, strata), 1)
+    if len(counts) < len(shares):
+        raise ParameterError(f"{len(shares)} sets need as many groups at least, got {len(counts)}")
+    order = Permutation(len(counts), (seed,))(np.arange(len(counts)))
+    order = order[np.argsort(-counts[order].sum(1), kind="stable")]
+    missing = shares[:, None] * counts.sum(0)  # (sets, labels)
+    part_of = np.empty(len(counts), np.int64)
+    for group in order:
+        gain = ((missing - counts[group]) ** 2 - missing**2) / np.maximum(shares, 1e-9)[:, None]
+        part_of[group] = gain.sum(1).argmin()
+        missing[part_of[group]] -= counts[group]
+    return part_of[groups]
