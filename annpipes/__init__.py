@@ -10,6 +10,7 @@ from annpipes.datasets import AnnDataset
 from annpipes.errors import AnnpipesError
 from annpipes.loaders import Loader
 from annpipes.reading import RowBatcher, RowReader
+from annpipes.resuming import ResumableDataset
 from annpipes.shuffling import BlockShuffler
 from annpipes.sources import IndexSource
 from annpipes.splitting import split
@@ -42,6 +43,7 @@ __all__ = [  # noqa: RUF022 (in pipeline order)
     "Binarize",
     "Loader",
     "Statistics",
+    "ResumableDataset",
     "stream",
     "split",
     "AnnDataset",

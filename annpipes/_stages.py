@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch.utils.data import IterDataPipe
@@ -39,6 +40,24 @@ class Stage(IterDataPipe[T_co]):
     def __str__(self) -> str:
         return repr(self)
 
+    def state_dict(self) -> dict[str, int | None]:
+        """Where this pass stands: the protocol of torchdata's `StatefulDataLoader`."""
+        sorter, shuffler = _owner(self, "chunk_size"), _owner(self, "pass_seed")
+        batcher = _owner(self, "batch_size") or sorter
+        if sorter is None or batcher is None:
+            raise PipelineError(f"{self!r} has no sort_within_chunks, and no position that could be saved")
+        rows_each = batcher.batch_size if batcher is not sorter else sorter.chunk_size
+        row = sorter.first_row + self._number_of_samples_yielded * rows_each  # torch counts what it hands out
+        return {"row": row, "seed": None if shuffler is None else shuffler.pass_seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next pass go on from there."""
+        sorter, shuffler = _owner(self, "chunk_size"), _owner(self, "pass_seed")
+        if sorter is not None:
+            sorter.skip_to(int(state["row"]))
+        if shuffler is not None:
+            shuffler.repeat_seed(state["seed"])
+
 
 class PlanStage(Stage[Any]):
     """A stage of the plan side: it holds no data, only a plan.
@@ -58,6 +77,12 @@ class Source(PlanStage):
     """The stage at which a pipe begins: a plan over the rows of a store."""
 
     store: Store
+
+
+def _owner(pipe: IterDataPipe[Any], name: str) -> Any:
+    """The stage of the pipe that keeps an attribute of this name, if any does."""
+    stages = get_all_graph_pipes(traverse_dps(pipe))
+    return next((stage for stage in stages if name in vars(stage)), None)
 
 
 def upstream(pipe: IterDataPipe[Any], kind: type[S], needed_by: str) -> S:

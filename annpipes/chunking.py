@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import functional_datapipe
 
 from annpipes._plans import ChunkPlan
-from annpipes._rows import as_count
+from annpipes._rows import as_count, restore_order
 from annpipes._stages import PlanStage, Stage
 from annpipes.errors import PipelineError
 from annpipes.types import Chunk
@@ -50,6 +50,8 @@ class ChunkSorter(Stage[Chunk]):
         self.source_datapipe = source_datapipe
         self.chunk_size = as_count(chunk_size, "chunk_size")
         self.plan = ChunkPlan(plan, self.chunk_size)
+        self.first_row = 0
+        self._skipped_rows = 0
         self._shards: dict[int, tuple[int, int]] = {}
 
     def apply_sharding(self, num_of_instances: int, instance_id: int, sharding_group: IntEnum | Any) -> None:
@@ -60,13 +62,21 @@ class ChunkSorter(Stage[Chunk]):
         """
         self._shards[int(sharding_group)] = (num_of_instances, instance_id)
 
+    def skip_to(self, row: int) -> None:
+        """Let the next pass leave out so many of the rows that this worker is dealt."""
+        self.first_row = self._skipped_rows = row
+
     def __iter__(self) -> Iterator[Chunk]:
+        self.first_row, skipped, self._skipped_rows = self._skipped_rows, self._skipped_rows, 0
         epoch = self.plan.epoch(self.source_datapipe.pass_key())
         step, first = 1, 0
         for _, (instances, instance) in sorted(self._shards.items()):
             step, first = step * instances, first + step * instance
-        for number in range(first, self.plan.n_chunks, step):
-            yield epoch.chunk(number)
+        whole, within = divmod(skipped, self.chunk_size)  # only the epoch's last chunk can be short
+        for number in range(first + whole * step, self.plan.n_chunks, step):
+            chunk = epoch.chunk(number)
+            yield chunk if not within else Chunk(*restore_order(chunk.drawn[within:]))
+            within = 0
 
     def __len__(self) -> int:
         """How many chunks, over all workers and ranks."""

@@ -47,7 +47,9 @@ class BlockShuffler(PlanStage):
             raise PipelineError(f"shuffle_blocks follows an IndexSource, got {source_datapipe!r}")
         self.source_datapipe = source_datapipe
         self.plan = BlockShuffled(plan)
+        self.pass_seed: int | None = None
         self._pushed_seed: int | None = None
+        self._repeated_seed: int | None = None
 
     def set_seed(self, seed: int) -> BlockShuffler:
         """Fix the order of the next pass (torch's `DataLoader` calls this before each)."""
@@ -55,11 +57,17 @@ class BlockShuffler(PlanStage):
         return self
 
     def pass_key(self) -> Key:
-        """The seed pushed for this pass, or a new one."""
-        seed, self._pushed_seed = self._pushed_seed, None
+        """The seed of a pass to be continued, or that pushed for this one, or a new one."""
+        seed = self._pushed_seed if self._repeated_seed is None else self._repeated_seed
         if seed is None:
             seed = int(torch.empty((), dtype=torch.int64).random_().item())
+        self.pass_seed = seed
+        self._pushed_seed = self._repeated_seed = None
         return (seed,)
+
+    def repeat_seed(self, seed: int | None) -> None:
+        """Give the next pass the order of one that was broken off, whatever seed is pushed for it."""
+        self._repeated_seed = seed
 
     def __iter__(self) -> Iterator[RowArray]:
         yield from self.plan.epoch(self.pass_key()).blocks()

@@ -1,0 +1,57 @@
+"""A pipe as a dataset whose position torchdata can save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset, IterDataPipe, get_worker_info
+from torch.utils.data.graph_settings import apply_random_seed, apply_sharding
+
+from annpipes._permutations import random_words
+
+__all__ = ["ResumableDataset"]
+
+
+class ResumableDataset(IterableDataset[Any]):
+    """A pipe for torchdata's `StatefulDataLoader`, with ``batch_size=None``.
+
+    >>> from torchdata.stateful_dataloader import StatefulDataLoader
+    >>> pipe = IndexSource("pbmc.h5ad").shuffle_blocks().sort_within_chunks(64).read_rows().batch_rows(32)
+    >>> loader = StatefulDataLoader(ResumableDataset(pipe), batch_size=None, num_workers=2)
+
+    torch hides a pipe that is given to a loader behind a wrapper without a state, so that a
+    saved position would be reached by reading everything before it, in another order. This
+    dataset shows the pipe's own state: no batch is read twice. Chunks are dealt out to workers, so the order
+    depends on their number, which must be the same when resuming. (A `Loader` has neither
+    limit.)
+
+    Parameters
+    ----------
+    pipe
+        Stages that end with one of annpipes' own.
+    """
+
+    def __init__(self, pipe: IterDataPipe[Any]) -> None:
+        self.pipe = pipe
+        self._passes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        if worker is not None:
+            # One number for all workers, and another in every pass: persistent workers keep their seed.
+            shared = int(random_words((worker.seed - worker.id, self._passes), 1)[0] >> 1)
+            apply_random_seed(self.pipe, torch.Generator().manual_seed(shared))
+            apply_sharding(self.pipe, worker.num_workers, worker.id)
+        self._passes += 1
+        yield from self.pipe
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this worker stands."""
+        state: dict[str, Any] = self.pipe.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next pass go on from there."""
+        self.pipe.load_state_dict(state)
