@@ -1,12 +1,14 @@
 """The files that benchmarks read: realistic, written by anndata, made once.
 
 They lie in ``$ANNPIPES_BENCHMARKS`` (default: ``~/.cache/annpipes-benchmarks``) and need about
-4 GB; the file of a million cells, made only for ``memory.py``, needs 10 GB more.
+4 GB; the file of a million cells, read only by ``memory.py`` and made only with ``--million``, needs 10 GB more.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -67,11 +69,16 @@ def _shares() -> np.ndarray:
     return shares / shares.sum()
 
 
+def sparse_path(n_obs: int, compression: str | None) -> Path:
+    """Where `sparse_file` and `million_file` put theirs."""
+    return CACHE / f"csr-{n_obs}-{compression or 'plain'}.h5ad"
+
+
 def sparse_file(n_obs: int, compression: str | None) -> Path:
     """Cells × 20,000 genes as CSR."""
-    path = CACHE / f"csr-{n_obs}-{compression or 'plain'}.h5ad"
+    path = sparse_path(n_obs, compression)
     if not path.exists():
-        other = CACHE / f"csr-{n_obs}-{'gzip' if compression is None else 'plain'}.h5ad"
+        other = sparse_path(n_obs, "gzip" if compression is None else None)
         adata = ad.read_h5ad(other) if other.exists() else cells(n_obs, 20_000)
         _write(adata, path, compression)
     return path
@@ -89,7 +96,7 @@ def dense_file(compression: str | None = None) -> Path:
 
 def million_file() -> Path:
     """A million cells, uncompressed: the file of 200,000 five times, joined on disk."""
-    path = CACHE / "csr-1000000-plain.h5ad"
+    path = sparse_path(1_000_000, None)
     if not path.exists():
         part = sparse_file(200_000, None)
         unfinished = path.with_suffix(".part")
@@ -106,5 +113,8 @@ def _write(adata: ad.AnnData, path: Path, compression: str | None) -> None:
 
 
 if __name__ == "__main__":
-    for made in (sparse_file(200_000, None), sparse_file(200_000, "gzip"), sparse_file(20_000, None), dense_file()):
+    sizes = [(n_obs, compression) for n_obs in (200_000, 20_000) for compression in (None, "gzip")]
+    makers = [*(partial(sparse_file, *size) for size in sizes), dense_file]
+    for make in [*makers, million_file] if "--million" in sys.argv else makers:
+        made = make()
         print(made, f"{made.stat().st_size / 1e6:,.0f} MB")

@@ -96,9 +96,11 @@ class Direct:
         source, places = self.file.bytes(), self.layout.offsets[pieces.chunks] + pieces.froms
         step = -(-len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))) or 1
         parts = pairwise([*range(0, len(pieces), step), len(pieces)])
-        if source.cached(places):
-            return Work([partial(target.fill, source.map(), places, pieces, *part) for part in parts])
-        return Work([partial(target.fill_from_disk, source, places, pieces, *part) for part in parts], waiting=True)
+        cached, mapped = source.cached(places), source.mapped()
+        if cached and mapped is not None:
+            return Work([partial(target.fill, mapped, places, pieces, *part) for part in parts])
+        tasks = [partial(target.fill_from_disk, source, places, pieces, *part) for part in parts]
+        return Work(tasks, waiting=not cached)
 
     def _copy_decoded(
         self, source: FileBytes, decode: _Decode, target: _Target, pieces: Pieces, start: int, stop: int
