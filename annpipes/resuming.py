@@ -15,11 +15,14 @@ __all__ = ["ResumableDataset"]
 
 
 class ResumableDataset(IterableDataset[Any]):
-    """A pipe for torchdata's `StatefulDataLoader`, with ``batch_size=None``.
+    """A pipe for ``StatefulDataLoader(dataset, batch_size=None)`` of torchdata.
 
-    >>> from torchdata.stateful_dataloader import StatefulDataLoader
     >>> pipe = IndexSource("pbmc.h5ad").shuffle_blocks().sort_within_chunks(64).read_rows().batch_rows(32)
-    >>> loader = StatefulDataLoader(ResumableDataset(pipe), batch_size=None, num_workers=2)
+    >>> dataset = ResumableDataset(pipe)
+    >>> for batch in dataset:
+    ...     break
+    >>> dataset.state_dict()["row"]
+    32
 
     torch hides a pipe that is given to a loader behind a wrapper without a state, so that a
     saved position would be reached by reading everything before it, in another order. This

@@ -12,8 +12,8 @@ __all__ = ["Statistics"]
 class Statistics:
     """What a `Loader` measured since its last pass began.
 
-    >>> print(Statistics.of({"rows": 8000, "wait": 1.0, "consume": 1.0, "read": 1.2, "collate": 0.1}, 0))
-    4,000 cells/s; 50% of the time was spent waiting for data, of which reading took the most: …
+    >>> print(Statistics.of({"rows": 8000, "wait": 0.02, "consume": 1.98, "read": 1.2}, num_workers=0))
+    4,000 cells/s; data is not the limit: the consumer waited 1% of the time
 
     Parameters
     ----------
