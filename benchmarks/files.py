@@ -99,7 +99,7 @@ def million_file() -> Path:
     path = sparse_path(1_000_000, None)
     if not path.exists():
         part = sparse_file(200_000, None)
-        unfinished = path.with_suffix(".part")
+        unfinished = path.with_name(f"unfinished-{path.name}")  # anndata goes by the suffix
         ad.experimental.concat_on_disk({str(i): part for i in range(5)}, unfinished, index_unique="-")
         unfinished.rename(path)
     return path

@@ -71,6 +71,7 @@ class Direct:
         self.shape, self.dtype = layout.shape, layout.dtype
         self.route = f"direct ({' + '.join(layout.filters.names) or 'uncompressed'})"
         self.step = 1 if layout.plain else layout.chunk_shape[0]
+        self._decode = partial(_decode, path, layout)  # refers to no self: a cycle would outlive its users
         self._decode_again = lru_cache(max(1, _CACHED_BYTES // layout.chunk_bytes))(self._decode)
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
@@ -107,16 +108,16 @@ class Direct:
     ) -> None:
         target.fill(decode(source, int(pieces.chunks[start])), pieces.froms, pieces, start, stop)
 
-    def _decode(self, source: FileBytes, number: int) -> Bytes:
-        layout = self.layout
-        encoded = source.read(int(layout.offsets[number]), int(layout.sizes[number]))
-        count("decoded", layout.chunk_bytes)
-        try:
-            with measured("decode"):
-                decoded = layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
-            return np.frombuffer(decoded, np.uint8)
-        except ValueError as error:
-            raise StorageDamage(self.path, *layout.extent(number), f"storage chunk {number} {error}") from None
+
+def _decode(path: str, layout: Layout, source: FileBytes, number: int) -> Bytes:
+    encoded = source.read(int(layout.offsets[number]), int(layout.sizes[number]))
+    count("decoded", layout.chunk_bytes)
+    try:
+        with measured("decode"):
+            decoded = layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
+        return np.frombuffer(decoded, np.uint8)
+    except ValueError as error:
+        raise StorageDamage(path, *layout.extent(number), f"storage chunk {number} {error}") from None
 
 
 class _Target:
