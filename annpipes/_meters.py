@@ -20,6 +20,9 @@ class Meter:
         self.totals: Counter[str] = Counter()
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[type[Meter], tuple[()]]:
+        return Meter, ()
+
     def add(self, name: str, amount: float) -> None:
         """Add to a total."""
         with self._lock:

@@ -37,7 +37,14 @@ class ReadStep:
     def __call__(self, task: tuple[int, int]) -> Sequence[Batch]:
         step, skip = task
         with metering(self.meter), measured("read"):
-            return self.read(self.order.chunk(step, self.rank, self.world_size, skip))
+            chunk = self.order.chunk(step, self.rank, self.world_size, skip)
+            batches = self.read(chunk)
+        if (found := sum(map(len, batches))) != len(chunk):
+            raise PipelineError(
+                f"stages up to batch_rows made {found} rows of {len(chunk)}; a Loader, whose length is exact, "
+                f"needs all of them (choose rows with IndexSource(rows=…))"
+            )
+        return batches
 
 
 class One:

@@ -44,7 +44,7 @@ class Plan(Protocol):
         """Whether rows of one chunk may be permuted, too."""
 
     def epoch(self, key: Key) -> Epoch:
-        """The order drawn with this key."""
+        """The order drawn with this key; with an empty one, rows as they stand."""
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """What makes this plan another than others, in a few short values."""
@@ -103,7 +103,9 @@ class BlockShuffled:
     def fingerprint(self) -> Mapping[str, str | int]:
         return {**self.source.fingerprint(), "order": "shuffled blocks"}
 
-    def epoch(self, key: Key) -> _BlockEpoch:
+    def epoch(self, key: Key) -> Epoch:
+        if not key:
+            return self.source.epoch(key)
         return _BlockEpoch(self.source, Permutation(self.source.n_blocks, (*key, _BLOCKS)))
 
 
@@ -191,6 +193,6 @@ class ChunkEpoch:
 
 def drawn_rows(rows: RowArray, plan: Plan, key: Key, number: int) -> RowArray:
     """The rows of chunk ``number`` in the order to hand them on: permuted if the plan is shuffled."""
-    if not plan.shuffled:
+    if not plan.shuffled or not key:
         return rows
     return rows[Permutation(len(rows), (*key, _CHUNK, number))(np.arange(len(rows)))]

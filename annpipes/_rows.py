@@ -103,7 +103,8 @@ def as_rows(
     if isinstance(rows, str) and where is not None:
         return where(rows)
     array = np.asarray(rows)
-    if array.dtype.kind in "OUST" and array.ndim == 1 and len(array) and positions_of is not None:
+    named = array.ndim == 1 and len(array) > 0 and isinstance(array[0], str)
+    if named and positions_of is not None:
         return positions_of(array)
     return _as_row_array(array, n_obs, argument)
 
@@ -115,7 +116,8 @@ def _as_row_array(array: NDArray[Any], n_obs: int, argument: str) -> RowArray:
         if len(array) != n_obs:
             raise ParameterError(f"{argument} is a mask of length {len(array)}, but there are {n_obs} rows")
         return np.flatnonzero(array)
-    if len(array) and array.dtype.kind not in "iu":
+    whole = array.dtype.kind in "iu" or all(isinstance(value, int) for value in array)  # beyond 64 bits: objects
+    if len(array) and not whole:
         raise ParameterTypeError(f"{argument} must be positions, a mask or obs names, got values like {array[0]!r}")
     _check_bounds(array, n_obs, argument)
     return array.astype(np.int64)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from torch.utils.data import IterDataPipe
-from torch.utils.data.graph import traverse_dps
-from torch.utils.data.graph_settings import get_all_graph_pipes
 
 from annpipes._permutations import Key
 from annpipes._plans import Plan
@@ -81,8 +78,19 @@ class Source(PlanStage):
 
 def _owner(pipe: IterDataPipe[Any], name: str) -> Any:
     """The stage of the pipe that keeps an attribute of this name, if any does."""
-    stages = get_all_graph_pipes(traverse_dps(pipe))
-    return next((stage for stage in stages if name in vars(stage)), None)
+    return next((stage for stage in _stages(pipe) if name in vars(stage)), None)
+
+
+def _stages(pipe: IterDataPipe[Any]) -> Iterator[IterDataPipe[Any]]:
+    """The pipe's stages from its end on, each as often as it is reached.
+
+    torch's own walk (`traverse_dps`) pickles every stage under a hook that all threads share.
+    """
+    yield pipe
+    for value in vars(pipe).values():
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, IterDataPipe):
+                yield from _stages(part)
 
 
 def upstream(pipe: IterDataPipe[Any], kind: type[S], needed_by: str) -> S:
@@ -93,7 +101,7 @@ def upstream(pipe: IterDataPipe[Any], kind: type[S], needed_by: str) -> S:
     PipelineError
         There is none, or more than one.
     """
-    found = [stage for stage in get_all_graph_pipes(traverse_dps(pipe)) if isinstance(stage, kind)]
+    found = [*{id(stage): stage for stage in _stages(pipe) if isinstance(stage, kind)}.values()]
     if len(found) != 1:
         count = "no" if not found else f"{len(found)} of"
         raise PipelineError(f"{needed_by} needs a pipe with one {kind.__name__}, and {pipe!r} has {count} them")
@@ -107,7 +115,8 @@ def graft(pipe: IterDataPipe[Any], stage: IterDataPipe[Any], scion: IterDataPipe
     """
     if pipe is stage:
         return scion
-    twin = copy.copy(pipe)
+    twin = object.__new__(type(pipe))  # not copy.copy, which fails while another thread walks a pipe with torch
+    vars(twin).update(vars(pipe))
     for name, value in vars(pipe).items():
         if isinstance(value, IterDataPipe):
             setattr(twin, name, graft(value, stage, scion))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -48,8 +49,11 @@ class RowItems(Sequence[Item]):
     def __getitem__(self, index: int | slice) -> Item | list[Item]:
         if isinstance(index, slice):
             return [self[place] for place in range(self.length)[index]]
-        place = range(self.length)[index]
-        return {key: values[place] for key, values in self.collated.items()}
+        return self._items[index]
+
+    @cached_property
+    def _items(self) -> list[Item]:
+        return [dict(zip(self.collated, values, strict=True)) for values in zip(*self.collated.values(), strict=True)]
 
 
 def collate_items(items: Sequence[Item]) -> dict[str, Any]:
@@ -162,7 +166,7 @@ class AnnDataset(Dataset[Item]):
         return collate_items
 
     def get_optimized_dataloader(
-        self, batch_size: int = 32, shuffle: bool = True, num_workers: int = 0, **kwargs: Any
+        self, batch_size: int | None = 32, shuffle: bool = True, num_workers: int = 0, **kwargs: Any
     ) -> DataLoader[Item]:
         """A `DataLoader` of this dataset that takes batches as they were read.
 
@@ -178,9 +182,11 @@ class AnnDataset(Dataset[Item]):
             Anything else that `DataLoader` takes; with a ``sampler`` or ``batch_sampler`` in
             it, that one decides the order.
         """
-        options: dict[str, Any] = {"collate_fn": collate_items, "persistent_workers": num_workers > 0}
+        options: dict[str, Any] = {"persistent_workers": num_workers > 0}
+        if batch_size is not None:
+            options["collate_fn"] = collate_items
         if "batch_sampler" not in kwargs:
             options["batch_size"] = batch_size
             if "sampler" not in kwargs:
-                options["shuffle"] = shuffle
+                options["shuffle"] = shuffle and len(self) > 0  # torch has no random order of nothing
         return DataLoader(self, num_workers=num_workers, **{**options, **kwargs})

@@ -9,7 +9,7 @@ from torch.utils.data import functional_datapipe
 
 from annpipes._permutations import Key
 from annpipes._plans import BlockShuffled, InOrder
-from annpipes._rows import RowArray
+from annpipes._rows import RowArray, as_natural
 from annpipes._stages import PlanStage
 from annpipes.errors import PipelineError
 
@@ -47,17 +47,25 @@ class BlockShuffler(PlanStage):
             raise PipelineError(f"shuffle_blocks follows an IndexSource, got {source_datapipe!r}")
         self.source_datapipe = source_datapipe
         self.plan = BlockShuffled(plan)
+        self._shuffled = True
         self.pass_seed: int | None = None
         self._pushed_seed: int | None = None
         self._repeated_seed: int | None = None
 
     def set_seed(self, seed: int) -> BlockShuffler:
         """Fix the order of the next pass (torch's `DataLoader` calls this before each)."""
-        self._pushed_seed = seed
+        self._pushed_seed = as_natural(seed, "seed")
+        return self
+
+    def set_shuffle(self, shuffle: bool = True) -> BlockShuffler:
+        """Turn the shuffle off or on (torch's `DataLoader` does if it is given ``shuffle=``)."""
+        self._shuffled = shuffle
         return self
 
     def pass_key(self) -> Key:
         """The seed of a pass to be continued, or that pushed for this one, or a new one."""
+        if not self._shuffled:
+            return ()
         seed = self._pushed_seed if self._repeated_seed is None else self._repeated_seed
         if seed is None:
             seed = int(torch.empty((), dtype=torch.int64).random_().item())

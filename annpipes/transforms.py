@@ -65,8 +65,10 @@ class Transform(ABC):
 
     def on_rows(self, x: Tensor) -> Tensor:
         """The dense rows ``(n, n_vars)`` transformed, each as if it were alone."""
-        if self.batched or not len(x):
+        if self.batched:
             return self(x)
+        if not len(x):  # there is no row to show to the transform: one of zeros tells the shape
+            return self(torch.zeros(x.shape[1:]))[None][:0]
         return torch.stack([self(row) for row in x])
 
     def __repr__(self) -> str:
@@ -95,6 +97,8 @@ class Compose(Transform):
     batched = True
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
+        if not isinstance(transforms, Iterable):
+            raise ParameterTypeError(f"transforms must be a list of Transforms, got {transforms!r}")
         self.transforms = tuple(as_transform(transform, "transforms") for transform in transforms)
         if not self.transforms:
             raise ParameterError(
@@ -133,7 +137,7 @@ class NormalizeTotal(Transform):
     batched = True
 
     def __init__(self, target_sum: float = 1e4) -> None:
-        if not target_sum > 0:
+        if not 0 < target_sum < float("inf"):
             raise ParameterError(f"target_sum must be greater than 0, got {target_sum}")
         self.target_sum = target_sum
 
@@ -199,16 +203,20 @@ class Scale(Transform):
         self.zero_center = zero_center
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[-1] != len(self.std):
-            raise ParameterError(f"Scale was made for {len(self.std)} genes, got rows of {x.shape[-1]}")
+        self._check_width(x.shape[-1])
         centred = x - self.mean if self.zero_center else x
         return self._cut(centred / self.std)
 
     def on_sparse(self, rows: SparseRows) -> SparseRows | None:
+        self._check_width(rows.n_vars)
         if self.zero_center:
             return None
         values = torch.from_numpy(rows.data / self.std.numpy()[rows.indices])
         return rows.with_data(self._cut(values).numpy())
+
+    def _check_width(self, width: int) -> None:
+        if width != len(self.std):
+            raise ParameterError(f"Scale was made for {len(self.std)} genes, got rows of {width}")
 
     def _cut(self, values: Tensor) -> Tensor:
         if self.max_value is None:

@@ -87,7 +87,10 @@ class SparseRows:
         return np.diff(self.indptr)
 
     def __getitem__(self, part: slice) -> SparseRows:
-        start, stop, _ = part.indices(len(self))
+        start, stop, step = part.indices(len(self))
+        if step != 1:
+            rows = csr_matrix((self.data, self.indices, self.indptr), self.shape)[part]
+            return SparseRows(rows.data, rows.indices, rows.indptr.astype(np.int64), self.n_vars)
         indptr = self.indptr[start : max(start, stop) + 1]  # (n + 1,)
         first, last = indptr[0], indptr[-1]
         return SparseRows(self.data[first:last], self.indices[first:last], indptr - first, self.n_vars)

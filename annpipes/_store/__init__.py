@@ -7,7 +7,7 @@ from typing import Any
 
 from anndata import AnnData
 
-from annpipes._store.densify import densify
+from annpipes._store.dense import densify
 from annpipes._store.h5ad import H5adStore
 from annpipes._store.memory import MemoryStore
 from annpipes._store.protocol import Store, as_fields, field_key

@@ -33,6 +33,7 @@ class FieldStore:
 
     name: str
     n_obs: int
+    n_vars: int
 
     def __init__(self) -> None:
         self._readers: dict[str, FieldReader] = {}
@@ -131,20 +132,25 @@ class FieldStore:
         return self._readers[field]
 
     def _open(self, field: str) -> FieldReader:
-        plain = field.removesuffix(":code")
+        plain = field if field in self.fields else field.removesuffix(":code")
         if plain not in self.fields or (plain != field and not field.startswith("obs/")):
             raise no_such_field(field, self.fields, self.name)
         group, _, key = plain.partition("/")
         if field == "rows":
             return _Drawn()
         if field == "obs_names":
-            return Strings(np.asarray(self.obs_names.astype(str), object))
+            names = np.asarray(self.obs_names.astype(str), object)
+            return Strings(names, np.zeros(len(names), bool))
         if group != "obs":
             return self._checked(field, self._open_matrix(group, key))
         column = self._open_column(key)
+        if len(column) != self.n_obs:
+            raise DamageError(f"{plain} of {self.name} has {len(column)} values, but there are {self.n_obs} rows")
         return column if plain == field else Codes(column.coded(key))
 
     def _checked(self, field: str, matrix: MatrixReader) -> MatrixReader:
         if matrix.shape[0] != self.n_obs:
             raise DamageError(f"{field} of {self.name} has {matrix.shape[0]} rows, but obs has {self.n_obs}")
+        if has_genes(field) and matrix.shape[1] != self.n_vars:
+            raise DamageError(f"{field} of {self.name} has {matrix.shape[1]} columns, but var has {self.n_vars} genes")
         return matrix

@@ -23,6 +23,8 @@ MISSING_LABEL = ""
 class Column(Protocol):
     """One obs column, whole in memory in its narrowest form."""
 
+    def __len__(self) -> int: ...
+
     def read(self, chunk: Chunk) -> NDArray[Any]:
         """Values of the chunk's rows in the drawn order; shape ``(n,)``."""
 
@@ -38,6 +40,9 @@ class Numbers:
     """Numbers and booleans as they are."""
 
     values: NDArray[Any]  # (n_obs,)
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         values: NDArray[Any] = self.values[chunk.drawn]
@@ -57,6 +62,9 @@ class Labels:
     codes: NDArray[Any]  # (n_obs,)
     categories: tuple[str, ...]
 
+    def __len__(self) -> int:
+        return len(self.codes)
+
     def read(self, chunk: Chunk) -> NDArray[Any]:
         # The label for "missing" comes last, where code -1 finds it.
         labels: NDArray[Any] = np.array([*self.categories, MISSING_LABEL], object)[self.codes[chunk.drawn]]
@@ -74,6 +82,10 @@ class Strings:
     """Strings that mostly differ from row to row."""
 
     values: NDArray[Any]  # (n_obs,) of str
+    missing: NDArray[np.bool_]  # (n_obs,)
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         return self.values[chunk.drawn]
@@ -82,9 +94,9 @@ class Strings:
         return pd.Series(self.values)
 
     def coded(self, name: str) -> Labels:
-        codes, categories = pd.factorize(
-            np.where(self.values == MISSING_LABEL, np.array(None, object), self.values), sort=True
-        )
+        present, categories = pd.factorize(self.values[~self.missing], sort=True)
+        codes = np.full(len(self.values), -1, np.int64)
+        codes[~self.missing] = present
         return Labels(codes, tuple(categories))
 
 
@@ -114,7 +126,8 @@ def column_of(values: pd.Series[Any]) -> Column:
             return Numbers(values.to_numpy(np.float64, na_value=np.nan))
         return Numbers(values.to_numpy(getattr(dtype, "numpy_dtype", None)))
     missing = values.isna().to_numpy()
-    return Strings(np.where(missing, MISSING_LABEL, values.astype(object).where(~missing, "").map(str)))
+    strings = values.astype(object).where(~missing, MISSING_LABEL).map(str)
+    return Strings(np.asarray(strings, object), missing)
 
 
 def positions_of(names: NDArray[Any], index: pd.Index[Any], where: str) -> NDArray[np.int64]:
@@ -125,7 +138,7 @@ def positions_of(names: NDArray[Any], index: pd.Index[Any], where: str) -> NDArr
     positions = index.get_indexer(pd.Index(names))
     unknown = np.asarray(names)[positions < 0]
     if len(unknown):
-        raise FieldError(f"no obs name {unknown[0]!r} in {where} ({len(unknown)} of {len(names)} names unknown)")
+        raise FieldError(f"no obs name {str(unknown[0])!r} in {where} ({len(unknown)} of {len(names)} names unknown)")
     return positions.astype(np.int64)
 
 

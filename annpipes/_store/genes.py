@@ -66,7 +66,7 @@ def _named(given: NDArray[Any], names: pd.Index[Any], where: str) -> RowArray:
         raise FieldError(f"no gene {unknown[0]!r} in {where} ({len(unknown)} of {len(given)} unknown){hint}")
     repeated = set(names[names.duplicated()])
     if ambiguous := [name for name in given if name in repeated]:
-        raise ParameterError(f"gene {ambiguous[0]!r} stands more than once in {where}: choose genes by position")
+        raise ParameterError(f"gene {str(ambiguous[0])!r} stands more than once in {where}: choose genes by position")
     return np.array([places[name] for name in given], np.int64)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import h5py
 import pandas as pd
 from anndata.io import read_elem
+from numpy.typing import NDArray
 
 from annpipes._store.base import FieldStore
 from annpipes._store.frame import Column, column_of
@@ -59,8 +59,10 @@ class H5adStore(FieldStore):
     def _frame_index(self, name: str) -> pd.Index[Any]:
         with self.file.open() as file:
             frame = file[name]
-            whole = isinstance(frame, h5py.Dataset)
-            names: pd.Index[Any] = pd.Index(read_elem(frame).index if whole else read_elem(frame[_index_key(frame)]))
+            table = isinstance(frame, h5py.Dataset)
+            names: pd.Index[Any] = pd.Index(
+                _decoded(frame[_index_key(frame)]) if table else read_elem(frame[_index_key(frame)])
+            )
         return names.astype(str)
 
     def _list_fields(self) -> Sequence[str]:
@@ -80,15 +82,11 @@ class H5adStore(FieldStore):
     def _open_column(self, column: str) -> Column:
         with self.file.reading(f"obs/{column}") as file:
             frame = file["obs"]
-            if self._legacy_frame:
+            if isinstance(frame, h5py.Dataset):
+                return column_of(_table_column(file, column))
+            if "__categories" in frame:  # anndata 0.7 kept them aside, and can only read the whole frame
                 return column_of(read_elem(frame)[column])
             return column_of(pd.Series(read_elem(frame[column])))
-
-    @cached_property
-    def _legacy_frame(self) -> bool:
-        """Whether obs must be read whole: a compound table, or categories kept aside (anndata < 0.8)."""
-        with self.file.open() as file:
-            return isinstance(file["obs"], h5py.Dataset) or "__categories" in file["obs"]
 
 
 def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
@@ -131,7 +129,22 @@ def _present(file: h5py.File, path: str) -> bool:
     return path in file and file[path].attrs.get("encoding-type") != "null"
 
 
-def _index_key(frame: h5py.Group) -> str:
+def _table_column(file: h5py.File, column: str) -> pd.Series[Any]:
+    """A column of a compound table, as anndata 0.6 wrote obs: codes there, their categories in uns."""
+    values = file["obs"][column]
+    if (categories := f"uns/{column}_categories") in file:
+        return pd.Series(pd.Categorical.from_codes(values, pd.Index(_decoded(file[categories][:]))))
+    return pd.Series(_decoded(values) if values.dtype.kind in "SO" else values)
+
+
+def _decoded(strings: NDArray[Any]) -> list[str]:
+    """Strings as old files have them: bytes."""
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in strings.tolist()]
+
+
+def _index_key(frame: h5py.Group | h5py.Dataset) -> str:
+    if isinstance(frame, h5py.Dataset):
+        return str(frame.dtype.names[0])
     return str(frame.attrs.get("_index", "index" if "index" in frame else "_index"))
 
 
@@ -141,6 +154,6 @@ def _frame_length(frame: h5py.Group | h5py.Dataset) -> int:
 
 def _frame_columns(frame: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
     if isinstance(frame, h5py.Dataset):  # a compound table, as anndata < 0.7 wrote it
-        return tuple(read_elem(frame).columns)
+        return tuple(name for name in frame.dtype.names if name != _index_key(frame))
     ordered = [str(column) for column in frame.attrs.get("column-order", ())]
     return tuple(ordered or (key for key in frame if key not in (_index_key(frame), "__categories")))

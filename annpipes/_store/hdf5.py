@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes.errors import DamageError, FormatError, SourceError
+from annpipes.errors import AnnpipesError, DamageError, FormatError, SourceError
 
 __all__ = ["FileBytes", "Hdf5File"]
 
@@ -27,7 +27,8 @@ class Hdf5File:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path = path  # as given, for messages
+        self.absolute = os.path.abspath(path)
         if not os.path.exists(path):
             raise SourceError(f"no file {path!r}")
         if os.path.isdir(path):
@@ -40,13 +41,13 @@ class Hdf5File:
         self._bytes: dict[int, FileBytes] = {}  # by process
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "stamp": self.stamp, "_bytes": {}}
+        return {**vars(self), "_bytes": {}}
 
     @contextmanager
     def open(self) -> Iterator[h5py.File]:
         """The file open in HDF5 until the block ends."""
         self.check_unchanged()
-        with h5py.File(self.path, "r") as opened:
+        with h5py.File(self.absolute, "r") as opened:
             yield opened
 
     @contextmanager
@@ -55,9 +56,9 @@ class Hdf5File:
         try:
             with self.open() as opened:
                 yield opened
-        except DamageError:
+        except AnnpipesError:
             raise
-        except (OSError, RuntimeError, KeyError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise DamageError(f"{field} of {self.path} cannot be read: {error}") from error
 
     def bytes(self) -> FileBytes:
@@ -65,13 +66,13 @@ class Hdf5File:
         self.check_unchanged()
         process = os.getpid()
         if process not in self._bytes:
-            self._bytes = {process: FileBytes(self.path)}
+            self._bytes = {process: FileBytes(self.absolute)}
         return self._bytes[process]
 
     def check_unchanged(self) -> None:
         """Refuse a file that is no longer the one that was first seen."""
         try:
-            unchanged = _stamp(self.path) == self.stamp
+            unchanged = _stamp(self.absolute) == self.stamp
         except FileNotFoundError:
             raise SourceError(f"{self.path!r} is gone since it was first opened") from None
         if not unchanged:

@@ -78,7 +78,8 @@ class MemoryStore(FieldStore):
         ]
 
     def _open_column(self, column: str) -> Any:
-        return column_of(self.adata.obs[column])
+        names = [name for name in self.adata.obs.columns if str(name) == column]  # a name may be a number
+        return column_of(self.adata.obs[names[0]])
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         if self.file is not None and group in ("X", "raw"):

@@ -1,0 +1,154 @@
+"""Memory and threads that are used again and again."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from annpipes._store import pools
+from annpipes._store.pools import Work, empty, run, thread_count
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory of other tests is at hand."""
+    monkeypatch.setattr(pools, "_free", deque(maxlen=4))
+
+
+VIEWS: dict[str, Callable[[NDArray[Any]], Any]] = {
+    "itself": lambda a: a,
+    "a slice": lambda a: a[100:200],
+    "a slice of a slice": lambda a: a[100:9000][5:10],
+    "every third": lambda a: a[::-3],
+    "another shape": lambda a: a.reshape(2, -1)[1],
+    "another type": lambda a: a.view("u1")[4:],
+    "transposed": lambda a: a.reshape(4, -1).T[7:],
+    "a memoryview": lambda a: memoryview(a)[10:],
+    "an array of a memoryview": lambda a: np.asarray(memoryview(a)[10:]),
+    "a tensor": lambda a: torch.from_numpy(a[5:]),
+    "a slice of a tensor": lambda a: torch.from_numpy(a)[9:20].view(-1),
+    "a tensor's array": lambda a: torch.from_numpy(a[5:]).numpy()[3:],
+    "a tensor by dlpack": lambda a: torch.from_dlpack(a)[50:],
+    "a sparse matrix": lambda a: sparse.csr_matrix((a[:9], np.arange(9), [0, 9]), (1, 9), copy=False).data,
+}
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("view_of", VIEWS.values(), ids=VIEWS)
+def test_memory_is_not_used_again_while_anything_looks_at_it(view_of: Callable[[NDArray[Any]], Any]) -> None:
+    array = empty(MIB // 2, "i4")
+    array[:] = 0x07070707
+    view = view_of(array)
+    before = bytes(np.asarray(view))
+    del array
+    gc.collect()
+    others = [empty(MIB // 2, "i4") for _ in range(6)]
+    for other in others:
+        other[:] = 0x09090909
+    assert bytes(np.asarray(view)) == before
+    del others, other
+
+
+@pytest.mark.usefixtures("kept")
+def test_memory_is_used_again_when_nothing_does() -> None:
+    array = empty(MIB, "i4")
+    place = array.ctypes.data
+    del array
+    assert empty((MIB // 2, 2), "f4").ctypes.data == place
+    assert empty(MIB - 100, "i4").ctypes.data == place  # a little less will do
+    assert empty(4 * MIB, "i4").ctypes.data != place  # more will not
+
+
+@pytest.mark.usefixtures("kept")
+def test_only_a_few_pieces_of_memory_are_kept() -> None:
+    arrays = [empty(MIB, "i4") for _ in range(20)]
+    del arrays
+    assert len(pools._free) <= 4
+
+
+@pytest.mark.usefixtures("kept")
+def test_no_two_threads_get_the_same_memory() -> None:
+    def fill(number: int) -> bool:
+        array = empty(MIB // 2, "i4")
+        array[:] = number
+        time.sleep(0.001)
+        return bool((array == number).all())
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(fill, range(200)))
+
+
+@pytest.mark.parametrize("shape", [0, 1, (0, 5), (3, 0), (2, 3), (MIB, 1)])
+@pytest.mark.parametrize("dtype", ["bool", "u1", "f2", "f8"])
+def test_empty_has_the_shape_and_type_asked_for(shape: Any, dtype: str) -> None:
+    array = empty(shape, dtype)
+    assert array.shape == np.empty(shape).shape
+    assert array.dtype == dtype
+    assert array.flags.writeable
+    assert array.flags.c_contiguous
+
+
+def test_every_task_is_run_once() -> None:
+    done: deque[int] = deque()
+    run(Work([partial(done.append, i) for i in range(50)]), Work([]), Work([partial(done.append, 50)]))
+    assert sorted(done) == list(range(51))
+    run(Work([]))
+
+
+def test_an_error_comes_when_all_tasks_have_stopped() -> None:
+    running: set[int] = set()
+
+    def task(number: int) -> None:
+        running.add(number)
+        time.sleep(0.002 if number % 3 else 0.03)
+        running.discard(number)
+        if number in (1, 2):
+            raise ValueError(number)
+
+    for _ in range(5):
+        with pytest.raises(ValueError, match=r"^[12]$"):
+            run(Work([partial(task, i) for i in range(12)], waiting=True))
+        assert not running
+
+
+@pytest.mark.parametrize(
+    ("work", "most"),
+    [({"task_bytes": 1 << 31}, 1), ({"waiting": True}, 16), ({}, thread_count())],
+    ids=["much memory", "a slow disk", "cores"],
+)
+def test_no_more_run_at_once_than_may(work: dict[str, Any], most: int) -> None:
+    running, peak, lock = 0, 0, threading.Lock()
+
+    def task() -> None:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        time.sleep(0.005)
+        with lock:
+            running -= 1
+
+    run(Work([task] * 40, **work))
+    assert peak <= most
+    assert work.get("waiting") is None or peak > (os.cpu_count() or 1) or most == 1
+
+
+def test_many_threads_may_run_work_at_once() -> None:
+    with ThreadPoolExecutor(20) as threads:
+        for _ in threads.map(lambda i: run(Work([partial(time.sleep, 0.001)] * 9)), range(100)):
+            pass
