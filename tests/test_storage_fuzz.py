@@ -14,7 +14,7 @@ import pytest
 from storage_files import create, csr_of, matrix_values, relayout
 from storage_fuzzing import fuzz
 
-CASES = int(os.environ.get("ANNPIPES_FUZZ_CASES", "500"))
+CASES = int(os.environ.get("ANNPIPES_FUZZ_CASES", "300"))
 """Damaged copies of each file."""
 
 BASES: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {

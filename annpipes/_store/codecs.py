@@ -10,11 +10,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from isal import isal_zlib
+from isal import igzip_lib
 from numcodecs import blosc, lz4, zstd
 
 __all__ = ["Filters", "filters_of"]
@@ -26,9 +26,13 @@ Decoder = Callable[[Buffer, int], Buffer]
 
 def _inflate(encoded: Buffer, size: int) -> Buffer:
     try:
-        return isal_zlib.decompress(encoded, bufsize=size)
-    except isal_zlib.error as error:  # type: ignore[misc] # an exception, published without types
+        stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
+        decoded = stream.decompress(encoded, size + 1)
+    except igzip_lib.error as error:  # type: ignore[misc] # an exception, published without types
         raise ValueError(f"cannot be inflated ({error})") from None
+    if not stream.eof:
+        raise ValueError("cannot be inflated (too long or not ended)")
+    return decoded
 
 
 def _unshuffle(element_size: int) -> Decoder:
@@ -65,11 +69,30 @@ def fletcher32(content: Buffer) -> int:
 
 
 def _blosc(encoded: Buffer, size: int) -> Buffer:
+    view = memoryview(encoded)
+    if len(view) < 16:
+        raise ValueError("ends inside a Blosc header")
+    decoded, _, length = struct.unpack_from("<III", view, 4)
+    if decoded != size or length != len(view):  # the library trusts both
+        raise ValueError("has an impossible Blosc header")
     return _call(blosc.decompress, encoded)
 
 
 def _zstd(encoded: Buffer, size: int) -> Buffer:
-    return _call(zstd.decompress, encoded)
+    stated = _zstd_size(memoryview(encoded))
+    if stated not in (None, size):
+        raise ValueError(f"holds {stated} bytes in place of {size}")
+    return _call(partial(zstd.decompress, dest=np.empty(size, np.uint8)), encoded)
+
+
+def _zstd_size(frame: memoryview) -> int | None:
+    """The decoded size in a frame's header, if it is there (RFC 8878, 3.1.1.1)."""
+    if len(frame) < 5:
+        raise ValueError("ends inside a Zstd header")
+    single = frame[4] >> 5 & 1
+    width = (single, 2, 4, 8)[frame[4] >> 6]
+    start = 6 - single + (0, 1, 2, 4)[frame[4] & 3]
+    return int.from_bytes(frame[start : start + width], "little") + 256 * (width == 2) if width else None
 
 
 def _lz4(encoded: Buffer, size: int) -> Buffer:
@@ -77,6 +100,8 @@ def _lz4(encoded: Buffer, size: int) -> Buffer:
     view = memoryview(encoded)
     try:
         total, block_size = struct.unpack_from(">QI", view)
+        if total != size or not block_size:
+            raise ValueError("has an impossible LZ4 header")
         decoded, place = bytearray(), 12
         while len(decoded) < total:
             (length,) = struct.unpack_from(">I", view, place)
@@ -86,8 +111,6 @@ def _lz4(encoded: Buffer, size: int) -> Buffer:
                 decoded += block
             else:  # numcodecs wants the decoded size in front
                 decoded += _call(lz4.decompress, struct.pack("<I", expected) + block)
-            if total > size or not length:
-                raise ValueError("has an impossible LZ4 header")
     except struct.error:
         raise ValueError("ends inside an LZ4 frame") from None
     return decoded
@@ -120,17 +143,22 @@ class Filters:
     parameters: tuple[tuple[int, ...], ...]
 
     @cached_property
-    def _undoing(self) -> list[tuple[int, Decoder]]:
+    def _undoing(self) -> list[tuple[int, Decoder, list[int]]]:
         """Decoders in the order to apply them, each with its bit of the mask."""
         decoders = [_BY_NUMBER[number](values) for number, values in zip(self.numbers, self.parameters, strict=True)]
-        return [(1 << place, decoder) for place, decoder in reversed(list(enumerate(decoders)))]
+        sums = [1 << place for place, number in enumerate(self.numbers) if number == 3]
+        return [
+            (1 << place, decoder, [bit for bit in sums if bit < 1 << place])
+            for place, decoder in reversed(list(enumerate(decoders)))
+        ]
 
     def decode(self, encoded: Buffer, mask: int, size: int) -> Buffer:
         """A storage chunk decoded to ``size`` bytes; a ValueError says what is wrong with it."""
         decoded = encoded
-        for bit, decoder in self._undoing:
+        for bit, decoder, before in self._undoing:
             if not mask & bit:
-                decoded = decoder(decoded, size)
+                sums = sum(1 for other in before if not mask & other)
+                decoded = decoder(decoded, size + 4 * sums)
         if (found := memoryview(decoded).nbytes) != size:
             raise ValueError(f"decodes to {found} bytes in place of {size}")
         return decoded
@@ -142,6 +170,10 @@ def filters_of(pipeline: Sequence[tuple[int, int, tuple[int, ...], bytes]]) -> F
     for (number, _, _, _), name in zip(pipeline, names, strict=True):
         if number not in _BY_NUMBER:
             return f"filter {name} ({number}) is decoded by HDF5 alone"
+    if any(item[0] == 2 and not (item[2] and item[2][0]) for item in pipeline):
+        return "shuffle of unknown elements"
+    if sum(item[0] not in (2, 3) for item in pipeline) > 1:
+        return "compressed twice"
     return Filters(names, tuple(item[0] for item in pipeline), tuple(tuple(item[2]) for item in pipeline))
 
 

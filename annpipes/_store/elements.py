@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -40,6 +41,7 @@ class StorageDamage(Exception):  # noqa: N818 (never leaves this package)
 class Dataset(Protocol):
     """A dataset of an HDF5 file. Copying is work, to be run together with others'."""
 
+    path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     route: str
@@ -57,9 +59,11 @@ class Dataset(Protocol):
 def open_dataset(file: Hdf5File, path: str) -> Dataset:
     """The dataset at ``path``, read directly if its layout is understood."""
     with file.reading(path) as opened:
-        layout = layout_of(opened[path])
+        dataset = opened[path]
+        elsewhere = not os.path.samefile(dataset.file.filename, file.absolute)
+        layout = "linked from another file" if elsewhere else layout_of(dataset)
         if isinstance(layout, str):
-            return ThroughHdf5(file, opened[path], layout)
+            return ThroughHdf5(file, path, dataset, layout)
     return Direct(file, path, layout)
 
 
@@ -125,6 +129,7 @@ class _Target:
 
     def __init__(self, path: str, layout: Layout, out: NDArray[Any], below: int | None) -> None:
         self.path, self.layout, self.below = path, layout, below
+        self.limit = _limit(out, below)
         self.out, self.words = out.reshape(-1).view(np.uint8), _words(out, below)
 
     def fill(self, source: Bytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
@@ -133,7 +138,7 @@ class _Target:
         if self.below is None:
             copy_pieces(source, froms, *part, self.out)
         else:
-            self._refuse(pieces, copy_columns(source, froms, *part, self.out, self.words, self.below))
+            self._refuse(pieces, copy_columns(source, froms, *part, self.out, self.words, self.limit))
 
     def fill_from_disk(self, source: FileBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
         """Read the pieces ``start … stop-1`` from ``froms`` of a file."""
@@ -143,7 +148,7 @@ class _Target:
             number = int(pieces.chunks[failed])
             raise StorageDamage(self.path, *self.layout.extent(number), f"storage chunk {number} cannot be read")
         if self.below is not None:
-            self._refuse(pieces, first_outside(*part, self.words, self.below))
+            self._refuse(pieces, first_outside(*part, self.words, self.limit))
 
     def _refuse(self, pieces: Pieces, wrong: int) -> None:
         if wrong >= 0:
@@ -156,8 +161,8 @@ class _Target:
 class ThroughHdf5:
     """A dataset that only HDF5 can decode, one thread at a time."""
 
-    def __init__(self, file: Hdf5File, dataset: h5py.Dataset, reason: str) -> None:
-        self.file, self.path, self.shape = file, dataset.name.removeprefix("/"), dataset.shape
+    def __init__(self, file: Hdf5File, path: str, dataset: h5py.Dataset, reason: str) -> None:
+        self.file, self.path, self.shape = file, path, dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
         self.step = dataset.chunks[0] if dataset.chunks else 1
         self.route = f"h5py ({reason})"
@@ -175,7 +180,7 @@ class ThroughHdf5:
             tos, lengths = spans.tos[run] * size, spans.lengths[run] * size
             source = self._read(first, last).view(np.uint8)
             copy_pieces(source, (spans.firsts[run] - first) * size, tos, lengths, 0, len(tos), out.view(np.uint8))
-            if below is not None and first_outside(tos, lengths, 0, len(tos), words, below) >= 0:
+            if below is not None and first_outside(tos, lengths, 0, len(tos), words, _limit(out, below)) >= 0:
                 raise StorageDamage(self.path, first, last - 1, f"a column is not in 0 … {below - 1}")
 
     def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
@@ -191,7 +196,7 @@ class ThroughHdf5:
             with self.file.open() as opened:
                 values: NDArray[Any] = opened[self.path][first:last]
         except (OSError, RuntimeError, KeyError) as error:
-            raise StorageDamage(self.path, first, last - 1, str(error)) from error
+            raise StorageDamage(self.path, first, last - 1, f"{error}; read through {self.route}") from error
         count("decoded", values.nbytes)
         count("copied", values.nbytes)
         return np.ascontiguousarray(values, self.dtype)
@@ -208,3 +213,8 @@ def _words(out: NDArray[Any], below: int | None) -> NDArray[Any]:
     """``out`` as unsigned numbers, in which a negative one is above every limit."""
     flat = out.reshape(-1)
     return flat if below is None else flat.view(f"u{flat.itemsize}")
+
+
+def _limit(out: NDArray[Any], below: int | None) -> int:
+    """``below``, or where the negative numbers begin if that is less."""
+    return 0 if below is None else min(below, np.iinfo(out.dtype).max + 1, 2**63 - 1)

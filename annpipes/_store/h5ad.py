@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
+import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 from numpy.typing import NDArray
@@ -109,7 +110,10 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
             raise FormatError(f"{path} of {file.path} has shape {element_shape}, not two dimensions")
         return DenseFile(file, path)
     if encoding in ("csr_matrix", "csr") and shape is not None:
-        return SparseFile(file, path, (int(shape[0]), int(shape[1])))
+        sides = np.atleast_1d(shape)
+        if sides.shape != (2,) or sides.dtype.kind not in "iu" or (sides < 0).any():
+            raise FormatError(f"{path} of {file.path} has shape {shape!r}, not two numbers")
+        return SparseFile(file, path, (int(sides[0]), int(sides[1])))
     if encoding in ("csc_matrix", "csc"):
         raise FormatError(
             f"{path} of {file.path} is stored by columns (CSC), which has no rows to read. Write it as CSR once: "
@@ -126,7 +130,10 @@ def _attribute(path: str) -> str:
 
 
 def _present(file: h5py.File, path: str) -> bool:
-    return path in file and file[path].attrs.get("encoding-type") != "null"
+    try:
+        return path in file and file[path].attrs.get("encoding-type") != "null"
+    except Exception:  # it is there, and opening it will tell what is wrong
+        return True
 
 
 def _table_column(file: h5py.File, column: str) -> pd.Series[Any]:

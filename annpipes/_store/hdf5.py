@@ -46,20 +46,21 @@ class Hdf5File:
     @contextmanager
     def open(self) -> Iterator[h5py.File]:
         """The file open in HDF5 until the block ends."""
-        self.check_unchanged()
-        with h5py.File(self.absolute, "r") as opened:
+        with self.reading("") as opened:
             yield opened
 
     @contextmanager
     def reading(self, field: str) -> Iterator[h5py.File]:
         """As `open`; whatever fails in HDF5 is raised as damage to this field."""
+        self.check_unchanged()
         try:
-            with self.open() as opened:
+            with h5py.File(self.absolute, "r") as opened:
                 yield opened
         except AnnpipesError:
             raise
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise DamageError(f"{field} of {self.path} cannot be read: {error}") from error
+        except Exception as error:  # h5py and anndata raise whatever damage leads them to
+            what = f"{field} of {self.path}" if field else self.path
+            raise DamageError(f"{what} cannot be read: {error}") from error
 
     def bytes(self) -> FileBytes:
         """The file's bytes, to be read by any thread without HDF5."""

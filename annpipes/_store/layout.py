@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d
+from h5py import h5d, h5t
 from numpy.typing import NDArray
 
 from annpipes._store.codecs import Filters, filters_of
@@ -77,7 +77,9 @@ def layout_of(dataset: h5py.Dataset) -> Layout | str:
         "virtual dataset": kind == h5d.VIRTUAL,
         "external storage": kind == h5d.CONTIGUOUS and created.get_external_count() > 0,
         "user block": dataset.file.userblock_size > 0,
-        f"elements of type {dataset.dtype}": dataset.dtype.kind not in "biuf" or not dataset.dtype.isnative,
+        f"elements of type {dataset.dtype}": dataset.dtype.kind not in "biuf"
+        or not dataset.dtype.isnative
+        or dataset.id.get_type() != h5t.py_create(dataset.dtype, logical=True),
         "no elements": 0 in dataset.shape,
     }.items():
         if applies:
@@ -100,18 +102,24 @@ def _contiguous(dataset: h5py.Dataset, filters: Filters) -> Layout | str:
 
 def _chunked(dataset: h5py.Dataset, filters: Filters) -> Layout | str:
     grid = [-(-length // side) for length, side in zip(dataset.shape, dataset.chunks, strict=True)]
-    table = np.zeros((int(np.prod(grid)), 3), np.int64)
-    sides = np.array(dataset.chunks)
     seen: list[Any] = []  # of h5py's StoreInfo
     dataset.id.chunk_iter(seen.append)
-    if seen:
-        corners = np.array([info.chunk_offset for info in seen])  # (storage chunks, dimensions)
-        numbers = np.ravel_multi_index(tuple((corners // sides).T), grid)
-        table[numbers] = [(info.byte_offset, info.size, info.filter_mask) for info in seen]
-    if len(seen) != len(table):
+    if len(seen) != math.prod(grid):
         return "storage chunks that were never allocated"
+    sides, shape = np.array(dataset.chunks, np.uint64), np.array(dataset.shape, np.uint64)
+    corners = np.array([info.chunk_offset for info in seen], np.uint64)  # (storage chunks, dimensions)
+    if (corners % sides).any() or (corners >= shape).any() or max(info.byte_offset for info in seen) >= 1 << 62:
+        raise DamageError(f"{dataset.name} in {dataset.file.filename}: the table of storage chunks cannot be right")
+    table = np.zeros((len(seen), 3), np.int64)
+    numbers = np.ravel_multi_index(tuple((corners // sides).astype(np.int64).T), grid)
+    table[numbers] = [(info.byte_offset, info.size, info.filter_mask) for info in seen]
     offsets, sizes, masks = table.T.copy()
-    return Layout(dataset.dtype, dataset.shape, dataset.chunks, offsets, sizes, masks.astype(np.uint32), filters)
+    layout = Layout(dataset.dtype, dataset.shape, dataset.chunks, offsets, sizes, masks.astype(np.uint32), filters)
+    edges = np.zeros(len(seen), bool)
+    edges[numbers] = (corners + sides > shape).any(axis=1)
+    if not layout.plain and ((sizes == layout.chunk_bytes) & (masks == 0) & edges).any():
+        return "storage chunks at the edges that may be unfiltered"  # H5Pset_chunk_opts, which h5py cannot ask for
+    return layout
 
 
 def _check(layout: Layout, dataset: h5py.Dataset) -> None:

@@ -106,10 +106,17 @@ class SparseFile:
     def __init__(self, file: Hdf5File, path: str, shape: tuple[int, int]) -> None:
         self.file, self.path, self.shape = file, path, shape
         with file.reading(f"{path}/indptr") as opened:
-            self.indptr: RowArray = opened[path]["indptr"][:].astype(np.int64)  # (n_obs + 1,)
+            indptr = opened[path]["indptr"]
+            if len(indptr.shape) != 1 or indptr.dtype.kind not in "iu":
+                raise FormatError(f"{path}/indptr of {file.path} is no row of integers")
+            self.indptr: RowArray = indptr[:].astype(np.int64)  # (n_obs + 1,)
         self.data = open_dataset(file, f"{path}/data")
         self.indices = open_dataset(file, f"{path}/indices")
-        self.route = self.data.route if self.data.route == self.indices.route else "mixed"
+        routes = (self.data.route, self.indices.route)
+        self.route = routes[0] if routes[0] == routes[1] else f"data: {routes[0]}; indices: {routes[1]}"
+        for part in (self.data, self.indices):
+            if len(part.shape) != 1 or part.dtype.kind not in "biuf":
+                raise FormatError(f"{part.path} of {file.path} is no row of numbers")
         if self.indices.dtype.kind not in "iu":
             raise FormatError(f"{path}/indices of {file.path} holds {self.indices.dtype}, not integers")
         self._check()
