@@ -53,12 +53,12 @@ def as_bytes(value: int | str, argument: str) -> int:
     """
     if not isinstance(value, str):
         return as_count(value, argument)
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kMGT]?i?)B?\s*", value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*((?:[kKMGT]i?)?)B?\s*", value)
     if match is None:
         raise ParameterError(f"{argument} must be bytes or a string such as '2GB', got {value!r}")
     number, unit = match.groups()
     base = 1024 if unit.endswith("i") else 1000
-    return as_count(int(float(number) * base ** " kMGT".index(unit[:1] or " ")), argument)
+    return as_count(int(float(number) * base ** " KMGT".index(unit[:1].upper() or " ")), argument)
 
 
 def as_rows(

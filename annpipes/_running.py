@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import pickle
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -56,28 +59,52 @@ class Workers:
         """The work on ``item`` begun; call the result to wait for it."""
         if self.executor is None:
             return lambda: self.function(item)
-        future = self.executor.submit(self.function, item)
+        with _told():
+            future = self.executor.submit(self.function, item)
         return lambda: _result(future)
 
 
-def _result(future: Future[Any]) -> Any:
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise what tells of a worker that is gone as a `WorkerError`."""
     try:
-        return future.result()
+        yield
     except BrokenProcessPool as error:
         raise WorkerError(
             "a worker process ended without a word: it was killed, ran out of memory, or its function crashed"
         ) from error
 
 
+def _result(future: Future[Any]) -> Any:
+    with _told():
+        return future.result()
+
+
 def _install(function: Callable[[Any], Any]) -> None:
     global _installed
     torch.set_num_threads(1)  # siblings use the other cores
+    threading.Thread(target=_end_with_parent, name="annpipes-parent", daemon=True).start()
     _installed = function
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that it works for is gone; a pool's workers would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _call_installed(item: Any) -> Any:
     assert _installed is not None
-    return _installed(item)
+    try:
+        return _installed(item)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
+        except Exception:  # the pool would take a worker for dead that sent it
+            raise WorkerError(f"{type(error).__name__} in a worker process: {error}") from error
+        raise
 
 
 def map_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterator[Any]:

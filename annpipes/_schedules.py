@@ -14,12 +14,14 @@ from typing import Literal
 
 import numpy as np
 
-from annpipes._permutations import Key
+from annpipes._permutations import Key, random_words
 from annpipes._plans import Epoch, Plan, drawn_rows
 from annpipes._rows import RowArray, restore_order
 from annpipes.types import Chunk
 
 __all__ = ["Schedule", "ScheduledEpoch", "Tail"]
+
+_TURN = 2  # what a stream of random words is for; `_plans` has 0 and 1
 
 Tail = Literal["keep", "drop", "pad", "wrap"]
 
@@ -75,7 +77,26 @@ class Schedule:
 
     def epoch(self, key: Key) -> ScheduledEpoch:
         """The batches of the epoch with this key."""
-        return ScheduledEpoch(self, key, self.plan.epoch(key))
+        order, n_rows = self.plan.epoch(key), self.plan.n_rows
+        if not self.plan.shuffled or n_rows == 0:
+            return ScheduledEpoch(self, key, order)
+        turn = int(random_words((*key, _TURN), 1)[0] % n_rows)
+        return ScheduledEpoch(self, key, _Turned(order, n_rows, turn))
+
+
+@dataclass(frozen=True, eq=False)
+class _Turned:
+    """An order that begins anywhere, so that any rows come last: the end of a block is no rarer than its beginning."""
+
+    order: Epoch
+    n_rows: int
+    turn: int
+
+    def rows(self, start: int, stop: int) -> RowArray:
+        start, stop = start + self.turn, stop + self.turn
+        before = self.order.rows(min(start, self.n_rows), min(stop, self.n_rows))
+        after = self.order.rows(max(start - self.n_rows, 0), max(stop - self.n_rows, 0))
+        return np.concatenate([before, after])  # (stop - start,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +105,7 @@ class ScheduledEpoch:
 
     schedule: Schedule
     key: Key
-    order: Epoch
+    order: Epoch | _Turned
 
     def chunk(self, step: int, rank: int = 0, world_size: int = 1, skip: int = 0) -> Chunk:
         """What a rank reads in a step, without the step's first ``skip`` batches.

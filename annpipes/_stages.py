@@ -101,6 +101,8 @@ def upstream(pipe: IterDataPipe[Any], kind: type[S], needed_by: str) -> S:
     PipelineError
         There is none, or more than one.
     """
+    if not isinstance(pipe, IterDataPipe):
+        raise PipelineError(f"{needed_by} needs a pipe, got a {type(pipe).__name__}")
     found = [*{id(stage): stage for stage in _stages(pipe) if isinstance(stage, kind)}.values()]
     if len(found) != 1:
         count = "no" if not found else f"{len(found)} of"

@@ -27,6 +27,9 @@ def open_state(state: Mapping[str, Any], belongs_to: Mapping[str, Any]) -> tuple
     """
     if state.get("version") != VERSION:
         raise StateError(f"expected a state of version {VERSION}, got {state.get('version')!r}")
+    missing = {"epoch", "batch", "belongs_to"} - state.keys()
+    if missing:
+        raise StateError(f"the state lacks {', '.join(sorted(missing))}")
     different = differences(state["belongs_to"], belongs_to)
     if different:
         raise StateError(f"the state was saved by another loader: {different}")

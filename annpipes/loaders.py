@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal, get_args
 
+import torch
 from torch.utils.data import IterDataPipe
 
 from annpipes._meters import Meter
@@ -106,19 +107,20 @@ class Loader:
         self.num_workers = as_natural(num_workers, "num_workers")
         self.prefetch = as_natural(prefetch, "prefetch")
         self.start_method = _start_method(method, multiprocessing_context)
-        self.place = partial(place, pin_memory=pin_memory, device=device)
+        self.place = partial(place, pin_memory=_pinning(pin_memory), device=_device(device))
         self.ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader")
         self._sorter = upstream(self._batcher, ChunkSorter, "Loader")
         self._source = upstream(self._sorter, Source, "Loader")  # type: ignore[type-abstract] # only looked for
         self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
+        self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         self._schedule = self._schedule_for(self.ranks.world_size, self._tail(tail))
         self._meter = Meter()
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
 
     def _fit(self, memory: int) -> int:
         reader = upstream(self._batcher, RowReader, "Loader with memory=")
-        return max(1, int(memory / 2 / self._source.store.row_bytes(reader.fields)))
+        return max(1, int(memory / 2 / max(1.0, self._source.store.row_bytes(reader.fields))))
 
     def _tail(self, tail: Tail | None) -> Tail:
         if tail is None:
@@ -127,10 +129,12 @@ class Loader:
             raise ParameterError(f"tail must be one of {', '.join(get_args(Tail))}, got {tail!r}")
         if tail == "keep" and self.ranks.world_size > 1:
             raise ParameterError("tail='keep' makes a short last batch, which cannot be shared by several ranks")
+        if tail == "keep" and self._batcher.drop_last:
+            raise ParameterError("tail='keep' makes a short last batch, which the pipe's drop_last leaves out")
         return tail
 
     def _schedule_for(self, lanes: int, tail: Tail) -> Schedule:
-        batch_size = self._batcher.batch_size * self.ranks.world_size // lanes
+        batch_size = max(1, self._batcher.batch_size * self.ranks.world_size // lanes)
         chunk_size = max(self._chunk_size // batch_size, 1) * batch_size
         return Schedule(self._sorter.plan.source, batch_size, chunk_size, lanes, tail)
 
@@ -152,7 +156,8 @@ class Loader:
         If the next pass is to resume in the middle of this very epoch, it still does.
         """
         if as_natural(epoch, "epoch") != self.epoch:
-            self._next = self._at = (epoch, 0)
+            self._next = (epoch, 0)
+        self._at = self._next
 
     def tail_rows(self, epoch: int | None = None) -> RowArray:
         """The rows that an epoch (the next one) leaves out or, with ``pad`` and ``wrap``, visits once more."""
@@ -177,10 +182,11 @@ class Loader:
         StateError
             The state belongs to other data or parameters; the message names each difference.
         ParameterError
-            The global batch cannot be divided among so many ranks.
+            The state is of one rank with a short last batch, which several ranks cannot share.
         """
         saved = state.get("belongs_to", {})
-        schedule = self._schedule_for(int(saved.get("lanes", 1)), saved.get("tail", self._schedule.tail))
+        tail = saved.get("tail", self._schedule.tail) if self._any_tail else self._schedule.tail
+        schedule = self._schedule_for(int(saved.get("lanes", 1)), tail)
         position = open_state(state, self._fingerprint(schedule))
         if schedule.tail == "keep" and self.ranks.world_size > 1:
             raise ParameterError(
@@ -237,7 +243,21 @@ class Loader:
                 self._at = (epoch, number + 1)
                 with meter.measured("consume"):
                     yield item
-                meter.add("rows", self._batcher.batch_size)
+                left = self._schedule.n_rows - number * self._schedule.global_batch
+                meter.add("rows", min(self._batcher.batch_size, left))
+
+
+def _pinning(pin_memory: bool) -> bool:
+    if pin_memory and not torch.accelerator.is_available():
+        raise ParameterError("pin_memory=True needs a GPU, and torch finds none")
+    return pin_memory
+
+
+def _device(device: Any) -> torch.device | None:
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ParameterError(f"device must be one of torch's, such as 'cuda:0', got {device!r}") from error
 
 
 def _start_method(method: str, context: str | None) -> str | None:
