@@ -1,0 +1,77 @@
+"""Docstring examples and the code blocks of README and docs run as tests, in a folder with ``pbmc.h5ad``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sybil import Sybil
+from sybil.parsers.myst import PythonCodeBlockParser
+from sybil.parsers.rest import DocTestParser
+
+import annpipes
+
+
+@pytest.fixture(scope="session")
+def pbmc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``pbmc.h5ad``: 700 real cells of 765 genes, from scanpy's wheel."""
+    import scanpy
+
+    folder = tmp_path_factory.mktemp("pbmc")
+    scanpy.datasets.pbmc68k_reduced().write_h5ad(folder / "pbmc.h5ad")
+    return folder
+
+
+@pytest.fixture
+def inside_pbmc_folder(pbmc_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory of every example."""
+    monkeypatch.chdir(pbmc_folder)
+
+
+def _import_public_names(namespace: dict[str, Any]) -> None:
+    """What a docstring's reader has imported already; the module's own names come on top."""
+    namespace.update({name: getattr(annpipes, name) for name in annpipes.__all__}, np=np, torch=torch)
+
+
+class _Script(ModuleType):
+    """A page as a module, so that classes in its code blocks pickle as those of a script do."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        super().__init__("page")
+        self._namespace = namespace
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._namespace[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def _become_script(namespace: dict[str, Any]) -> None:
+    namespace["__name__"] = "page"
+    sys.modules["page"] = _Script(namespace)
+
+
+_docstrings = Sybil(
+    parsers=[DocTestParser()],
+    path="annpipes",
+    pattern="*.py",
+    setup=_import_public_names,
+    fixtures=["inside_pbmc_folder"],
+    name="docstring",
+)
+
+_pages = Sybil(
+    parsers=[PythonCodeBlockParser()],
+    patterns=["README.md", "docs/*.md"],
+    setup=_become_script,
+    fixtures=["inside_pbmc_folder"],
+    name="page",
+)
+
+pytest_collect_file = (_docstrings + _pages).pytest()

@@ -1,0 +1,35 @@
+"""How the documentation is built: `tox -e docs`."""
+
+import annpipes
+
+project = "annpipes"
+author = "The annpipes developers"
+copyright = "The annpipes developers"
+release = version = annpipes.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = "annpipes"
+html_show_sphinx = False
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+
+default_role = "py:obj"  # docstrings write `Loader`
+python_maximum_signature_line_length = 100
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # 16_384 and 1e4 as they were typed
+autodoc_type_aliases = {name: name for name in ["ArrayLike", "NDArray"]}
+napoleon_google_docstring = False
+napoleon_attr_annotations = False  # types stand in the signature
+
+# Every reference of ours must resolve; these lead to other projects, which an offline build can't look up.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(anndata|np|numpy|pandas|scipy|sklearn|scanpy|torch|collections|enum|typing)\..*"),
+    (r"py:.*", r"DataLoader|Dataset|Tensor|ArrayLike|NDArray"),  # torch's and numpy's, by their short names
+    (r"py:.*", r"annpipes\._.*"),  # private, in signatures
+]
