@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -123,16 +124,16 @@ def flatten_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterato
 
     The next item is begun only when the first part of a result has been taken and another
     one is asked for: by then the taker has let go of the result before, whose memory can be used again.
+    The item after it is drawn from ``items`` right then, while workers are busy.
     """
     todo = iter(items)
+    upcoming = list(islice(todo, 1))  # at most one
     pending: deque[Callable[[], Sequence[Any]]] = deque()
 
     def top_up(count: int) -> None:
-        while len(pending) < count:
-            try:
-                pending.append(workers.begin(next(todo)))
-            except StopIteration:
-                return
+        while upcoming and len(pending) < count:
+            pending.append(workers.begin(upcoming.pop()))
+            upcoming.extend(islice(todo, 1))
 
     top_up(max(1, ahead))
     while pending:

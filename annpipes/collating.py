@@ -109,11 +109,13 @@ class Collator(Stage[dict[str, Any]]):
         self.source_datapipe = source_datapipe
         self.x = x
 
+    def each(self, batch: Batch) -> dict[str, Any]:
+        """One batch as a dict of tensors."""
+        with measured("collate"):
+            return collate(batch, self.x)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in self.source_datapipe:
-            with measured("collate"):
-                collated = collate(batch, self.x)
-            yield collated
+        yield from map(self.each, self.source_datapipe)
 
 
 def collate(batch: Batch, x: Form = "dense") -> dict[str, Any]:

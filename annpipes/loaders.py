@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import IterDataPipe
 
 from annpipes._meters import Meter
-from annpipes._parts import One, Part, ReadStep
+from annpipes._parts import One, Part, ReadChunk
 from annpipes._ranks import agree, find_ranks
 from annpipes._rows import RowArray, as_bytes, as_natural
 from annpipes._running import Workers, flatten_ahead, map_ahead
@@ -228,14 +228,18 @@ class Loader:
     def _pass(self, epoch: int, batch: int) -> Iterator[Any]:
         agree(self.ranks, {**self._fingerprint(self._schedule), "epoch": epoch, "batch": batch})
         step, skip = divmod(batch, self._schedule.chunk_size // self._schedule.batch_size)
-        tasks = ((number, skip if number == step else 0) for number in range(step, self._schedule.n_steps))
+        order, (rank, world_size, _) = self._order(epoch), self.ranks
+        chunks = (
+            order.chunk(number, rank, world_size, skip if number == step else 0)
+            for number in range(step, self._schedule.n_steps)
+        )
         self._meter = meter = Meter()
-        read = ReadStep(Part(self._batcher, self._sorter), self._order(epoch), *self.ranks[:2], meter)
+        read = ReadChunk(Part(self._batcher.source_datapipe, self._sorter), self._batcher.cut, meter)
         finish = One(Part(self.pipe, self._batcher), meter if self.start_method is None else None)
         with ExitStack() as stack:
             finishers = stack.enter_context(Workers(finish, self.num_workers, processes=self.start_method).open())
             readers = stack.enter_context(Workers(read, self.prefetch).open())
-            batches = flatten_ahead(readers, tasks, self.prefetch)
+            batches = flatten_ahead(readers, chunks, self.prefetch)
             finished = map_ahead(finishers, batches, 2 * self.num_workers)
             for number in range(batch, self._schedule.n_batches):
                 with meter.measured("wait"):

@@ -59,9 +59,12 @@ class RowReader(Stage[Batch]):
         self.genes = None if genes is None else self.store.genes(genes)
         self.store.check(self.fields)
 
+    def each(self, chunk: Chunk) -> Batch:
+        """The rows of one chunk."""
+        return Batch(chunk.drawn, self.store.read(chunk, self.fields, self.genes))
+
     def __iter__(self) -> Iterator[Batch]:
-        for chunk in self.source_datapipe:
-            yield Batch(chunk.drawn, self.store.read(chunk, self.fields, self.genes))
+        yield from map(self.each, self.source_datapipe)
 
     def __len__(self) -> int:
         """How many chunks."""
@@ -94,6 +97,10 @@ class RowBatcher(Stage[Batch]):
         self.source_datapipe = source_datapipe
         self.batch_size = as_count(batch_size, "batch_size")
         self.drop_last = drop_last
+
+    def cut(self, batch: Batch) -> list[Batch]:
+        """Batches of which the first begins with the first row of ``batch``."""
+        return [batch[start : start + self.batch_size] for start in range(0, len(batch), self.batch_size)]
 
     def __iter__(self) -> Iterator[Batch]:
         held: list[Batch] = []  # the beginning of a batch that goes on in the next chunk

@@ -46,11 +46,13 @@ class RowTransformer(Stage[Batch]):
         # Named otherwise than the parameter: every DataPipe already has a method `transform`, this stage.
         self.applied = as_transform(transform)
 
+    def each(self, batch: Batch) -> Batch:
+        """One batch with X transformed."""
+        with measured("transform"):
+            return batch.replace(X=transform_x(self.applied, batch["X"]))
+
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.source_datapipe:
-            with measured("transform"):
-                transformed = batch.replace(X=transform_x(self.applied, batch["X"]))
-            yield transformed
+        yield from map(self.each, self.source_datapipe)
 
     def __repr__(self) -> str:
         return f"{self.source_datapipe!r}.transform({self.applied!r})"
