@@ -18,10 +18,12 @@ from storage_files import (
     Make,
     compact,
     create,
+    csr_file,
     csr_of,
     low_level,
     matrix_values,
     read_both,
+    refused,
     relayout,
     rows_of,
     same,
@@ -29,7 +31,7 @@ from storage_files import (
     write,
 )
 
-from annpipes._store import open_store
+from annpipes._store import hdf5, open_store
 
 DTYPES = [
     "bool",
@@ -241,3 +243,20 @@ def test_more_values_than_32_bits_count(tmp_path: Path, make: Make, route: str) 
     assert found.data.tolist() == [6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8]
     assert found.indices.tolist() == [5, 6, 7, 8, 0, 3, 1, 2, 5, 6, 7]
     assert taken == route
+
+
+@pytest.mark.parametrize(("mapped", "cached"), [(2**31, True), (0, True), (2**31, False), (0, False)])
+@pytest.mark.parametrize("chunks", [None, 16])
+def test_uncompressed_bytes_are_the_same_by_map_by_reading_and_from_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: int, cached: bool, chunks: int | None
+) -> None:
+    monkeypatch.setattr(hdf5, "_MAPPED_BYTES", mapped)
+    monkeypatch.setattr(hdf5.FileBytes, "cached", lambda *_: cached)
+    values, drawn = matrix_values(), [*range(22, 0, -2), 5, 5, 0]
+    dense, csr = write(tmp_path / "d.h5ad", values), csr_file(tmp_path / "c.h5ad", chunks=chunks)
+    relayout(dense, "X", create(chunks=chunks and 6))
+    assert same(read_both(dense, drawn)[0], values[drawn])
+    assert same(read_both(csr, drawn)[0], rows_of(anndata.read_h5ad(csr).X, drawn))
+    with h5py.File(csr, "r+") as file:
+        file["X/indices"][-1] = 9
+    refused(csr, "X/indices", [22, 21])

@@ -92,6 +92,7 @@ class Direct:
         if self.layout.plain:
             return self._plain_work(pieces, target)
         source, edges = self.file.bytes(), pieces.edges()
+        count("decoded", self.layout.chunk_bytes * max(0, len(edges) - 1))
         decode = self._decode_again if len(edges) <= _FEW else self._decode
         tasks = [partial(self._copy_decoded, source, decode, target, pieces, *group) for group in pairwise(edges)]
         return Work(tasks, task_bytes=2 * self.layout.chunk_bytes)
@@ -115,7 +116,6 @@ class Direct:
 
 def _decode(path: str, layout: Layout, source: FileBytes, number: int) -> Bytes:
     encoded = source.read(int(layout.offsets[number]), int(layout.sizes[number]))
-    count("decoded", layout.chunk_bytes)
     try:
         with measured("decode"):
             decoded = layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
