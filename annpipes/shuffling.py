@@ -75,7 +75,7 @@ class BlockShuffler(PlanStage):
 
     def repeat_seed(self, seed: int | None) -> None:
         """Give the next pass the order of one that was broken off, whatever seed is pushed for it."""
-        self._repeated_seed = seed
+        self._repeated_seed = self.pass_seed = seed
 
     def __iter__(self) -> Iterator[RowArray]:
         yield from self.plan.epoch(self.pass_key()).blocks()
