@@ -38,7 +38,7 @@ def _composed(last: IterDataPipe[Any], first: IterDataPipe[Any]) -> Callable[[An
     """
     functions: list[Callable[[Any], Any]] = []
     while last is not first:
-        function = getattr(last, "each", None)
+        function = getattr(last, "each", None) if _defined_by(last, "each") is _defined_by(last, "__iter__") else None
         if isinstance(last, Mapper) and last.input_col is None and last.output_col is None:
             function = last.fn
         source = getattr(last, "source_datapipe", getattr(last, "datapipe", None))
@@ -47,6 +47,11 @@ def _composed(last: IterDataPipe[Any], first: IterDataPipe[Any]) -> Callable[[An
         functions.append(function)
         last = source
     return compose_left(*functions[::-1]) if functions else None
+
+
+def _defined_by(stage: object, name: str) -> type | None:
+    """The class a method comes from: a stage derived from ours may iterate in its own way."""
+    return next((kind for kind in type(stage).__mro__ if name in vars(kind)), None)
 
 
 class ReadChunk:

@@ -7,27 +7,14 @@ import anndata
 import numpy as np
 import pytest
 import torch
-from builders import adata_of, dense, tiny
+from builders import adata_of, dense
 from contracts import all_rows, rows_seen
 from hypothesis import given
 from hypothesis import strategies as st
+from small_loaders import SHARED, batches, loader_of
 
 from annpipes import Batch, CsrTensors, IndexSource, Loader, Log1p, NormalizeTotal, stream
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError, PipelineError, RowIndexError
-
-SHARED = tiny(60)
-
-
-def loader_of(
-    n_obs: int = 40, batch_size: int = 4, chunk_size: int = 12, block_size: int = 3, drop_last: bool = False, **how: Any
-) -> Loader:
-    source = IndexSource(SHARED, rows=range(n_obs), block_size=block_size).shuffle_blocks()
-    read = source.sort_within_chunks(chunk_size).read_rows(["X", "rows"])
-    return Loader(read.batch_rows(batch_size, drop_last=drop_last).collate_rows(), **how)
-
-
-def batches(loader: Loader) -> list[list[int]]:
-    return [rows_seen(batch) for batch in loader]
 
 
 class TestOrder:

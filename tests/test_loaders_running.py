@@ -14,27 +14,13 @@ from typing import Any
 import anndata
 import pytest
 import torch
-from builders import dense, tiny
-from contracts import rows_seen
+from builders import dense
+from small_loaders import SHARED, batches, loader_of
 from torch.utils.data import IterDataPipe
 
 import annpipes
 from annpipes import Batch, IndexSource, Loader, Log1p, Transform, stream
 from annpipes.errors import ParameterError, ParameterTypeError, PipelineError
-
-SHARED = tiny(60)
-
-
-def loader_of(
-    n_obs: int = 40, batch_size: int = 4, chunk_size: int = 12, block_size: int = 3, drop_last: bool = False, **how: Any
-) -> Loader:
-    source = IndexSource(SHARED, rows=range(n_obs), block_size=block_size).shuffle_blocks()
-    read = source.sort_within_chunks(chunk_size).read_rows(["X", "rows"])
-    return Loader(read.batch_rows(batch_size, drop_last=drop_last).collate_rows(), **how)
-
-
-def batches(loader: Loader) -> list[list[int]]:
-    return [rows_seen(batch) for batch in loader]
 
 
 class Broken(Transform):
@@ -163,3 +149,17 @@ class TestRunning:
         assert repr(typed) == repr(loader)
         for ours, theirs in zip(typed, loader, strict=True):
             assert torch.equal(ours["X"], theirs["X"])
+
+
+class Doubled(annpipes.Collator):
+    """Derived from a stage of ours, with an iterator of its own."""
+
+    def __iter__(self) -> Any:
+        for batch in map(self.each, self.source_datapipe):
+            yield {**batch, "X": 2 * batch["X"]}
+
+
+def test_a_stage_derived_from_ours_iterates_in_its_own_way() -> None:
+    read = IndexSource(SHARED).sort_within_chunks(12).read_rows().batch_rows(4)
+    ours, derived = (next(iter(Loader(kind(read)))) for kind in (annpipes.Collator, Doubled))
+    assert derived["X"].tolist() == (2 * ours["X"]).tolist()

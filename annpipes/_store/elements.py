@@ -93,7 +93,7 @@ class Direct:
             return self._plain_work(pieces, target)
         source, edges = self.file.bytes(), pieces.edges()
         count("decoded", self.layout.chunk_bytes * max(0, len(edges) - 1))
-        decode = self._decode_again if len(edges) <= _FEW else self._decode
+        decode = self._decode_again if len(edges) - 1 <= _FEW else self._decode
         tasks = [partial(self._copy_decoded, source, decode, target, pieces, *group) for group in pairwise(edges)]
         return Work(tasks, task_bytes=2 * self.layout.chunk_bytes)
 
