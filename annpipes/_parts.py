@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from toolz import compose_left
@@ -14,7 +14,7 @@ from annpipes._stages import graft
 from annpipes.errors import PipelineError
 from annpipes.types import Batch, Chunk
 
-__all__ = ["One", "Part", "ReadChunk"]
+__all__ = ["One", "Part", "ReadChunk", "defined_by"]
 
 
 class Part:
@@ -38,7 +38,7 @@ def _composed(last: IterDataPipe[Any], first: IterDataPipe[Any]) -> Callable[[An
     """
     functions: list[Callable[[Any], Any]] = []
     while last is not first:
-        function = getattr(last, "each", None) if _defined_by(last, "each") is _defined_by(last, "__iter__") else None
+        function = getattr(last, "each", None) if defined_by(last, "each") is defined_by(last, "__iter__") else None
         if isinstance(last, Mapper) and last.input_col is None and last.output_col is None:
             function = last.fn
         source = getattr(last, "source_datapipe", getattr(last, "datapipe", None))
@@ -49,7 +49,7 @@ def _composed(last: IterDataPipe[Any], first: IterDataPipe[Any]) -> Callable[[An
     return compose_left(*functions[::-1]) if functions else None
 
 
-def _defined_by(stage: object, name: str) -> type | None:
+def defined_by(stage: object, name: str) -> type | None:
     """The class a method comes from: a stage derived from ours may iterate in its own way."""
     return next((kind for kind in type(stage).__mro__ if name in vars(kind)), None)
 
@@ -57,10 +57,10 @@ def _defined_by(stage: object, name: str) -> type | None:
 class ReadChunk:
     """The rows of a chunk as batches."""
 
-    def __init__(self, read: Part, cut: Callable[[Batch], list[Batch]], meter: Meter) -> None:
+    def __init__(self, read: Part, cut: Callable[[Batch], Iterable[Batch]], meter: Meter) -> None:
         self.read, self.cut, self.meter = read, cut, meter
 
-    def __call__(self, chunk: Chunk) -> Sequence[Batch]:
+    def __call__(self, chunk: Chunk) -> Iterable[Batch]:
         with metering(self.meter), measured("read"):
             parts = self.read(chunk)
             found = sum(map(len, parts))

@@ -13,7 +13,7 @@ __all__ = ["Key", "Permutation", "random_words"]
 Key = tuple[int, ...]
 """What an epoch's order is drawn from: ``(seed, epoch)``, or one number drawn by torch."""
 
-_TABLE = 1 << 16
+_TABLE = 1 << 20
 _ROUNDS = 6
 
 
@@ -29,7 +29,7 @@ def random_words(key: Key, count: int) -> NDArray[np.uint64]:
 
 
 class Permutation:
-    """A random permutation of 0 … n-1 in constant memory.
+    """A random permutation of 0 … n-1 in bounded memory (8 MB).
 
     >>> import numpy as np
     >>> shuffled = Permutation(10, (0, 1))
@@ -38,7 +38,7 @@ class Permutation:
     >>> shuffled.position_of(int(shuffled(np.array([3]))[0]))
     3
 
-    Up to 65,536 elements it is a table, uniform over all permutations; above, a Feistel
+    Up to 2^20 elements it is a table, uniform over all permutations; above, a Feistel
     network on pairs ``(left, right)`` with ``value = left · side + right``, where the few
     pairs that are no element are walked through (Black and Rogaway, "Ciphers with
     Arbitrary Finite Domains", 2002).

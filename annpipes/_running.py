@@ -7,7 +7,7 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -128,7 +128,7 @@ def flatten_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterato
     """
     todo = iter(items)
     upcoming = list(islice(todo, 1))  # at most one
-    pending: deque[Callable[[], Sequence[Any]]] = deque()
+    pending: deque[Callable[[], Iterable[Any]]] = deque()
 
     def top_up(count: int) -> None:
         while upcoming and len(pending) < count:
@@ -137,8 +137,7 @@ def flatten_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterato
 
     top_up(max(1, ahead))
     while pending:
-        parts = deque(pending.popleft()())
-        while parts:
-            yield parts.popleft()
+        for part in pending.popleft()():
+            yield part
             top_up(ahead)
         top_up(max(1, ahead))

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import IterDataPipe
 
 from annpipes._meters import Meter
-from annpipes._parts import One, Part, ReadChunk
+from annpipes._parts import One, Part, ReadChunk, defined_by
 from annpipes._ranks import agree, find_ranks
 from annpipes._rows import RowArray, as_bytes, as_natural
 from annpipes._running import Workers, flatten_ahead, map_ahead
@@ -20,7 +20,7 @@ from annpipes._stages import Source, upstream
 from annpipes._states import open_state, state_of
 from annpipes.chunking import ChunkSorter
 from annpipes.collating import place
-from annpipes.errors import ParameterError
+from annpipes.errors import ParameterError, PipelineError
 from annpipes.reading import RowBatcher, RowReader
 from annpipes.statistics import Statistics
 
@@ -110,6 +110,11 @@ class Loader:
         self.place = partial(place, pin_memory=_pinning(pin_memory), device=_device(device))
         self.ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader")
+        if defined_by(self._batcher, "cut") is not defined_by(self._batcher, "__iter__"):
+            raise PipelineError(
+                f"{type(self._batcher).__name__} makes batches in its own way: a Loader, which cuts each chunk by "
+                f"itself, needs a method `cut` of it that does the same for one chunk"
+            )
         self._sorter = upstream(self._batcher, ChunkSorter, "Loader")
         self._source = upstream(self._sorter, Source, "Loader")  # type: ignore[type-abstract] # only looked for
         self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))

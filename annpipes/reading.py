@@ -98,9 +98,9 @@ class RowBatcher(Stage[Batch]):
         self.batch_size = as_count(batch_size, "batch_size")
         self.drop_last = drop_last
 
-    def cut(self, batch: Batch) -> list[Batch]:
+    def cut(self, batch: Batch) -> Iterator[Batch]:
         """Batches of which the first begins with the first row of ``batch``."""
-        return [batch[start : start + self.batch_size] for start in range(0, len(batch), self.batch_size)]
+        return (batch[start : start + self.batch_size] for start in range(0, len(batch), self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
         held: list[Batch] = []  # the beginning of a batch that goes on in the next chunk

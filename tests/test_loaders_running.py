@@ -163,3 +163,16 @@ def test_a_stage_derived_from_ours_iterates_in_its_own_way() -> None:
     read = IndexSource(SHARED).sort_within_chunks(12).read_rows().batch_rows(4)
     ours, derived = (next(iter(Loader(kind(read)))) for kind in (annpipes.Collator, Doubled))
     assert derived["X"].tolist() == (2 * ours["X"]).tolist()
+
+
+class Paired(annpipes.RowBatcher):
+    """Derived from the batcher, with an iterator of its own that a Loader would not call."""
+
+    def __iter__(self) -> Any:
+        yield from annpipes.RowBatcher(self.source_datapipe, 2 * self.batch_size)
+
+
+def test_a_batcher_with_its_own_iterator_needs_a_cut() -> None:
+    read = IndexSource(SHARED).sort_within_chunks(12).read_rows()
+    with pytest.raises(PipelineError, match=r"Paired .* `cut`"):
+        Loader(Paired(read, 2))

@@ -27,7 +27,7 @@ MIB = 1 << 20
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """No memory of other tests is at hand."""
-    monkeypatch.setattr(pools, "_free", deque(maxlen=4))
+    monkeypatch.setattr(pools, "_free", deque(maxlen=8))
 
 
 VIEWS: dict[str, Callable[[NDArray[Any]], Any]] = {
@@ -71,14 +71,37 @@ def test_memory_is_used_again_when_nothing_does() -> None:
     del array
     assert empty((MIB // 2, 2), "f4").ctypes.data == place
     assert empty(MIB - 100, "i4").ctypes.data == place  # a little less will do
-    assert empty(4 * MIB, "i4").ctypes.data != place  # more will not
+    assert empty(4 * MIB, "i4").nbytes == 16 * MIB  # more will not
 
 
 @pytest.mark.usefixtures("kept")
 def test_only_a_few_pieces_of_memory_are_kept() -> None:
     arrays = [empty(MIB, "i4") for _ in range(20)]
     del arrays
-    assert len(pools._free) <= 4
+    assert len(pools._free) <= 8
+
+
+@pytest.mark.usefixtures("kept")
+def test_the_smallest_memory_that_is_large_enough_is_used_again() -> None:
+    sizes = [8 * MIB, 2 * MIB, 4 * MIB]
+    arrays = [empty(size, "u1") for size in sizes]
+    places = [array.ctypes.data for array in arrays]
+    del arrays
+    assert empty(2 * MIB, "u1").ctypes.data == places[1]
+    assert empty(3 * MIB, "u1").ctypes.data == places[2]
+    short = empty(MIB, "u1"), empty(MIB, "u1"), empty(MIB, "u1")  # as for a pass's short last chunk
+    assert {part.ctypes.data for part in short} == set(places)
+    del short
+    assert empty(8 * MIB, "u1").ctypes.data == places[0]
+
+
+@pytest.mark.usefixtures("kept")
+def test_memory_that_became_too_small_is_not_kept_for_ever() -> None:
+    for size in range(1, 20):
+        arrays = [empty(size * MIB, "u1") for _ in range(2)]
+        del arrays
+    assert len(pools._free) == 2
+    assert all(len(memory) >= 19 * MIB for memory in pools._free)
 
 
 @pytest.mark.usefixtures("kept")

@@ -16,8 +16,8 @@ Offsets = NDArray[np.int64]
 
 # libc's functions by name, unlike ctypes pointers, can be cached on disk. Addresses travel as
 # integers, so that an offset can be added to them.
-_memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
-_pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
+pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -30,7 +30,7 @@ def copy_pieces(
     """
     first, target = source.ctypes.data, out.ctypes.data
     for i in range(start, stop):
-        _memcpy(target + tos[i], first + froms[i], lengths[i])
+        memcpy(target + tos[i], first + froms[i], lengths[i])
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -48,8 +48,8 @@ def copy_columns(
     """As `copy_pieces`, checking each piece while it is in the cache: `first_outside` of them."""
     first, target, size = source.ctypes.data, out.ctypes.data, words.itemsize
     for i in range(start, stop):
-        _memcpy(target + tos[i], first + froms[i], lengths[i])
-        if _largest(words, tos[i] // size, lengths[i] // size) >= limit:
+        memcpy(target + tos[i], first + froms[i], lengths[i])
+        if largest(words, tos[i] // size, lengths[i] // size) >= limit:
             return i
     return -1
 
@@ -63,7 +63,7 @@ def read_pieces(
     for i in range(start, stop):
         done = 0
         while done < lengths[i]:
-            count = _pread(descriptor, target + tos[i] + done, lengths[i] - done, froms[i] + done)
+            count = pread(descriptor, target + tos[i] + done, lengths[i] - done, froms[i] + done)
             if count <= 0:
                 return i
             done += count
@@ -78,13 +78,13 @@ def first_outside(tos: Offsets, lengths: Offsets, start: int, stop: int, words: 
     lengths are in bytes.
     """
     for i in range(start, stop):
-        if _largest(words, tos[i] // words.itemsize, lengths[i] // words.itemsize) >= limit:
+        if largest(words, tos[i] // words.itemsize, lengths[i] // words.itemsize) >= limit:
             return i
     return -1
 
 
 @numba.njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
-def _largest(words: NDArray[Any], start: int, count: int) -> Any:
+def largest(words: NDArray[Any], start: int, count: int) -> Any:
     part = words[start : start + count]
     largest = words.dtype.type(0)
     for j in range(count):

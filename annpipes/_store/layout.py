@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -102,20 +103,25 @@ def _contiguous(dataset: h5py.Dataset, filters: Filters) -> Layout | str:
 
 def _chunked(dataset: h5py.Dataset, filters: Filters) -> Layout | str:
     grid = [-(-length // side) for length, side in zip(dataset.shape, dataset.chunks, strict=True)]
-    seen: list[Any] = []  # of h5py's StoreInfo
-    dataset.id.chunk_iter(seen.append)
-    if len(seen) != math.prod(grid):
+    seen = array("Q")  # of each storage chunk its corner, then offset, size and mask
+
+    def see(info: Any) -> None:
+        seen.extend((*info.chunk_offset, info.byte_offset, info.size, info.filter_mask))
+
+    dataset.id.chunk_iter(see)
+    entries = np.frombuffer(seen, np.uint64).reshape(-1, len(grid) + 3) if seen else np.zeros((0, 0))
+    if len(entries) != math.prod(grid):
         return "storage chunks that were never allocated"
     sides, shape = np.array(dataset.chunks, np.uint64), np.array(dataset.shape, np.uint64)
-    corners = np.array([info.chunk_offset for info in seen], np.uint64)  # (storage chunks, dimensions)
-    if (corners % sides).any() or (corners >= shape).any() or max(info.byte_offset for info in seen) >= 1 << 62:
+    corners, found = entries[:, : len(grid)], entries[:, len(grid) :]  # (storage chunks, dimensions), (…, 3)
+    if (corners % sides).any() or (corners >= shape).any() or (found >= 1 << 62).any():
         raise DamageError(f"{dataset.name} in {dataset.file.filename}: the table of storage chunks cannot be right")
-    table = np.zeros((len(seen), 3), np.int64)
+    table = np.zeros(found.shape, np.int64)
     numbers = np.ravel_multi_index(tuple((corners // sides).astype(np.int64).T), grid)
-    table[numbers] = [(info.byte_offset, info.size, info.filter_mask) for info in seen]
+    table[numbers] = found
     offsets, sizes, masks = table.T.copy()
     layout = Layout(dataset.dtype, dataset.shape, dataset.chunks, offsets, sizes, masks.astype(np.uint32), filters)
-    edges = np.zeros(len(seen), bool)
+    edges = np.zeros(len(table), bool)
     edges[numbers] = (corners + sides > shape).any(axis=1)
     if not layout.plain and ((sizes == layout.chunk_bytes) & (masks == 0) & edges).any():
         return "storage chunks at the edges that may be unfiltered"  # H5Pset_chunk_opts, which h5py cannot ask for
@@ -133,4 +139,12 @@ def _check(layout: Layout, dataset: h5py.Dataset) -> None:
         raise DamageError(
             f"{dataset.name} in {dataset.file.filename}: storage chunk {number} should lie at byte "
             f"{layout.offsets[number]} with {layout.sizes[number]} bytes, but the file has {length}"
+        )
+    in_file = np.argsort(layout.offsets)
+    overlapping = np.flatnonzero(np.diff(layout.offsets[in_file]) < layout.sizes[in_file][:-1])
+    if len(overlapping):
+        first, second = in_file[overlapping[0] :][:2]
+        raise DamageError(
+            f"{dataset.name} in {dataset.file.filename}: storage chunks {first} and {second} overlap "
+            f"at byte {layout.offsets[second]}"
         )

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from annpipes._rows import RowArray
-from annpipes._store.elements import StorageDamage, open_dataset
+from annpipes._store.elements import open_dataset
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.pieces import Spans
 from annpipes._store.pools import empty, run
 from annpipes._store.protocol import BlockAdvice
+from annpipes._store.targets import StorageDamage
 from annpipes.errors import DamageError, FormatError
 from annpipes.types import Chunk, SparseRows
 

@@ -74,6 +74,8 @@ def span_pieces(firsts: RowArray, lengths: RowArray, tos: RowArray, side: int) -
     if not filled.all():
         firsts, lengths, tos = firsts[filled], lengths[filled], tos[filled]
     lasts = firsts + lengths - 1  # (spans,)
+    if lasts.max(initial=-1) < side:  # as in every contiguous dataset
+        return Pieces(np.zeros_like(firsts), firsts, tos, lengths)
     first_chunks = firsts // side
     counts = lasts // side - first_chunks + 1
     if counts.sum() == len(firsts):  # no span crosses an edge

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import weakref
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from annpipes._meters import active_meter, metering
 __all__ = ["Work", "empty", "run", "thread_count"]
 
 _SMALL = 1 << 20
-_KEPT = 4
+_KEPT = 8
 _IN_FLIGHT = 1 << 30
 _DISK_THREADS = 16
 
@@ -92,7 +93,7 @@ def empty(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
     A fresh large array costs a page fault for every 4 KiB and the zeroing of each page, about
     as much as filling it. So memory comes back here when the last array over it is gone,
-    and the few newest pieces are kept.
+    and as many pieces are kept as were once in use together, eight at most.
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size < _SMALL:
@@ -105,12 +106,16 @@ def empty(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 def _recycled(size: int) -> NDArray[np.uint8]:
-    for _ in range(len(_free)):
+    kept: list[NDArray[np.uint8]] = []
+    while True:  # without a lock: a finalizer may run anywhere, even in a thread that holds one
         try:
-            memory = _free.popleft()
-        except IndexError:  # another thread was faster
+            kept.append(_free.popleft())
+        except IndexError:
             break
-        if size <= len(memory) <= 2 * size:
-            return memory
-        _free.append(memory)
-    return np.empty(size + size // 8, np.uint8)  # the next chunk may be a little larger
+    kept.sort(key=len)
+    place = bisect_left(kept, size, key=len)
+    fitting = kept.pop(place) if place < len(kept) else None
+    if fitting is None:
+        del kept[-1:]  # outgrown, and replaced by what comes back in the end
+    _free.extend(kept)
+    return np.empty(size + size // 8, np.uint8) if fitting is None else fitting  # the next chunk may be a little larger

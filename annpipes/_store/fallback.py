@@ -1,0 +1,92 @@
+"""Elements and rows of a dataset that only HDF5 can decode, one thread at a time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5z
+from numpy.typing import NDArray
+
+from annpipes._meters import count
+from annpipes._rows import RowArray
+from annpipes._store.hdf5 import Hdf5File
+from annpipes._store.kernels import copy_pieces, first_outside
+from annpipes._store.pieces import Spans
+from annpipes._store.pools import Work
+from annpipes._store.targets import StorageDamage, as_words, word_limit
+from annpipes.errors import FormatError
+
+__all__ = ["ThroughHdf5"]
+
+
+class ThroughHdf5:
+    """A dataset that only HDF5 can decode, one thread at a time."""
+
+    def __init__(self, file: Hdf5File, path: str, dataset: h5py.Dataset, reason: str) -> None:
+        self.file, self.path, self.shape = file, path, dataset.shape
+        self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
+        self.step = dataset.chunks[0] if dataset.chunks else 1
+        self.route = f"h5py ({reason})"
+        _need_filters(dataset, f"{path} of {file.path}")
+
+    def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
+        return Work([partial(self._copy_spans, spans, out, below)])
+
+    def _copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None) -> None:
+        size, words = self.dtype.itemsize, as_words(out, below)
+        lasts = spans.firsts + spans.lengths  # (spans,)
+        for run in _stretches(spans.firsts, lasts):
+            first, last = int(spans.firsts[run][0]), int(lasts[run].max())
+            if first == last:
+                continue
+            tos, lengths = spans.tos[run] * size, spans.lengths[run] * size
+            source = self._read(first, last).view(np.uint8)
+            copy_pieces(source, (spans.firsts[run] - first) * size, tos, lengths, 0, len(tos), out.view(np.uint8))
+            if below is not None and first_outside(tos, lengths, 0, len(tos), words, word_limit(out, below)) >= 0:
+                raise StorageDamage(self.path, first, last - 1, f"a column is not in 0 … {below - 1}")
+
+    def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
+        return Work([partial(self._copy_rows, rows, places, out)])
+
+    def _copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> None:
+        for run in _stretches(rows, rows + 1):
+            first, last = int(rows[run][0]), int(rows[run][-1]) + 1
+            out[places[run]] = self._read(first, last)[rows[run] - first]
+
+    def _read(self, first: int, last: int) -> NDArray[Any]:
+        try:
+            with self.file.open() as opened:
+                values: NDArray[Any] = opened[self.path][first:last]
+        except (OSError, RuntimeError, KeyError) as error:
+            raise StorageDamage(self.path, first, last - 1, f"{error}; read through {self.route}") from error
+        count("decoded", values.nbytes)
+        count("copied", values.nbytes)
+        return np.ascontiguousarray(values, self.dtype)
+
+
+def _need_filters(dataset: h5py.Dataset, where: str) -> None:
+    """Refuse a dataset with a filter that HDF5 lacks, unless hdf5plugin brings it."""
+    created = dataset.id.get_create_plist()
+    filters = [created.get_filter(i) for i in range(created.get_nfilters())]
+    for number, _, _, name in filters:
+        if not h5z.filter_avail(number):
+            with suppress(ImportError):
+                import_module("hdf5plugin")  # registers its filters
+        if not h5z.filter_avail(number):
+            raise FormatError(
+                f"{where} is compressed with {name.decode() or 'a filter'} ({number}), which HDF5 cannot decode "
+                f"here: pip install hdf5plugin may help"
+            )
+
+
+def _stretches(firsts: RowArray, lasts: RowArray) -> list[slice]:
+    """Ascending spans that touch or overlap, together."""
+    edges = np.flatnonzero(firsts[1:] > lasts[:-1]) + 1
+    bounds = [0, *edges.tolist(), len(firsts)]
+    return [slice(start, stop) for start, stop in pairwise(bounds) if stop > start]

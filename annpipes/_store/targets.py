@@ -1,0 +1,115 @@
+"""The array that stretches of a dataset are copied to, and the check on what is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annpipes._meters import measured
+from annpipes._rows import RowArray
+from annpipes._store.hdf5 import FileBytes
+from annpipes._store.inflating import Functions, Scratch, copy_inflated
+from annpipes._store.kernels import Bytes, copy_columns, copy_pieces, first_outside, read_pieces
+from annpipes._store.layout import Layout
+from annpipes._store.pieces import Pieces
+
+__all__ = ["Inflation", "StorageDamage", "Target", "as_words", "word_limit"]
+
+
+class StorageDamage(Exception):  # noqa: N818 (never leaves this package)
+    """Elements ``first … last`` of a dataset cannot be right; the caller knows which rows these are."""
+
+    def __init__(self, path: str, first: int, last: int, reason: str) -> None:
+        super().__init__(path, first, last, reason)
+        self.path, self.first, self.last, self.reason = path, first, last, reason
+
+
+class Target:
+    """The array that a dataset's pieces are copied to, and the check on what is copied."""
+
+    def __init__(self, path: str, layout: Layout, out: NDArray[Any], below: int | None) -> None:
+        self.path, self.layout, self.below = path, layout, below
+        self.limit = word_limit(out, below)
+        self.out, self.words = out.reshape(-1).view(np.uint8), as_words(out, below)
+
+    def fill(self, source: Bytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
+        """Copy the pieces ``start … stop-1`` from ``froms`` of ``source``."""
+        part = (pieces.tos, pieces.lengths, start, stop)
+        if self.below is None:
+            copy_pieces(source, froms, *part, self.out)
+        else:
+            self._refuse(pieces, copy_columns(source, froms, *part, self.out, self.words, self.limit))
+
+    def fill_from_disk(self, source: FileBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
+        """Read the pieces ``start … stop-1`` from ``froms`` of a file."""
+        part = (pieces.tos, pieces.lengths, start, stop)
+        failed = read_pieces(source.descriptor, froms, *part, self.out)
+        if failed >= 0:
+            number = int(pieces.chunks[failed])
+            raise StorageDamage(self.path, *self.layout.extent(number), f"storage chunk {number} cannot be read")
+        if self.below is not None:
+            self._refuse(pieces, first_outside(*part, self.words, self.limit))
+
+    def _refuse(self, pieces: Pieces, wrong: int) -> None:
+        if wrong >= 0:
+            begin = int(pieces.chunks[wrong]) * self.layout.chunk_shape[0]
+            first = begin + int(pieces.froms[wrong]) // self.words.itemsize
+            last = first + int(pieces.lengths[wrong]) // self.words.itemsize - 1
+            raise StorageDamage(self.path, first, last, f"a column is not in 0 … {(self.below or 0) - 1}")
+
+
+class Inflation:
+    """Storage chunks of gzip alone, on their way to a target."""
+
+    def __init__(
+        self,
+        functions: Functions,
+        source: FileBytes,
+        layout: Layout,
+        pieces: Pieces,
+        edges: RowArray,
+        target: Target,
+    ) -> None:
+        self.functions, self.source, self.pieces, self.edges, self.target = functions, source, pieces, edges, target
+        numbers = pieces.chunks[edges[:-1]]
+        self.offsets, self.sizes, self.decoded = layout.offsets[numbers], layout.sizes[numbers], layout.chunk_bytes
+
+    def copy(self, again: Callable[[int, int], None], first: int, last: int) -> None:
+        """Copy the pieces of the storage chunks ``first … last-1``; those that fail are left to ``again``."""
+        scratch = Scratch(int(self.sizes[first:last].max()), self.decoded)
+        while first < last:
+            with measured("decode"):
+                first = copy_inflated(
+                    self.functions,
+                    self.source.descriptor,
+                    self.offsets,
+                    self.sizes,
+                    self.edges,
+                    first,
+                    last,
+                    scratch.state,
+                    scratch.encoded,
+                    scratch.decoded,
+                    self.pieces.froms,
+                    self.pieces.tos,
+                    self.pieces.lengths,
+                    self.target.out,
+                    self.target.words,
+                    self.target.limit if self.target.below is not None else -1,
+                )
+            if first < last:
+                again(*self.edges[first : first + 2].tolist())
+                first += 1
+
+
+def as_words(out: NDArray[Any], below: int | None) -> NDArray[Any]:
+    """``out`` as unsigned numbers, in which a negative one is above every limit; as bytes without a limit."""
+    return out.reshape(-1).view("u1" if below is None else f"u{out.itemsize}")
+
+
+def word_limit(out: NDArray[Any], below: int | None) -> int:
+    """``below``, or where the negative numbers begin if that is less."""
+    return 0 if below is None else min(below, np.iinfo(out.dtype).max + 1, 2**63 - 1)

@@ -1,0 +1,118 @@
+"""ISA-L called without Python: the streams that zlib takes, and nothing else."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from storage_files import create, csr_file, dense_file, matrix_values, places_of, read_x, refused, relayout, same, write
+from storage_processes import run_alone
+
+from annpipes._store import inflating, targets
+from annpipes._store.inflating import Scratch, inflate, isal_functions
+
+N_OBS = 400
+
+
+def inflated(encoded: bytes, size: int) -> bytes | None:
+    """The stream's content, or None if it is refused."""
+    functions, scratch = isal_functions(), Scratch(max(2, len(encoded)), size)
+    assert functions is not None, "these tests are for platforms where isal's functions can be called"
+    scratch.encoded[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+    done = inflate(functions, scratch.state, scratch.encoded, len(encoded), scratch.decoded)
+    return scratch.decoded.tobytes() if done else None
+
+
+def by_zlib(encoded: bytes, size: int) -> bytes | None:
+    stream = zlib.decompressobj()
+    try:
+        content = stream.decompress(encoded, size + 1)
+    except zlib.error:
+        return None
+    whole = stream.eof and not stream.unused_data and not stream.unconsumed_tail
+    return content if whole and len(content) == size else None
+
+
+contents = st.binary(min_size=1, max_size=3000) | st.integers(1, 5000).map(
+    lambda n: bytes(i // 7 % 5 for i in range(n))
+)
+
+
+@given(content=contents, level=st.integers(0, 9))
+def test_inflates_what_zlib_deflated(content: bytes, level: int) -> None:
+    encoded = zlib.compress(content, level)
+    assert inflated(encoded, len(content)) == content
+    assert inflated(encoded, len(content) + 1) is None
+    assert inflated(encoded[:-1], len(content)) is None
+    assert inflated(encoded + b"\0", len(content)) is None
+    if len(content) > 1:
+        assert inflated(encoded, len(content) - 1) is None
+
+
+def inflate_broken() -> None:
+    rng = np.random.default_rng(0)
+    refusals = 0
+    for _ in range(20_000):
+        content = rng.poisson(1, rng.integers(1, 3000)).astype("u1").tobytes()
+        broken = bytearray(zlib.compress(content, int(rng.integers(0, 10))))
+        for place in rng.integers(len(broken), size=rng.integers(1, 4)):
+            broken[place] ^= 1 << int(rng.integers(8))
+        found = inflated(bytes(broken), len(content))
+        assert found == by_zlib(bytes(broken), len(content))
+        refusals += found is None
+    assert refusals > 15_000
+
+
+def test_broken_streams_are_refused_as_zlib_does_and_crash_nothing() -> None:
+    run_alone(inflate_broken)
+
+
+@given(octets=st.binary(max_size=60))
+def test_nonsense_is_refused(octets: bytes) -> None:
+    assert inflated(octets, 100) == by_zlib(octets, 100)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Hundreds of storage chunks, so that threads share them out."""
+    values = matrix_values(N_OBS, 30)
+    path = write(tmp_path / "many.h5ad", values)
+    relayout(path, "X", create(chunks=(2, 7), compression="gzip"))
+    return path
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_rows_are_the_same_with_and_without(many: Path, reachable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    copy = targets.copy_inflated
+    monkeypatch.setattr(targets, "copy_inflated", lambda *args: called.append(args) or copy(*args))
+    if not reachable:
+        monkeypatch.setattr("annpipes._store.elements.isal_functions", lambda: None)
+    drawn = np.random.default_rng(0).permutation(N_OBS)
+    assert same(read_x(many, drawn), matrix_values(N_OBS, 30)[drawn])
+    assert bool(called) == reachable
+
+
+def test_where_isal_cannot_be_called_python_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    isal_functions.cache_clear()
+    monkeypatch.setattr(inflating, "_FUNCTIONS", ("no", "such", "functions"))
+    assert isal_functions() is None
+    isal_functions.cache_clear()
+    monkeypatch.undo()
+    assert isal_functions() is not None
+
+
+@pytest.mark.parametrize("field", ["X", "X/data"])
+def test_two_storage_chunks_at_one_place_are_refused(tmp_path: Path, field: str) -> None:
+    path, gzip = tmp_path / "twice.h5ad", {"compression": "gzip"}
+    path = dense_file(path, chunks=(4, 9), **gzip) if field == "X" else csr_file(path, chunks=16, **gzip)
+    (first, _), (second, _) = places_of(path, field)[:2]
+    octets = path.read_bytes()
+    assert octets.count(struct.pack("<Q", second)) == 1
+    path.write_bytes(octets.replace(struct.pack("<Q", second), struct.pack("<Q", first)))
+    assert "overlap" in refused(path)
