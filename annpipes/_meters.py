@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 __all__ = ["Meter", "active_meter", "count", "measured", "metering"]
 
@@ -38,15 +36,23 @@ def active_meter() -> Meter | None:
     return getattr(_local, "meter", None)
 
 
-@contextmanager
-def metering(meter: Meter | None) -> Iterator[None]:
-    """Let what this thread measures go to ``meter`` until the block ends."""
-    before = active_meter()
-    _local.meter = meter
-    try:
-        yield
-    finally:
-        _local.meter = before
+class metering:
+    """Let what this thread measures go to ``meter`` until the block ends.
+
+    A class, as `measured` is: both run for each batch.
+    """
+
+    __slots__ = ("before", "meter")
+
+    def __init__(self, meter: Meter | None) -> None:
+        self.meter = meter
+
+    def __enter__(self) -> None:
+        self.before = active_meter()
+        _local.meter = self.meter
+
+    def __exit__(self, *error: object) -> None:
+        _local.meter = self.before
 
 
 class measured:

@@ -160,6 +160,8 @@ def _sparse(values: NDArray[Any]) -> SparseRows:
 
 def place(item: Any, *, pin_memory: bool, device: Any) -> Any:
     """Tensors of a collated batch pinned and moved to a device; anything else as it is."""
+    if device is None and not pin_memory:
+        return item
     if isinstance(item, dict):
         return {key: place(value, pin_memory=pin_memory, device=device) for key, value in item.items()}
     if not isinstance(item, Tensor | CsrTensors):

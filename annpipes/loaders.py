@@ -238,6 +238,7 @@ class Loader:
             order.chunk(number, rank, world_size, skip if number == step else 0)
             for number in range(step, self._schedule.n_steps)
         )
+        n_rows, global_batch = self._schedule.n_rows, self._schedule.global_batch
         self._meter = meter = Meter()
         read = ReadChunk(Part(self._batcher.source_datapipe, self._sorter), self._batcher.cut, meter)
         finish = One(Part(self.pipe, self._batcher), meter if self.start_method is None else None)
@@ -252,8 +253,7 @@ class Loader:
                 self._at = (epoch, number + 1)
                 with meter.measured("consume"):
                     yield item
-                left = self._schedule.n_rows - number * self._schedule.global_batch
-                meter.add("rows", min(self._batcher.batch_size, left))
+                meter.add("rows", min(self._batcher.batch_size, n_rows - number * global_batch))
 
 
 def _pinning(pin_memory: bool) -> bool:

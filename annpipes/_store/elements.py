@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from annpipes._meters import count, measured
 from annpipes._rows import RowArray
+from annpipes._store.damage import Origin
 from annpipes._store.fallback import ThroughHdf5
 from annpipes._store.hdf5 import FileBytes, Hdf5File
 from annpipes._store.inflating import isal_functions
@@ -20,7 +21,7 @@ from annpipes._store.kernels import Bytes
 from annpipes._store.layout import Layout, layout_of
 from annpipes._store.pieces import Pieces, Spans, row_pieces
 from annpipes._store.pools import Work, thread_count
-from annpipes._store.targets import Inflation, StorageDamage, Target
+from annpipes._store.targets import Inflation, Target
 
 __all__ = ["Dataset", "open_dataset"]
 
@@ -28,8 +29,9 @@ _Decode = Callable[[FileBytes, int], Bytes]
 
 _CACHED_BYTES = 8 << 20
 _FEW = 4  # a read of so few storage chunks is one of single rows, and its neighbours will be asked for next
-_PART_BYTES = 4 << 20
-_SHARES, _LARGEST_SHARE = 4, 32
+_PART_BYTES = 256 << 10
+_SHARES = 2  # of what is left, for each thread
+_LARGEST_SHARE = 32
 
 
 class Dataset(Protocol):
@@ -50,27 +52,28 @@ class Dataset(Protocol):
         """Copy ``rows``, ascending, of a two-dimensional dataset to rows ``places`` of ``out``."""
 
 
-def open_dataset(file: Hdf5File, path: str) -> Dataset:
-    """The dataset at ``path``, read directly if its layout is understood."""
+def open_dataset(file: Hdf5File, path: str, indptr: RowArray | None = None) -> Dataset:
+    """The dataset at ``path``, read directly if its layout is understood; ``indptr`` says where its rows begin."""
+    origin = Origin(file.path, path, indptr)
     with file.reading(path) as opened:
         dataset = opened[path]
         elsewhere = not os.path.samefile(dataset.file.filename, file.absolute)
         layout = "linked from another file" if elsewhere else layout_of(dataset)
         if isinstance(layout, str):
-            return ThroughHdf5(file, path, dataset, layout)
-    return Direct(file, path, layout)
+            return ThroughHdf5(file, origin, dataset, layout)
+    return Direct(file, origin, layout)
 
 
 class Direct:
     """A dataset whose bytes are read and decoded here, in parallel and without HDF5's lock."""
 
-    def __init__(self, file: Hdf5File, path: str, layout: Layout) -> None:
-        self.file, self.path, self.layout = file, path, layout
+    def __init__(self, file: Hdf5File, origin: Origin, layout: Layout) -> None:
+        self.file, self.origin, self.path, self.layout = file, origin, origin.path, layout
         self.shape, self.dtype = layout.shape, layout.dtype
         self.route = f"direct ({' + '.join(layout.filters.names) or 'uncompressed'})"
         self.step = 1 if layout.plain else layout.chunk_shape[0]
         self._gzip_alone = layout.filters.names == ("gzip",) and not layout.masks.any()
-        self._decode = partial(_decode, path, layout)  # refers to no self: a cycle would outlive its users
+        self._decode = partial(_decode, origin, layout)  # refers to no self: a cycle would outlive its users
         self._decode_again = lru_cache(max(1, _CACHED_BYTES // layout.chunk_bytes))(self._decode)
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
@@ -82,7 +85,7 @@ class Direct:
         return self._tasks(pieces.scaled(self.dtype.itemsize), out, None)
 
     def _tasks(self, pieces: Pieces, out: NDArray[Any], below: int | None) -> Work:
-        target = Target(self.path, self.layout, out, below)
+        target = Target(self.origin, self.layout, out, below)
         count("copied", out.nbytes)
         if self.layout.plain:
             return self._plain_work(pieces, target)
@@ -101,8 +104,8 @@ class Direct:
     def _plain_work(self, pieces: Pieces, target: Target) -> Work:
         count("decoded", target.out.nbytes)
         source, places = self.file.bytes(), self.layout.offsets[pieces.chunks] + pieces.froms
-        step = -(-len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))) or 1
-        parts = pairwise([*range(0, len(pieces), step), len(pieces)])
+        smallest = len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))
+        parts = list(_shares(len(pieces), len(pieces), max(1, smallest)))
         cached, mapped = source.cached(places), source.mapped()
         if cached and mapped is not None:
             return Work([partial(target.fill, mapped, places, pieces, *part) for part in parts])
@@ -115,20 +118,20 @@ class Direct:
         target.fill(decode(source, int(pieces.chunks[start])), pieces.froms, pieces, start, stop)
 
 
-def _decode(path: str, layout: Layout, source: FileBytes, number: int) -> Bytes:
+def _decode(origin: Origin, layout: Layout, source: FileBytes, number: int) -> Bytes:
     encoded = source.read(int(layout.offsets[number]), int(layout.sizes[number]))
     try:
         with measured("decode"):
             decoded = layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
         return np.frombuffer(decoded, np.uint8)
     except ValueError as error:
-        raise StorageDamage(path, *layout.extent(number), f"storage chunk {number} {error}") from None
+        raise origin.damage(*layout.extent(number), f"storage chunk {number} {error}") from None
 
 
-def _shares(count: int) -> Iterator[tuple[int, int]]:
+def _shares(count: int, largest: int = _LARGEST_SHARE, smallest: int = 1) -> Iterator[tuple[int, int]]:
     """Parts of ``count`` things for threads to take: large ones first, small ones so that all end together."""
     first = 0
     while first < count:
-        share = min(max(1, (count - first) // (_SHARES * thread_count())), _LARGEST_SHARE)
+        share = min(max(smallest, (count - first) // (_SHARES * thread_count())), largest, count - first)
         yield first, first + share
         first += share

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from annpipes._meters import count
 from annpipes._rows import RowArray
+from annpipes._store.damage import Origin
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.kernels import copy_pieces, first_outside
 from annpipes._store.pieces import Spans
 from annpipes._store.pools import Work
-from annpipes._store.targets import StorageDamage, as_words, word_limit
+from annpipes._store.targets import as_words, word_limit
 from annpipes.errors import FormatError
 
 __all__ = ["ThroughHdf5"]
@@ -28,12 +29,12 @@ __all__ = ["ThroughHdf5"]
 class ThroughHdf5:
     """A dataset that only HDF5 can decode, one thread at a time."""
 
-    def __init__(self, file: Hdf5File, path: str, dataset: h5py.Dataset, reason: str) -> None:
-        self.file, self.path, self.shape = file, path, dataset.shape
+    def __init__(self, file: Hdf5File, origin: Origin, dataset: h5py.Dataset, reason: str) -> None:
+        self.file, self.origin, self.path, self.shape = file, origin, origin.path, dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
         self.step = dataset.chunks[0] if dataset.chunks else 1
         self.route = f"h5py ({reason})"
-        _need_filters(dataset, f"{path} of {file.path}")
+        _need_filters(dataset, f"{origin.path} of {origin.file}")
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
         return Work([partial(self._copy_spans, spans, out, below)])
@@ -49,7 +50,7 @@ class ThroughHdf5:
             source = self._read(first, last).view(np.uint8)
             copy_pieces(source, (spans.firsts[run] - first) * size, tos, lengths, 0, len(tos), out.view(np.uint8))
             if below is not None and first_outside(tos, lengths, 0, len(tos), words, word_limit(out, below)) >= 0:
-                raise StorageDamage(self.path, first, last - 1, f"a column is not in 0 … {below - 1}")
+                raise self.origin.damage(first, last - 1, f"a column is not in 0 … {below - 1}")
 
     def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
         return Work([partial(self._copy_rows, rows, places, out)])
@@ -64,7 +65,7 @@ class ThroughHdf5:
             with self.file.open() as opened:
                 values: NDArray[Any] = opened[self.path][first:last]
         except (OSError, RuntimeError, KeyError) as error:
-            raise StorageDamage(self.path, first, last - 1, f"{error}; read through {self.route}") from error
+            raise self.origin.damage(first, last - 1, f"{error}; read through {self.route}") from error
         count("decoded", values.nbytes)
         count("copied", values.nbytes)
         return np.ascontiguousarray(values, self.dtype)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +16,6 @@ from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.pieces import Spans
 from annpipes._store.pools import empty, run
 from annpipes._store.protocol import BlockAdvice
-from annpipes._store.targets import StorageDamage
 from annpipes.errors import DamageError, FormatError
 from annpipes.types import Chunk, SparseRows
 
@@ -88,17 +85,8 @@ class DenseFile:
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         values = empty((len(chunk), *self.values.shape[1:]), self.values.dtype)
-        with self._naming_rows():
-            run(self.values.copy_rows(chunk.rows, _places(chunk), values))
+        run(self.values.copy_rows(chunk.rows, _places(chunk), values))
         return values
-
-    @contextmanager
-    def _naming_rows(self) -> Iterator[None]:
-        try:
-            yield
-        except StorageDamage as damage:
-            span = f"rows {damage.first} … {damage.last}"
-            raise DamageError(f"{self.path} of {self.file.path}, {span}: {damage.reason}") from damage
 
 
 class SparseFile:
@@ -111,8 +99,8 @@ class SparseFile:
             if len(indptr.shape) != 1 or indptr.dtype.kind not in "iu":
                 raise FormatError(f"{path}/indptr of {file.path} is no row of integers")
             self.indptr: RowArray = indptr[:].astype(np.int64)  # (n_obs + 1,)
-        self.data = open_dataset(file, f"{path}/data")
-        self.indices = open_dataset(file, f"{path}/indices")
+        self.data = open_dataset(file, f"{path}/data", self.indptr)
+        self.indices = open_dataset(file, f"{path}/indices", self.indptr)
         routes = (self.data.route, self.indices.route)
         self.route = routes[0] if routes[0] == routes[1] else f"data: {routes[0]}; indices: {routes[1]}"
         for part in (self.data, self.indices):
@@ -155,17 +143,8 @@ class SparseFile:
         indptr = np.concatenate([[0], np.cumsum(lengths[chunk.order])])  # (n + 1,), in the drawn order
         spans = Spans(firsts, lengths, indptr[_places(chunk)])
         data, indices = empty(indptr[-1], self.data.dtype), empty(indptr[-1], self.indices.dtype)
-        with self._naming_rows():
-            run(self.data.copy_spans(spans, data), self.indices.copy_spans(spans, indices, below=self.shape[1]))
+        run(self.data.copy_spans(spans, data), self.indices.copy_spans(spans, indices, below=self.shape[1]))
         return SparseRows(data, indices, indptr, self.shape[1])
-
-    @contextmanager
-    def _naming_rows(self) -> Iterator[None]:
-        try:
-            yield
-        except StorageDamage as damage:
-            first, last = np.searchsorted(self.indptr, [damage.first, damage.last], side="right") - 1
-            raise DamageError(f"{damage.path} of {self.file.path}, rows {first} … {last}: {damage.reason}") from damage
 
 
 def _small_blocks(row_bytes: float, route: str) -> BlockAdvice:

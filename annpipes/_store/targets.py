@@ -10,28 +10,21 @@ from numpy.typing import NDArray
 
 from annpipes._meters import measured
 from annpipes._rows import RowArray
+from annpipes._store.damage import Origin
 from annpipes._store.hdf5 import FileBytes
 from annpipes._store.inflating import Functions, Scratch, copy_inflated
 from annpipes._store.kernels import Bytes, copy_columns, copy_pieces, first_outside, read_pieces
 from annpipes._store.layout import Layout
 from annpipes._store.pieces import Pieces
 
-__all__ = ["Inflation", "StorageDamage", "Target", "as_words", "word_limit"]
-
-
-class StorageDamage(Exception):  # noqa: N818 (never leaves this package)
-    """Elements ``first … last`` of a dataset cannot be right; the caller knows which rows these are."""
-
-    def __init__(self, path: str, first: int, last: int, reason: str) -> None:
-        super().__init__(path, first, last, reason)
-        self.path, self.first, self.last, self.reason = path, first, last, reason
+__all__ = ["Inflation", "Target", "as_words", "word_limit"]
 
 
 class Target:
     """The array that a dataset's pieces are copied to, and the check on what is copied."""
 
-    def __init__(self, path: str, layout: Layout, out: NDArray[Any], below: int | None) -> None:
-        self.path, self.layout, self.below = path, layout, below
+    def __init__(self, origin: Origin, layout: Layout, out: NDArray[Any], below: int | None) -> None:
+        self.origin, self.layout, self.below = origin, layout, below
         self.limit = word_limit(out, below)
         self.out, self.words = out.reshape(-1).view(np.uint8), as_words(out, below)
 
@@ -49,7 +42,7 @@ class Target:
         failed = read_pieces(source.descriptor, froms, *part, self.out)
         if failed >= 0:
             number = int(pieces.chunks[failed])
-            raise StorageDamage(self.path, *self.layout.extent(number), f"storage chunk {number} cannot be read")
+            raise self.origin.damage(*self.layout.extent(number), f"storage chunk {number} cannot be read")
         if self.below is not None:
             self._refuse(pieces, first_outside(*part, self.words, self.limit))
 
@@ -58,7 +51,7 @@ class Target:
             begin = int(pieces.chunks[wrong]) * self.layout.chunk_shape[0]
             first = begin + int(pieces.froms[wrong]) // self.words.itemsize
             last = first + int(pieces.lengths[wrong]) // self.words.itemsize - 1
-            raise StorageDamage(self.path, first, last, f"a column is not in 0 … {(self.below or 0) - 1}")
+            raise self.origin.damage(first, last, f"a column is not in 0 … {(self.below or 0) - 1}")
 
 
 class Inflation:
