@@ -6,6 +6,7 @@ Names stand in the order of a pipeline.
 from annpipes import errors
 from annpipes.chunking import ChunkSorter
 from annpipes.collating import Collator, CsrTensors
+from annpipes.collections import Collection
 from annpipes.datasets import AnnDataset
 from annpipes.errors import AnnpipesError
 from annpipes.loaders import Loader
@@ -23,6 +24,7 @@ from annpipes.types import Batch, Chunk, SparseRows
 __version__ = "0.1.0.dev0"
 
 __all__ = [  # noqa: RUF022 (in pipeline order)
+    "Collection",
     "IndexSource",
     "BlockShuffler",
     "ChunkSorter",

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from annpipes._labels import LabelTables, Unknown
 from annpipes._rows import RowArray, as_count, as_rows, restore_order, take_rows
-from annpipes._store import open_store
+from annpipes._store import as_fields, open_store
 from annpipes.collating import collate
-from annpipes.errors import RowIndexError
+from annpipes.errors import ParameterError, RowIndexError
 from annpipes.transforming import transform_x
 from annpipes.transforms import Transform, as_transform
 from annpipes.types import Batch, Chunk
@@ -87,12 +88,17 @@ class AnnDataset(Dataset[Item]):
     Parameters
     ----------
     adata
-        An `anndata.AnnData` in memory (dense, CSR, a view) or backed, or the path of an ``.h5ad`` file.
+        An `anndata.AnnData` in memory (dense, CSR, a view) or backed, the path of an ``.h5ad`` file, or
+        a list of these, a pattern or a `Collection`.
     transform
         Applied to X; an instance of `annpipes.Transform`.
     obs_subset
         The cells to keep: positions in any order (duplicates are kept), a mask of length
         ``n_obs``, or obs names. All when None.
+    fields
+        What an item has, as of `RowReader`; X and all obs columns when None.
+    genes, categories, unknown
+        As of `RowReader`.
     chunk_size
         How many rows one read fetches at most; larger batches are put together from several.
 
@@ -112,25 +118,47 @@ class AnnDataset(Dataset[Item]):
         *,
         transform: Transform | None = None,
         obs_subset: Any = None,
+        fields: Sequence[str] | None = None,
+        genes: Any = None,
+        categories: Mapping[str, Sequence[str]] | None = None,
+        unknown: Unknown = "error",
         chunk_size: int = 6000,
     ) -> None:
         self.store = open_store(adata)
         self.transform = None if transform is None else as_transform(transform)
         self.rows = as_rows(obs_subset, self.store.n_obs, argument="obs_subset", positions_of=self.store.rows_named)
         self.chunk_size = as_count(chunk_size, "chunk_size")
-        self.fields = ("X", *(field for field in self.store.fields if field.startswith("obs/")))
+        every = ("X", *(field for field in self.store.fields if field.startswith("obs/")))
+        self.fields = every if fields is None else as_fields(fields)
+        if transform is not None and "X" not in self.fields:
+            raise ParameterError(f"transform is applied to X, which is not among fields ({', '.join(self.fields)})")
+        self.genes = None if genes is None else self.store.genes(genes)
         self.store.check(self.fields)
+        self.labels = LabelTables(self.store, categories, unknown, self.fields, np.asarray(self.rows))
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(n_obs, n_vars)`` of the cells kept."""
-        return len(self), self.store.n_vars
+        return len(self), self.store.n_vars if self.genes is None else len(self.genes)
+
+    @property
+    def var(self) -> Any:
+        """What is known about the genes, in the order of X's columns: a `pandas.DataFrame`."""
+        return self.store.var if self.genes is None else self.store.var.iloc[self.genes.positions]
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        """The labels of an obs column, in the order of their codes."""
+        return self.labels.categories(column)
+
+    def decode(self, column: str, codes: Any) -> list[str]:
+        """The labels of an obs column that ``codes``, ``(n,)``, stand for; ``""`` for -1."""
+        return self.labels.decode(column, codes)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __repr__(self) -> str:
-        shape = f"n_obs={len(self)}, n_vars={self.store.n_vars}"
+        shape = f"n_obs={len(self)}, n_vars={self.shape[1]}"
         transform = f", transform={self.transform!r}" if self.transform else ""
         return f"AnnDataset({self.store!r}, {shape}{transform}, chunk_size={self.chunk_size})"
 
@@ -159,7 +187,11 @@ class AnnDataset(Dataset[Item]):
 
     def _read(self, rows: RowArray) -> Batch:
         parts = np.split(rows, range(self.chunk_size, len(rows), self.chunk_size))
-        return Batch.concat([Batch(part, self.store.read(Chunk(*restore_order(part)), self.fields)) for part in parts])
+        return Batch.concat([self._read_part(part) for part in parts])
+
+    def _read_part(self, rows: RowArray) -> Batch:
+        fields = self.store.read(Chunk(*restore_order(rows)), self.fields, self.genes)
+        return Batch(rows, self.labels.recode(fields))
 
     def get_collate_fn(self) -> Any:
         """The function that makes a batch of items: tensors stacked, strings in lists."""

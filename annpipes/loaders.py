@@ -211,6 +211,24 @@ class Loader:
             "tail": schedule.tail,
         }
 
+    @property
+    def var(self) -> Any:
+        """What is known about the genes, in the order of the batches' columns: a `pandas.DataFrame`."""
+        return upstream(self._batcher, RowReader, "Loader.var").var
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        """The labels of an obs column, in the order of their codes in the batches."""
+        return upstream(self._batcher, RowReader, "Loader.categories").labels.categories(column)
+
+    def decode(self, column: str, codes: Any) -> list[str]:
+        """The labels of an obs column that a batch's ``codes``, ``(n,)``, stand for; ``""`` for -1.
+
+        >>> loader = stream("pbmc.h5ad", batch_size=4, fields=["obs/phase:code"])
+        >>> loader.decode("phase", next(iter(loader))["obs_phase"])
+        ['S', 'G1', 'G1', 'G1']
+        """
+        return upstream(self._batcher, RowReader, "Loader.decode").labels.decode(column, codes)
+
     def stats(self) -> Statistics:
         """Speed and bottleneck of the pass last begun, until now.
 

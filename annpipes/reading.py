@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from torch.utils.data import IterDataPipe, functional_datapipe
 
+from annpipes._labels import LabelTables, Unknown
 from annpipes._rows import as_count
 from annpipes._stages import Source, Stage, upstream
 from annpipes._store import as_fields
@@ -37,13 +39,18 @@ class RowReader(Stage[Batch]):
     genes
         The columns of X and of layers to keep: names, positions or a mask, in the order in
         which the batch shall have them. All when None.
+    categories
+        For obs columns that are read as codes, tables to use in place of the data's, such as those of a trained
+        model: ``{"cell_type": ["B", "T"]}`` gives B code 0 and T code 1.
+    unknown
+        What becomes of labels that such a table lacks: an ``"error"``, or code -1 (``"missing"``).
 
     Raises
     ------
     FieldError
         The data has no such field, or no such gene; the message lists those it has, or near ones.
     ParameterError
-        A gene is given twice.
+        A gene is given twice, or a label is not in the table given for its column.
     FormatError
         A field is stored by columns, or in another way that has no rows to read.
     """
@@ -51,20 +58,37 @@ class RowReader(Stage[Batch]):
     verb = "read_rows"
 
     def __init__(
-        self, source_datapipe: IterDataPipe[Chunk], fields: Sequence[str] = ("X",), *, genes: Any = None
+        self,
+        source_datapipe: IterDataPipe[Chunk],
+        fields: Sequence[str] = ("X",),
+        *,
+        genes: Any = None,
+        categories: Mapping[str, Sequence[str]] | None = None,
+        unknown: Unknown = "error",
     ) -> None:
         self.source_datapipe = source_datapipe
-        self.store = upstream(source_datapipe, Source, "read_rows").store  # type: ignore[type-abstract] # only looked for
+        source = upstream(source_datapipe, Source, "read_rows")  # type: ignore[type-abstract] # only looked for
+        self.store = source.store
         self.fields = as_fields(fields)
         self.genes = None if genes is None else self.store.genes(genes)
+        self.categories, self.unknown = categories, unknown
         self.store.check(self.fields)
+        rows = getattr(source.plan, "row_set", None)
+        self.labels = LabelTables(
+            self.store, categories, unknown, self.fields, None if rows is None else np.asarray(rows)
+        )
 
     def each(self, chunk: Chunk) -> Batch:
         """The rows of one chunk."""
-        return Batch(chunk.drawn, self.store.read(chunk, self.fields, self.genes))
+        return Batch(chunk.drawn, self.labels.recode(self.store.read(chunk, self.fields, self.genes)))
 
     def __iter__(self) -> Iterator[Batch]:
         yield from map(self.each, self.source_datapipe)
+
+    @property
+    def var(self) -> Any:
+        """What is known about the genes that are read, in the order of the batch's columns: a `pandas.DataFrame`."""
+        return self.store.var if self.genes is None else self.store.var.iloc[self.genes.positions]
 
     def __len__(self) -> int:
         """How many chunks."""

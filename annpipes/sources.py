@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from annpipes._labels import LabelTables
 from annpipes._plans import InOrder
 from annpipes._rows import RowArray, as_count, as_rows, brief_rows
 from annpipes._stages import Source
@@ -23,7 +24,8 @@ class IndexSource(Source):
     Parameters
     ----------
     data
-        Path of an ``.h5ad`` file, an `anndata.AnnData` in memory (a view, too) or a backed one.
+        Path of an ``.h5ad`` file, an `anndata.AnnData` in memory (a view, too) or a backed one; a list
+        of these, a pattern such as ``"atlas/*.h5ad"``, or a `Collection`, whose rows follow each other.
     rows
         Which rows: positions, a boolean mask of length ``n_obs``, a list of obs names, or an
         expression over obs columns such as ``"cell_type == 'B' and n_genes > 500"`` in the
@@ -58,6 +60,48 @@ class IndexSource(Source):
         'direct (uncompressed)'
         """
         return self.store.route(field)
+
+    @property
+    def var(self) -> Any:
+        """What is known about the genes, in the order of X's columns: a `pandas.DataFrame`."""
+        return self.store.var
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that rows come from: what the codes of the field ``file`` stand for."""
+        return self.store.files
+
+    def locate(self, rows: Any) -> tuple[RowArray, RowArray]:
+        """The file of each of these rows, and the row's number in it; each ``(n,)``.
+
+        >>> IndexSource(["pbmc.h5ad", "pbmc.h5ad"]).locate([699, 700])
+        (array([0, 1]), array([699,   0]))
+        """
+        return self.store.locate(rows)
+
+    def row_of(self, file: int, row: int) -> int:
+        """The number in the whole of row ``row`` of file ``file``.
+
+        >>> IndexSource(["pbmc.h5ad", "pbmc.h5ad"]).row_of(1, 0)
+        700
+        """
+        return self.store.row_of(file, row)
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        """The labels of an obs column, in the order of their codes.
+
+        >>> IndexSource("pbmc.h5ad").categories("phase")
+        ('G1', 'G2M', 'S')
+        """
+        return LabelTables(self.store).categories(column)
+
+    def decode(self, column: str, codes: Any) -> list[str]:
+        """The labels of an obs column that ``codes``, ``(n,)``, stand for; ``""`` for -1.
+
+        >>> IndexSource("pbmc.h5ad").decode("phase", [2, -1])
+        ['S', '']
+        """
+        return LabelTables(self.store).decode(column, codes)
 
     def __len__(self) -> int:
         """How many blocks."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from annpipes._labels import Unknown
 from annpipes.collating import Form
 from annpipes.loaders import Loader
 from annpipes.sources import IndexSource
@@ -19,6 +20,8 @@ def stream(
     *,
     fields: Sequence[str] = ("X",),
     genes: Any = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
+    unknown: Unknown = "error",
     rows: Any = None,
     transform: Transform | None = None,
     x: Form = "dense",
@@ -41,7 +44,7 @@ def stream(
         As of `IndexSource`.
     chunk_size
         As of `ChunkSorter`.
-    fields, genes
+    fields, genes, categories, unknown
         As of `RowReader`.
     batch_size, drop_last
         As of `RowBatcher`.
@@ -56,7 +59,7 @@ def stream(
         IndexSource(data, rows=rows, block_size=block_size)
         .shuffle_blocks()
         .sort_within_chunks(chunk_size)
-        .read_rows(fields, genes=genes)
+        .read_rows(fields, genes=genes, categories=categories, unknown=unknown)
         .batch_rows(batch_size, drop_last=drop_last)
     )
     if transform is not None:

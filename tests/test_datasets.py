@@ -164,8 +164,16 @@ class TestMaking:
         ("make", "error", "message"),
         [
             (lambda: AnnDataset("nowhere.h5ad"), SourceError, "no file 'nowhere.h5ad'"),
-            (lambda: AnnDataset(None), ParameterTypeError, "must be a path or an AnnData, got NoneType"),
-            (lambda: AnnDataset(SHARED.X), ParameterTypeError, "must be a path or an AnnData, got ndarray"),
+            (
+                lambda: AnnDataset(None),
+                ParameterTypeError,
+                "must be a path, an AnnData or a list of these, got NoneType",
+            ),
+            (
+                lambda: AnnDataset(SHARED.X),
+                ParameterTypeError,
+                "must be a path, an AnnData or a list of these, got ndarray",
+            ),
             (lambda: AnnDataset(SHARED, chunk_size=0), ParameterError, "chunk_size must be at least 1, got 0"),
             (
                 lambda: AnnDataset(SHARED, chunk_size=1.5),

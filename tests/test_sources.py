@@ -117,7 +117,7 @@ def test_a_wrong_argument_is_named(arguments: dict[str, Any], error: type[Except
 def test_wrong_data_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no file"):
         IndexSource(tmp_path / "none.h5ad")
-    with pytest.raises(ParameterTypeError, match="data must be a path or an AnnData, got dict"):
+    with pytest.raises(ParameterTypeError, match="data must be a path, an AnnData or a list of these, got dict"):
         IndexSource({})
 
 

@@ -105,12 +105,15 @@ class TestFields:
         rows = open_store(write(adata, tmp_path / "rows.h5ad")).read(chunk_of([5, 1]), ["X"])["X"]
         np.testing.assert_array_equal(dense(rows), dense(adata.X)[[5, 1]])
 
-    def test_a_frame_in_obsm_is_refused_when_asked_for(self, tmp_path: Path) -> None:
+    def test_a_table_in_obsm_is_a_matrix_of_its_numbers(self, tmp_path: Path) -> None:
         adata = tiny(4)
-        adata.obsm["table"] = pd.DataFrame({"a": range(4)}, index=adata.obs_names)
+        adata.obsm["table"] = pd.DataFrame({"a": range(4), "b": [0.5, 1.5, None, 3.5]}, index=adata.obs_names)
+        adata.obsm["words"] = pd.DataFrame({"a": range(4), "b": list("wxyz")}, index=adata.obs_names)
         for source in (adata, write(adata, tmp_path / "cells.h5ad")):
-            with pytest.raises(FormatError, match=r"obsm.table"):
-                open_store(source).check(["obsm/table"])
+            read = open_store(source).read(chunk_of([3, 0, 2]), ["obsm/table"])["obsm_table"]
+            np.testing.assert_array_equal(read, adata.obsm["table"].to_numpy()[[3, 0, 2]])
+            with pytest.raises(FormatError, match=r"obsm/words of .* column 'b' holds .*, not numbers: take it over"):
+                open_store(source).check(["obsm/words"])
             open_store(source).check(["X"])
 
     def test_a_view_of_a_backed_object_names_the_file(self, h5ad: Path) -> None:
@@ -195,9 +198,11 @@ class TestNoFile:
         with pytest.raises(FormatError, match=r"no AnnData file: .*'obs' or 'var' \(matrix\)"):
             open_store(tmp_path / "a.h5")
 
-    @pytest.mark.parametrize("data", [None, 3, ["a.h5ad"], b"a.h5ad", pd.DataFrame(), np.eye(2)])
+    @pytest.mark.parametrize("data", [None, 3, {"a.h5ad"}, b"a.h5ad", pd.DataFrame(), np.eye(2)])
     def test_what_is_no_source_at_all(self, data: Any) -> None:
-        with pytest.raises(ParameterTypeError, match=f"data must be a path or an AnnData, got {type(data).__name__}"):
+        with pytest.raises(
+            ParameterTypeError, match=f"data must be a path, an AnnData or a list of these, got {type(data).__name__}"
+        ):
             open_store(data)
 
     def test_a_store_is_its_own_store(self, h5ad: Path) -> None:

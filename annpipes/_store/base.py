@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from annpipes._rows import as_rows
 from annpipes._store.frame import Codes, Column, Labels, Strings, positions_of, rows_where
-from annpipes._store.genes import Genes, as_genes, take_genes
+from annpipes._store.genes import Genes, as_genes
 from annpipes._store.protocol import BlockAdvice, FieldReader, MatrixReader, field_key, has_genes, no_such_field
+from annpipes._store.row_space import RowSpace
 from annpipes.errors import DamageError, FieldError, FormatError
 from annpipes.types import Chunk, SparseRows
 
@@ -41,6 +43,10 @@ class FieldStore:
     def __getstate__(self) -> dict[str, Any]:
         _ = self.fields  # listed once, where the data is at hand
         return {**vars(self), "_readers": {}}
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """What makes this source another than others, in a few short values."""
+        raise NotImplementedError
 
     @property
     def obs_names(self) -> pd.Index[Any]:
@@ -75,10 +81,54 @@ class FieldStore:
         names = [field.removeprefix("obs/") for field in self.fields if field.startswith("obs/")]
         return rows_where(expression, {name: partial(self._open_column, name) for name in names}, self.name)
 
+    @property
+    def var(self) -> pd.DataFrame:
+        """What is known about the genes; index: their names."""
+        raise NotImplementedError
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What the files are called that rows come from."""
+        return (self.name,)
+
+    @cached_property
+    def space(self) -> RowSpace:
+        """The rows of each file."""
+        return RowSpace([self.n_obs])
+
+    def locate(self, rows: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The file of each row, and the row's number there; each ``(n,)``."""
+        return self.space.locate(np.asarray(as_rows(rows, self.n_obs), np.int64))
+
+    def row_of(self, file: int, row: int) -> int:
+        """The number in the whole of a file's row."""
+        as_rows([file], len(self.files), argument="file")
+        first, end = self.space.bounds[file : file + 2].tolist()
+        as_rows([row], end - first, argument="row")
+        return int(first + row)
+
+    def close(self) -> None:
+        """Close what this process has open of it; it is opened again when it is needed."""
+
+    def matrix(self, field: str) -> MatrixReader:
+        """The reader of a matrix."""
+        reader = self.reader(field)
+        assert isinstance(reader, MatrixReader)
+        return reader
+
+    def column(self, name: str) -> Column:
+        """An obs column."""
+        column: Column = self.reader(f"obs/{name}")  # type: ignore[assignment] # fields of obs are columns
+        return column
+
+    def column_names(self, field: str) -> pd.Index[Any] | None:
+        """The names of the columns of ``raw/X`` or of a table in obsm; None where they have no names."""
+        return None
+
     def check(self, fields: Sequence[str]) -> None:
         """Raise the error that reading these fields would."""
         for field in fields:
-            self._reader(field)
+            self.reader(field)
 
     def read(
         self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
@@ -87,8 +137,9 @@ class FieldStore:
         return {field_key(field): self._read_field(chunk, field, genes) for field in fields}
 
     def _read_field(self, chunk: Chunk, field: str, genes: Genes | None) -> NDArray[Any] | SparseRows:
-        values = self._reader(field).read(chunk)
-        return values if genes is None or not has_genes(field) else take_genes(values, genes)
+        if genes is not None and has_genes(field):
+            return self.matrix(field).read(chunk, genes)
+        return self.reader(field).read(chunk)
 
     def genes(self, chosen: Any) -> Genes:
         """Genes given as names, positions or a mask."""
@@ -96,18 +147,18 @@ class FieldStore:
 
     def route(self, field: str) -> str:
         """How a field is read, and why so."""
-        reader = self._reader(field)
+        reader = self.reader(field)
         return reader.route if isinstance(reader, MatrixReader) else "memory"
 
     def row_bytes(self, fields: Sequence[str]) -> float:
         """Memory that an average row of these fields takes; 8 bytes for a value of an obs column."""
-        readers = [self._reader(field) for field in fields]
+        readers = [self.reader(field) for field in fields]
         return sum(reader.row_bytes if isinstance(reader, MatrixReader) else 8 for reader in readers)
 
     def block_advice(self) -> BlockAdvice:
         """How many rows of X should stay together in a shuffle."""
         try:
-            reader = self._reader("X")
+            reader = self.reader("X")
         except (FieldError, FormatError):
             return _NO_ADVICE
         return reader.block_advice if isinstance(reader, MatrixReader) else _NO_ADVICE
@@ -121,11 +172,12 @@ class FieldStore:
         return self._labels(column).codes
 
     def _labels(self, column: str) -> Labels:
-        reader = self._reader(f"obs/{column}:code")
+        reader = self.reader(f"obs/{column}:code")
         assert isinstance(reader, Codes)
         return reader.labels
 
-    def _reader(self, field: str) -> FieldReader:
+    def reader(self, field: str) -> FieldReader:
+        """The reader of a field, opened at its first use."""
         # Without a lock: a lock held in a fork would stay held, and opening twice does no harm.
         if field not in self._readers:
             self._readers.setdefault(field, self._open(field))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,19 +19,19 @@ from annpipes._store.pools import Work, empty, run
 from annpipes.errors import FieldError, ParameterError
 from annpipes.types import SparseRows
 
-__all__ = ["Genes", "as_genes", "take_genes"]
+__all__ = ["Genes", "as_genes", "fill_columns", "move_columns", "positions_in", "take_genes"]
 
 _PART_ROWS = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Genes:
-    """Genes to keep.
+    """Genes to keep, of which the data may lack some.
 
     Parameters
     ----------
     positions
-        Which, in the order of the batch's columns; shape ``(kept,)``.
+        Which, in the order of the batch's columns, or -1 for one that the data lacks; shape ``(kept,)``.
     columns
         For each gene of the data its column in the batch, or -1; shape ``(n_vars,)``, int32.
     """
@@ -38,26 +39,44 @@ class Genes:
     positions: RowArray
     columns: NDArray[np.int32]
 
+    @classmethod
+    def of(cls, positions: RowArray, n_vars: int) -> Genes:
+        """Genes at these positions of ``n_vars``."""
+        columns = np.full(n_vars, -1, np.int32)
+        columns[positions[positions >= 0]] = np.flatnonzero(positions >= 0)
+        return cls(positions, columns)
+
     def __len__(self) -> int:
         return len(self.positions)
 
     def __repr__(self) -> str:
         return brief_rows(self.positions).replace("rows", "genes")
 
+    @cached_property
+    def absent(self) -> RowArray:
+        """The columns that the data lacks."""
+        return np.flatnonzero(self.positions < 0)
+
+    def then(self, others: Genes | None) -> Genes:
+        """Of these genes, again only some."""
+        if others is None:
+            return self
+        positions = np.where(others.positions < 0, -1, self.positions[others.positions])
+        return Genes.of(positions, len(self.columns))
+
 
 def as_genes(genes: Any, names: pd.Index[Any], where: str) -> Genes:
     """Genes given as names, positions or a mask; an error names those that are unknown or given twice."""
-    chosen = as_rows(genes, len(names), argument="genes", positions_of=lambda given: _named(given, names, where))
+    chosen = as_rows(genes, len(names), argument="genes", positions_of=lambda given: positions_in(given, names, where))
     positions = np.asarray(chosen, np.int64)
     unique, counts = np.unique(positions, return_counts=True)
     if len(unique) < len(positions):
         raise ParameterError(f"genes name {names[unique[counts > 1][0]]!r} more than once")
-    columns = np.full(len(names), -1, np.int32)
-    columns[positions] = np.arange(len(positions))
-    return Genes(positions, columns)
+    return Genes.of(positions, len(names))
 
 
-def _named(given: NDArray[Any], names: pd.Index[Any], where: str) -> RowArray:
+def positions_in(given: NDArray[Any], names: pd.Index[Any], where: str) -> RowArray:
+    """Where each given gene stands among ``names``; an error if that has no one answer."""
     places = {name: position for position, name in enumerate(names)}
     unknown = [name for name in given.tolist() if name not in places]
     if unknown:
@@ -70,21 +89,49 @@ def _named(given: NDArray[Any], names: pd.Index[Any], where: str) -> RowArray:
     return np.array([places[name] for name in given], np.int64)
 
 
-def take_genes(values: SparseRows | NDArray[Any], genes: Genes) -> SparseRows | NDArray[Any]:
-    """The kept genes of rows just read, ``(n, kept)``; sparse rows are overwritten."""
+def take_genes(values: Any, genes: Genes, fill: float = 0) -> Any:
+    """The kept genes of rows just read, ``(n, kept)``, ``fill`` where there is none; sparse rows are overwritten."""
     if isinstance(values, SparseRows):
-        return _take_sparse(values, genes)
-    return values.take(genes.positions, axis=1, out=empty((len(values), len(genes)), values.dtype), mode="clip")
+        kept = move_columns(values, [(genes, np.arange(len(values)))], len(genes))
+        return fill_columns(kept, genes.absent, fill) if fill else kept
+    taken = values.take(genes.positions, axis=1, out=empty((len(values), len(genes)), values.dtype), mode="clip")
+    taken[:, genes.absent] = fill
+    return taken
 
 
-def _take_sparse(rows: SparseRows, genes: Genes) -> SparseRows:
-    kept = np.empty(len(rows), np.int64)  # values of each row
+def move_columns(rows: SparseRows, moves: Sequence[tuple[Genes, RowArray]], n_vars: int) -> SparseRows:
+    """Sparse rows, overwritten, in which some rows have other columns, and only those values that have one.
+
+    Parameters
+    ----------
+    rows
+        What was read.
+    moves
+        Genes to keep, and the rows that keep them; rows that are in none keep everything.
+    n_vars
+        The new width.
+    """
+    kept = rows.lengths  # values of each row
     words = rows.data.view(f"u{rows.data.itemsize}")
-    keep = partial(keep_columns, words, rows.indices, rows.indptr, genes.columns, kept)
-    run(Work([partial(keep, *part) for part in pairwise([*range(0, len(rows), _PART_ROWS), len(rows)])]))
+    run(*(_moving(rows, words, genes.columns, some, kept) for genes, some in moves))
     indptr = np.concatenate([[0], np.cumsum(kept)])
+    if indptr[-1] == rows.indptr[-1]:
+        return SparseRows(rows.data, rows.indices, rows.indptr, n_vars)
     data, indices = (_compacted(array, rows.indptr, indptr, kept) for array in (rows.data, rows.indices))
-    return SparseRows(data, indices, indptr, len(genes))
+    return SparseRows(data, indices, indptr, n_vars)
+
+
+def _moving(rows: SparseRows, words: NDArray[Any], columns: NDArray[np.int32], some: RowArray, kept: RowArray) -> Work:
+    parts = pairwise([*range(0, len(some), _PART_ROWS), len(some)])
+    return Work([partial(keep_columns, words, rows.indices, rows.indptr, columns, some, *part, kept) for part in parts])
+
+
+def fill_columns(rows: SparseRows, columns: RowArray, fill: float) -> SparseRows:
+    """Sparse rows with ``fill`` stored in each of these columns, which hold nothing so far."""
+    ends = np.repeat(rows.indptr[1:], len(columns))
+    data = np.insert(rows.data, ends, rows.data.dtype.type(fill))
+    indices = np.insert(rows.indices, ends, np.tile(columns, len(rows)).astype(rows.indices.dtype))
+    return SparseRows(data, indices, rows.indptr + len(columns) * np.arange(len(rows) + 1), rows.n_vars)
 
 
 def _compacted(values: NDArray[Any], froms: RowArray, tos: RowArray, lengths: RowArray) -> NDArray[Any]:

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
-from numpy.typing import NDArray
 
 from annpipes._store.base import FieldStore
 from annpipes._store.frame import Column, column_of
 from annpipes._store.hdf5 import Hdf5File
-from annpipes._store.matrix import DenseFile, SparseFile
+from annpipes._store.matrix import DenseFile, DenseMemory, SparseFile
 from annpipes._store.protocol import MatrixReader
+from annpipes._store.tables import (
+    frame_columns,
+    frame_length,
+    is_frame,
+    matrix_of,
+    member_names,
+    read_column,
+    read_frame,
+    read_index,
+)
 from annpipes.errors import FormatError
 
 __all__ = ["H5adStore", "open_matrix"]
@@ -40,7 +49,7 @@ class H5adStore(FieldStore):
         with self.file.open() as file:
             if "obs" not in file or "var" not in file:
                 raise FormatError(f"{path} is no AnnData file: it has no group 'obs' or 'var' ({', '.join(file)})")
-            self.n_obs, self.n_vars = _frame_length(file["obs"]), _frame_length(file["var"])
+            self.n_obs, self.n_vars = frame_length(file["obs"]), frame_length(file["var"])
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Size rather than name: a file that was moved is still the same."""
@@ -51,43 +60,59 @@ class H5adStore(FieldStore):
 
     @property
     def obs_names(self) -> pd.Index[Any]:
-        return self._frame_index("obs")
+        return self._index_of("obs")
 
     @property
     def var_names(self) -> pd.Index[Any]:
-        return self._frame_index("var")
+        return self._index_of("var")
 
-    def _frame_index(self, name: str) -> pd.Index[Any]:
+    def _index_of(self, name: str) -> pd.Index[Any]:
+        with self.file.reading(name) as file:
+            return read_index(file, name)
+
+    @property
+    def var(self) -> pd.DataFrame:
+        with self.file.reading("var") as file:
+            return read_frame(file, "var")
+
+    def close(self) -> None:
+        self.file.close()
+
+    def column_names(self, field: str) -> pd.Index[Any] | None:
+        if field == "raw/X":
+            return self._index_of(self._raw.replace("X", "var"))
+        with self.file.reading(field) as file:
+            return pd.Index(frame_columns(file[field])) if field in file and is_frame(file[field]) else None
+
+    @cached_property
+    def _raw(self) -> str:
+        """Where raw's X is; anndata < 0.7 had no group for raw."""
         with self.file.open() as file:
-            frame = file[name]
-            table = isinstance(frame, h5py.Dataset)
-            names: pd.Index[Any] = pd.Index(
-                _decoded(frame[_index_key(frame)]) if table else read_elem(frame[_index_key(frame)])
-            )
-        return names.astype(str)
+            return "raw.X" if "raw.X" in file else "raw/X"
 
     def _list_fields(self) -> Sequence[str]:
         with self.file.open() as file:
-            groups = {name: tuple(file[name]) if name in file else () for name in ("layers", "obsm")}
+            groups = {name: member_names(file[name]) if name in file else () for name in ("layers", "obsm")}
             return [
                 *(["X"] if _present(file, "X") else []),
                 *(f"layers/{key}" for key in groups["layers"]),
-                *(["raw/X"] if _present(file, "raw/X") else []),
+                *(["raw/X"] if _present(file, self._raw) else []),
                 *(f"obsm/{key}" for key in groups["obsm"]),
-                *(f"obs/{column}" for column in _frame_columns(file["obs"])),
+                *(f"obs/{column}" for column in frame_columns(file["obs"])),
             ]
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
+        if group == "raw":
+            return open_matrix(self.file, self._raw)
+        with self.file.reading(group) as file:
+            together = isinstance(file[group], h5py.Dataset) and bool(key)  # anndata < 0.7: one table of all in obsm
+            if together:
+                return DenseMemory(np.asarray(file[group][key]), route="memory (a table)")
         return open_matrix(self.file, f"{group}/{key}" if key else group)
 
     def _open_column(self, column: str) -> Column:
         with self.file.reading(f"obs/{column}") as file:
-            frame = file["obs"]
-            if isinstance(frame, h5py.Dataset):
-                return column_of(_table_column(file, column))
-            if "__categories" in frame:  # anndata 0.7 kept them aside, and can only read the whole frame
-                return column_of(read_elem(frame)[column])
-            return column_of(pd.Series(read_elem(frame[column])))
+            return column_of(read_column(file, "obs", column))
 
 
 def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
@@ -100,6 +125,8 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
     """
     with file.reading(path) as opened:
         element = opened[path]
+        if is_frame(element):
+            return DenseMemory(matrix_of(read_frame(opened, path), f"{path} of {file.path}"), route="memory (a table)")
         attributes = dict(element.attrs)
         dense = isinstance(element, h5py.Dataset)
         # anndata < 0.7 wrote h5sparse_format and h5sparse_shape.
@@ -120,7 +147,10 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
             f"adata = anndata.read_h5ad({file.path!r}); {_attribute(path)} = {_attribute(path)}.tocsr(); "
             f"adata.write_h5ad(…)"
         )
-    raise FormatError(f"{path} of {file.path} is encoded as {encoding!r}, not as a dense or CSR matrix")
+    raise FormatError(
+        f"{path} of {file.path} is encoded as {encoding!r}, not as a dense or CSR matrix, so it has no rows to read: "
+        f"leave it out, or store what you need of it as an array"
+    )
 
 
 def _attribute(path: str) -> str:
@@ -134,33 +164,3 @@ def _present(file: h5py.File, path: str) -> bool:
         return path in file and file[path].attrs.get("encoding-type") != "null"
     except Exception:  # it is there, and opening it will tell what is wrong
         return True
-
-
-def _table_column(file: h5py.File, column: str) -> pd.Series[Any]:
-    """A column of a compound table, as anndata 0.6 wrote obs: codes there, their categories in uns."""
-    values = file["obs"][column]
-    if (categories := f"uns/{column}_categories") in file:
-        return pd.Series(pd.Categorical.from_codes(values, pd.Index(_decoded(file[categories][:]))))
-    return pd.Series(_decoded(values) if values.dtype.kind in "SO" else values)
-
-
-def _decoded(strings: NDArray[Any]) -> list[str]:
-    """Strings as old files have them: bytes."""
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in strings.tolist()]
-
-
-def _index_key(frame: h5py.Group | h5py.Dataset) -> str:
-    if isinstance(frame, h5py.Dataset):
-        return str(frame.dtype.names[0])
-    return str(frame.attrs.get("_index", "index" if "index" in frame else "_index"))
-
-
-def _frame_length(frame: h5py.Group | h5py.Dataset) -> int:
-    return len(frame) if isinstance(frame, h5py.Dataset) else len(frame[_index_key(frame)])
-
-
-def _frame_columns(frame: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
-    if isinstance(frame, h5py.Dataset):  # a compound table, as anndata < 0.7 wrote it
-        return tuple(name for name in frame.dtype.names if name != _index_key(frame))
-    ordered = [str(column) for column in frame.attrs.get("column-order", ())]
-    return tuple(ordered or (key for key in frame if key not in (_index_key(frame), "__categories")))

@@ -70,6 +70,10 @@ class Hdf5File:
             self._bytes = {process: FileBytes(self.absolute)}
         return self._bytes[process]
 
+    def close(self) -> None:
+        """Let go of the file's bytes; whoever reads them right now keeps them open until then."""
+        self._bytes = {}
+
     def check_unchanged(self) -> None:
         """Refuse a file that is no longer the one that was first seen."""
         try:

@@ -116,15 +116,16 @@ def keep_columns(
     indices: NDArray[Any],
     indptr: Offsets,
     columns: NDArray[np.int32],
-    kept: Offsets,
+    rows: Offsets,
     start: int,
     stop: int,
+    kept: Offsets,
 ) -> None:
-    """In rows ``start … stop-1``, values whose column has a new one moved to the front; how many goes to ``kept``.
+    """In ``rows[start] … rows[stop-1]``, values whose column has a new one move to the front; ``kept`` gets how many.
 
     The caller vouches that ``indices`` lie within ``columns``.
     """
-    for i in range(start, stop):
+    for i in rows[start:stop]:
         first = place = indptr[i]
         for j in range(first, indptr[i + 1]):
             column = columns[indices[j]]

@@ -12,14 +12,15 @@ from scipy import sparse
 
 from annpipes._rows import RowArray
 from annpipes._store.elements import open_dataset
+from annpipes._store.genes import Genes, take_genes
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.pieces import Spans
-from annpipes._store.pools import empty, run
+from annpipes._store.pools import Work, empty, run
 from annpipes._store.protocol import BlockAdvice
 from annpipes.errors import DamageError, FormatError
 from annpipes.types import Chunk, SparseRows
 
-__all__ = ["DenseFile", "DenseMemory", "SparseFile", "SparseMemory"]
+__all__ = ["DenseFile", "DenseMemory", "SparseFile", "SparseMemory", "places_of"]
 
 _IN_MEMORY = BlockAdvice(1, "memory")
 _LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
@@ -32,6 +33,7 @@ class DenseMemory:
     """A dense array ``(n_obs, n)`` in memory."""
 
     values: NDArray[Any]
+    sparse: bool = False
     route: str = "memory"
     block_advice: BlockAdvice = _IN_MEMORY
 
@@ -43,8 +45,14 @@ class DenseMemory:
     def row_bytes(self) -> float:
         return float(self.values.itemsize * self.values.shape[1])
 
-    def read(self, chunk: Chunk) -> NDArray[Any]:
-        return self.values[chunk.drawn]
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.values.dtype
+        return dtype
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
+        values: NDArray[Any] = self.values[chunk.drawn]
+        return values if genes is None else take_genes(values, genes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +60,7 @@ class SparseMemory:
     """A scipy sparse matrix in memory; only CSR is fast."""
 
     matrix: Any
+    sparse: bool = True
     route: str = "memory"
     block_advice: BlockAdvice = _IN_MEMORY
 
@@ -63,19 +72,28 @@ class SparseMemory:
     def row_bytes(self) -> float:
         return float(_LONGEST_VALUE * self.matrix.nnz / max(1, self.matrix.shape[0]))
 
-    def read(self, chunk: Chunk) -> SparseRows:
-        rows = sparse.csr_matrix(self.matrix[chunk.drawn])
-        return SparseRows(rows.data, rows.indices, rows.indptr.astype(np.int64), rows.shape[1])
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.matrix.dtype
+        return dtype
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
+        matrix = sparse.csr_matrix(self.matrix[chunk.drawn])
+        rows = SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), matrix.shape[1])
+        return rows if genes is None else take_genes(rows, genes)
 
 
 class DenseFile:
     """A dense dataset ``(n_obs, n)`` of an HDF5 file."""
 
+    sparse = False
+
     def __init__(self, file: Hdf5File, path: str) -> None:
         self.file, self.path = file, path
         self.values = open_dataset(file, path)
         self.shape, self.route = self.values.shape, self.values.route
-        self.row_bytes = self.shape[1] * self.values.dtype.itemsize
+        self.dtype = self.values.dtype
+        self.row_bytes = self.shape[1] * self.dtype.itemsize
 
     @property
     def block_advice(self) -> BlockAdvice:
@@ -83,14 +101,20 @@ class DenseFile:
             return BlockAdvice(self.values.step, f"storage chunks of {self.values.step} rows, {self.route}")
         return _small_blocks(self.row_bytes, self.route)
 
-    def read(self, chunk: Chunk) -> NDArray[Any]:
-        values = empty((len(chunk), *self.values.shape[1:]), self.values.dtype)
-        run(self.values.copy_rows(chunk.rows, _places(chunk), values))
-        return values
+    def copy(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
+        """The work of copying ``rows``, ascending, to rows ``places`` of ``out``."""
+        return self.values.copy_rows(rows, places, out)
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
+        values = empty((len(chunk), *self.shape[1:]), self.dtype)
+        run(self.copy(chunk.rows, places_of(chunk), values))
+        return values if genes is None else take_genes(values, genes)
 
 
 class SparseFile:
     """A CSR group (``data``, ``indices``, ``indptr``) of an HDF5 file."""
+
+    sparse = True
 
     def __init__(self, file: Hdf5File, path: str, shape: tuple[int, int]) -> None:
         self.file, self.path, self.shape = file, path, shape
@@ -108,6 +132,7 @@ class SparseFile:
                 raise FormatError(f"{part.path} of {file.path} is no row of numbers")
         if self.indices.dtype.kind not in "iu":
             raise FormatError(f"{path}/indices of {file.path} holds {self.indices.dtype}, not integers")
+        self.dtype, self.index_dtype = self.data.dtype, self.indices.dtype
         self._check()
 
     @property
@@ -137,14 +162,24 @@ class SparseFile:
                 f"and {lengths[1]} columns"
             )
 
-    def read(self, chunk: Chunk) -> SparseRows:
-        firsts = self.indptr[chunk.rows]
-        lengths = self.indptr[chunk.rows + 1] - firsts
+    def lengths(self, rows: RowArray) -> RowArray:
+        """How many values each of these rows stores; shape ``(n,)``."""
+        return self.indptr[rows + 1] - self.indptr[rows]
+
+    def copy(
+        self, rows: RowArray, lengths: RowArray, tos: RowArray, data: NDArray[Any], indices: NDArray[Any]
+    ) -> tuple[Work, Work]:
+        """The work of copying ``rows``, ascending and of these lengths, to ``tos`` of ``data`` and ``indices``."""
+        spans = Spans(self.indptr[rows], lengths, tos)
+        return self.data.copy_spans(spans, data), self.indices.copy_spans(spans, indices, below=self.shape[1])
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
+        lengths = self.lengths(chunk.rows)
         indptr = np.concatenate([[0], np.cumsum(lengths[chunk.order])])  # (n + 1,), in the drawn order
-        spans = Spans(firsts, lengths, indptr[_places(chunk)])
-        data, indices = empty(indptr[-1], self.data.dtype), empty(indptr[-1], self.indices.dtype)
-        run(self.data.copy_spans(spans, data), self.indices.copy_spans(spans, indices, below=self.shape[1]))
-        return SparseRows(data, indices, indptr, self.shape[1])
+        data, indices = empty(indptr[-1], self.dtype), empty(indptr[-1], self.index_dtype)
+        run(*self.copy(chunk.rows, lengths, indptr[places_of(chunk)], data, indices))
+        rows = SparseRows(data, indices, indptr, self.shape[1])
+        return rows if genes is None else take_genes(rows, genes)
 
 
 def _small_blocks(row_bytes: float, route: str) -> BlockAdvice:
@@ -153,7 +188,7 @@ def _small_blocks(row_bytes: float, route: str) -> BlockAdvice:
     return BlockAdvice(min(size, _LARGEST_SMALL_BLOCK), f"about {_JUMP_BYTES >> 10} KiB at a time, {route}")
 
 
-def _places(chunk: Chunk) -> RowArray:
+def places_of(chunk: Chunk) -> RowArray:
     """Where each of the chunk's ascending rows is handed on; shape ``(n,)``."""
     places = np.empty_like(chunk.order)
     places[chunk.order] = np.arange(len(chunk))

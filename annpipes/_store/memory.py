@@ -17,6 +17,7 @@ from annpipes._store.h5ad import open_matrix
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.matrix import DenseMemory, SparseMemory
 from annpipes._store.protocol import MatrixReader
+from annpipes._store.tables import matrix_of
 from annpipes.errors import FormatError
 
 __all__ = ["MemoryStore"]
@@ -67,6 +68,24 @@ class MemoryStore(FieldStore):
         names: pd.Index[Any] = pd.Index(self.adata.var_names)
         return names
 
+    @property
+    def var(self) -> pd.DataFrame:
+        frame: pd.DataFrame = self.adata.var
+        return frame
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def column_names(self, field: str) -> pd.Index[Any] | None:
+        if field == "raw/X":
+            return pd.Index(list(self.adata.raw.var_names))
+        values = self._values(*field.split("/", 1)) if field.startswith("obsm/") else None
+        if not isinstance(values, pd.DataFrame):
+            return None
+        columns: pd.Index[Any] = values.columns
+        return columns
+
     def _list_fields(self) -> Sequence[str]:
         adata = self.adata
         return [
@@ -89,7 +108,13 @@ class MemoryStore(FieldStore):
             return SparseMemory(values)
         if isinstance(values, np.ndarray) and values.ndim == 2:
             return DenseMemory(np.asarray(values))
-        raise FormatError(f"{group} {key} of {self.name} is a {type(values).__name__}, not a dense or sparse matrix")
+        field = f"{group}/{key}" if key else group
+        if isinstance(values, pd.DataFrame):
+            return DenseMemory(matrix_of(values, f"{field} of {self.name}"))
+        raise FormatError(
+            f"{field} of {self.name} is a {type(values).__name__}, not a dense or sparse matrix, so it has no rows to "
+            f"read: leave it out, or store what you need of it as an array"
+        )
 
     def _values(self, group: str, key: str) -> Any:
         if group in ("layers", "obsm"):

@@ -61,7 +61,7 @@ def run(*works: Work) -> None:
     """All tasks done, by this thread and its helpers; the first error is raised after all stopped."""
     tasks = [task for work in works for task in work.tasks]
     waiting = any(work.waiting for work in works)
-    threads = min(len(tasks), (max if waiting else min)(work.threads for work in works))
+    threads = min(len(tasks), (max if waiting else min)((work.threads for work in works), default=0))
     todo = iter(tasks)  # advancing a list's iterator is atomic
 
     meter = active_meter()

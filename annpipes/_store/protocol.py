@@ -45,6 +45,20 @@ class Store(Protocol):
         """Names of the genes."""
 
     @property
+    def var(self) -> pd.DataFrame:
+        """What is known about the genes; index: their names."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What the files are called that rows come from."""
+
+    def locate(self, rows: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The file of each row, and the row's number there; each ``(n,)``."""
+
+    def row_of(self, file: int, row: int) -> int:
+        """The number in the whole of a file's row."""
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """All that can be asked for."""
 
@@ -99,8 +113,19 @@ class FieldReader(Protocol):
 
 
 @runtime_checkable
-class MatrixReader(FieldReader, Protocol):
+class MatrixReader(Protocol):
     """A field that is a matrix."""
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any] | SparseRows:
+        """The chunk's rows in the drawn order, of all columns or of those genes."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its values."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether rows come as `SparseRows`."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,0 +1,290 @@
+"""Many files as one source of rows."""
+
+from __future__ import annotations
+
+import glob
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property, reduce
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from annpipes._reprs import call_repr
+from annpipes._rows import as_count
+from annpipes._store.base import FieldStore
+from annpipes._store.frame import Column
+from annpipes._store.genes import Genes, positions_in
+from annpipes._store.joined import JoinedDense, JoinedSparse, Part, join_columns
+from annpipes._store.opening import open_one
+from annpipes._store.protocol import MatrixReader, has_genes
+from annpipes._store.row_space import RowSpace
+from annpipes.errors import FieldError, FormatError, ParameterError, SourceError
+from annpipes.types import Chunk
+
+__all__ = ["Collection", "Missing"]
+
+Missing = Literal["error", "fill", "skip"]
+
+
+def paths_of(pattern: str) -> list[str]:
+    """The files that a glob names, sorted."""
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise SourceError(f"no file matches {pattern!r}")
+    return found
+
+
+class Collection(FieldStore):
+    """Many files, or AnnData objects, as one: their rows one after the other, their genes aligned.
+
+    >>> import anndata, numpy as np
+    >>> one, two = (anndata.AnnData(np.eye(2, dtype="f4")) for _ in range(2))
+    >>> one.var_names, two.var_names = ["CD3E", "LYZ"], ["LYZ", "MS4A1"]
+    >>> source = IndexSource(Collection([one, two], join="outer"))
+    >>> batch = next(iter(source.sort_within_chunks(4).read_rows(["X", "file"])))
+    >>> batch["X"].tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    >>> batch["file"].tolist(), source.var.index.tolist()
+    ([0, 0, 1, 1], ['CD3E', 'LYZ', 'MS4A1'])
+
+    Nothing is concatenated: files are opened when rows of theirs are read, and rows are copied to
+    their place in the batch, their columns renumbered. `IndexSource`, `stream` and `AnnDataset` make a
+    collection with these defaults of any list of data, and of a pattern such as ``"atlas/*.h5ad"``.
+
+    Where files differ, as with `anndata.concat`: a matrix is sparse if it is sparse in any
+    file, and numbers take numpy's common dtype. Categories and strings share one table over all files: the first
+    file's, then new labels in the order in which files bring them. A column that is numbers here and
+    labels there becomes strings. ``raw/X`` and ``obsm`` must have the same columns everywhere.
+
+    Parameters
+    ----------
+    data
+        Paths and AnnData objects in any mixture, or a pattern (files sorted by name).
+    join
+        The genes: those of all files (``"inner"``, in the first file's order), those of any
+        (``"outer"``), or a list of names, in that order.
+    missing
+        What happens to a layer, obs column or obsm that some file lacks: asking for it is an
+        ``"error"``; or it is ``"fill"``-ed there (layers with ``fill_value``, other numbers with
+        NaN, labels with ``""`` or code -1); or ``"skip"`` leaves it out of all batches.
+    fill_value
+        What stands for a gene that a file lacks.
+    max_open_files
+        How many files one read keeps open at once. If there are more, they are closed after each.
+
+    Raises
+    ------
+    SourceError
+        No such file.
+    ParameterError
+        No gene is common to all files; gene names that must be aligned are not unique.
+    FieldError
+        A gene of ``join`` is in no file.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        join: str | Sequence[str] = "inner",
+        missing: Missing = "error",
+        fill_value: float = 0.0,
+        max_open_files: int = 16,
+    ) -> None:
+        super().__init__()
+        if isinstance(data, str | os.PathLike):
+            data = paths_of(os.fspath(data))
+        if isinstance(join, str) and join not in ("inner", "outer"):
+            raise ParameterError(f"join must be 'inner', 'outer' or a list of genes, got {join!r}")
+        if missing not in get_args(Missing):
+            raise ParameterError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
+        self.data, self.join, self.missing, self.fill_value = list(data), join, missing, float(fill_value)
+        self.max_open_files = as_count(max_open_files, "max_open_files")
+        self.stores = [open_one(one) for one in self.data]
+        if not self.stores:
+            raise ParameterError("data is an empty list: a collection needs at least one file")
+        self.space = RowSpace([store.n_obs for store in self.stores])
+        self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
+        self._names = _join_names([store.var_names for store in self.stores], self.files, join)
+        self.n_vars = len(self._names)
+
+    def __repr__(self) -> str:
+        return call_repr(self)
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """All stores' fingerprints, and how they are joined."""
+        parts = repr([sorted(store.fingerprint().items()) for store in self.stores]).encode()
+        genes = "\n".join(map(str, self._names)).encode()
+        return {
+            "n_obs": self.n_obs,
+            "files": f"{len(self.stores)}, crc {zlib.crc32(parts):08x}",
+            "genes": f"{self.n_vars}, crc {zlib.crc32(genes):08x}",
+        }
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(store.name for store in self.stores)
+
+    @property
+    def obs_names(self) -> pd.Index[Any]:
+        names: pd.Index[Any] = pd.Index(np.concatenate([store.obs_names.astype(str) for store in self.stores]))
+        return names
+
+    @property
+    def var_names(self) -> pd.Index[Any]:
+        return self._names
+
+    @property
+    def var(self) -> pd.DataFrame:
+        """The columns of the files' var tables that do not contradict each other."""
+        return _agreed([store.var for store in self.stores], self._names)
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+
+    def _list_fields(self) -> Sequence[str]:
+        owners = [dict.fromkeys(store.fields) for store in self.stores]
+        listed = [field for field in _union(owners) if field not in ("obs_names", "rows", "file")]
+        if self.missing != "fill":
+            listed = [field for field in listed if all(field in fields for fields in owners)]
+        return [*listed, "file"]
+
+    def check(self, fields: Sequence[str]) -> None:
+        super().check([field for field in fields if not self._skipped(field)])
+
+    def read(self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None) -> Mapping[str, Any]:
+        return super().read(chunk, [field for field in fields if not self._skipped(field)], genes)
+
+    def _skipped(self, field: str) -> bool:
+        """Whether a field is left out because some store lacks it."""
+        plain = field.removesuffix(":code")
+        return (
+            self.missing == "skip" and plain not in self.fields and any(plain in store.fields for store in self.stores)
+        )
+
+    def _open(self, field: str) -> Any:
+        if field == "file":
+            return _FileNumbers(self.space)
+        plain = field if field in self.fields else field.removesuffix(":code")
+        lacking = [store.name for store in self.stores if plain not in store.fields]
+        if self.missing == "error" and 0 < len(lacking) < len(self.stores):
+            raise FieldError(
+                f"no field {plain!r} in {_some(lacking)} ({len(lacking)} of {len(self.stores)} files); "
+                f"Collection(…, missing='fill') fills it in, missing='skip' leaves it out"
+            )
+        return super()._open(field)
+
+    def _open_column(self, column: str) -> Column:
+        columns = [store.column(column) if f"obs/{column}" in store.fields else None for store in self.stores]
+        return join_columns(columns, self.space)
+
+    def _open_matrix(self, group: str, key: str) -> MatrixReader:
+        field = f"{group}/{key}" if key else group
+        matrices = [store.matrix(field) if field in store.fields else None for store in self.stores]
+        present = [matrix for matrix in matrices if matrix is not None]
+        aligned = has_genes(field)
+        width = self.n_vars if aligned else self._common_columns(field)
+        genes = self._file_genes if aligned else [None] * len(matrices)
+        parts = [Part(*part) for part in zip(self.stores, matrices, genes, strict=True)]
+        fill = self.fill_value if aligned else 0.0 if field == "raw/X" else np.nan
+        if any(matrix.sparse for matrix in present):
+            return JoinedSparse(self.space, parts, width, 0.0 if np.isnan(fill) else fill, self.max_open_files)
+        return JoinedDense(self.space, parts, width, fill, self.max_open_files)
+
+    def _common_columns(self, field: str) -> int:
+        """The width of a field whose columns are no genes of ``var``; they must be the same everywhere."""
+        owners = [store for store in self.stores if field in store.fields]
+        first, *others = owners
+        names, width = first.column_names(field), first.matrix(field).shape[1]
+        for other in others:
+            theirs, their_width = other.column_names(field), other.matrix(field).shape[1]
+            if width != their_width:
+                raise FormatError(
+                    f"{field} has {width} columns in {first.name} and {their_width} in {other.name}: leave it out"
+                )
+            if names is not None and theirs is not None and not names.equals(theirs):
+                raise FormatError(f"{field} has other columns in {other.name} than in {first.name}: leave it out")
+        return int(width)
+
+    @cached_property
+    def _file_genes(self) -> list[Genes | None]:
+        """For each store which of its genes are kept, and where; None where all stay."""
+        known: dict[tuple[str, ...], Genes | None] = {}
+        maps = []
+        for store in self.stores:
+            names = store.var_names.astype(str)
+            key = tuple(names)
+            if key not in known:
+                known[key] = None if names.equals(self._names) else Genes.of(names.get_indexer(self._names), len(names))
+            maps.append(known[key])
+        return maps
+
+
+class _FileNumbers:
+    """The field ``file``: which store a row comes from."""
+
+    def __init__(self, space: RowSpace) -> None:
+        self.space = space
+
+    def read(self, chunk: Chunk) -> NDArray[np.int64]:
+        return self.space.locate(chunk.drawn)[0]
+
+
+def _join_names(indexes: Sequence[pd.Index[Any]], where: Sequence[str], join: str | Sequence[str]) -> pd.Index[Any]:
+    """The genes of the whole."""
+    names = [index.astype(str) for index in indexes]
+    if isinstance(join, str) and all(index.equals(names[0]) for index in names):
+        return names[0]
+    for index, name in zip(names, where, strict=True):
+        if not index.is_unique:
+            raise ParameterError(
+                f"{name} has the gene {index[index.duplicated()][0]!r} twice, so its genes cannot be aligned with "
+                f"those of the other files: adata.var_names_make_unique() and write it again"
+            )
+    if join == "inner":
+        common = names[0][np.all([names[0].isin(index) for index in names], axis=0)]
+        if len(common) == 0:
+            raise ParameterError(
+                f"no gene is in all {len(names)} files ({_some(names[0])} in {where[0]}, {_some(names[-1])} in "
+                f"{where[-1]}): are var_names of one kind?"
+            )
+        return common
+    union = pd.Index(_union([dict.fromkeys(index) for index in names]))
+    if join == "outer":
+        return union
+    chosen = pd.Index([str(gene) for gene in join])
+    if not chosen.is_unique:
+        raise ParameterError(f"join names the gene {chosen[chosen.duplicated()][0]!r} more than once")
+    positions_in(np.asarray(chosen, object), union, f"any of {len(names)} files")
+    return chosen
+
+
+def _union(tables: Sequence[Mapping[str, None]]) -> list[str]:
+    """All keys, in the order in which they first come."""
+    return list({key: None for table in tables for key in table})
+
+
+def _agreed(frames: Sequence[pd.DataFrame], names: pd.Index[Any]) -> pd.DataFrame:
+    """The columns on which all frames that have them agree about each name."""
+    frames = [frame.set_axis(frame.index.astype(str)) for frame in frames]
+    if all(frame.equals(frames[0]) for frame in frames):
+        return frames[0] if frames[0].index.equals(names) else frames[0].reindex(names)
+    agreed = pd.DataFrame(index=names)
+    if not names.is_unique:
+        return agreed
+    for column in dict.fromkeys(column for frame in frames for column in frame):
+        found = [frame[column].reindex(names) for frame in frames if column in frame]
+        values = reduce(lambda one, other: one.where(one.notna(), other), found)
+        if all(((values == other) | other.isna()).all() for other in found):
+            kinds = {frame[column].dtype for frame in frames if column in frame}
+            agreed[column] = values.astype(kinds.pop()) if len(kinds) == 1 and values.notna().all() else values
+    return agreed
+
+
+def _some(names: Any) -> str:
+    return ", ".join(map(str, names[:3])) + (" …" if len(names) > 3 else "")

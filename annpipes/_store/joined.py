@@ -1,0 +1,255 @@
+"""Fields of several stores as one: rows one after the other, in columns and a dtype that suit all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from toolz import partition_all
+
+from annpipes._rows import RowArray
+from annpipes._store.base import FieldStore
+from annpipes._store.frame import Column, Labels, Numbers, Strings
+from annpipes._store.genes import Genes, fill_columns, move_columns, take_genes
+from annpipes._store.kernels import copy_pieces
+from annpipes._store.matrix import DenseFile, SparseFile, places_of
+from annpipes._store.pools import Work, empty, run
+from annpipes._store.protocol import BlockAdvice, MatrixReader
+from annpipes._store.row_space import RowSpace, Share
+from annpipes.types import Chunk, SparseRows
+
+__all__ = ["JoinedDense", "JoinedSparse", "Part", "join_columns"]
+
+
+class Part:
+    """One store's share of a joined matrix.
+
+    Parameters
+    ----------
+    store
+        Whose it is.
+    matrix
+        The rows there, or None if the store has no such field.
+    genes
+        Which of its columns become which of the joined matrix; None if all stay where they are.
+    """
+
+    def __init__(self, store: FieldStore, matrix: MatrixReader | None, genes: Genes | None) -> None:
+        self.store, self.matrix, self.genes = store, matrix, genes
+        self._chosen: WeakKeyDictionary[Genes, Genes] = WeakKeyDictionary()
+
+    def kept(self, chosen: Genes | None) -> Genes | None:
+        """`genes`, and of the joined columns only those chosen."""
+        if self.genes is None or chosen is None:
+            return self.genes or chosen
+        if chosen not in self._chosen:
+            self._chosen[chosen] = self.genes.then(chosen)
+        return self._chosen[chosen]
+
+
+class _Joined:
+    """What joined matrices have in common."""
+
+    def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
+        self.space, self.parts, self.fill, self.at_once = space, parts, fill, at_once
+        self.shape = (len(space), n_columns)
+        self.present: list[MatrixReader] = [part.matrix for part in parts if part.matrix is not None]
+
+    @property
+    def row_bytes(self) -> float:
+        """Memory that an average row takes."""
+        sizes = [part.matrix.row_bytes if part.matrix else 0 for part in self.parts]
+        return float(np.dot(sizes, np.diff(self.space.bounds))) / max(1, len(self.space))
+
+    @property
+    def route(self) -> str:
+        """How it is read, and why so; by store if they differ."""
+        routes = {part.store.name: part.matrix.route for part in self.parts if part.matrix is not None}
+        if len(set(routes.values())) == 1:
+            return next(iter(routes.values()))
+        return "; ".join(f"{name}: {route}" for name, route in routes.items())
+
+    @property
+    def block_advice(self) -> BlockAdvice:
+        """What the store that needs the largest blocks wants."""
+        return max((matrix.block_advice for matrix in self.present), key=lambda advice: advice.size)
+
+    def _run(self, works: Sequence[tuple[int, Share]], begin: Any) -> None:
+        """The work that ``begin`` makes of each share, of only so many files at once."""
+        for group in partition_all(self.at_once, works):
+            run(*(work for number, share in group for work in begin(number, share)))
+            self._close(number for number, _ in group)
+
+    def _close(self, numbers: Any) -> None:
+        if len(self.parts) > self.at_once:
+            for number in numbers:
+                self.parts[number].store.close()
+
+
+class JoinedSparse(_Joined):
+    """Sparse rows of several stores; rows of a file that needs no conversion are copied once, to their final place."""
+
+    sparse = True
+
+    def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
+        super().__init__(space, parts, n_columns, fill, at_once)
+        self.dtype = np.result_type(*(matrix.dtype for matrix in self.present))
+        files = [matrix for matrix in self.present if isinstance(matrix, SparseFile)]
+        # 32 bits at least, as scipy has them: columns of the join may have larger numbers than those of a file.
+        self.index_dtype = np.result_type(np.int32, *(matrix.index_dtype for matrix in files))
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
+        """The chunk's rows in the drawn order, of all columns or of those genes."""
+        width = self.shape[1] if genes is None else len(genes)
+        lengths = np.zeros(len(chunk), np.int64)  # of the ascending rows
+        direct: list[tuple[int, Share]] = []
+        converted: list[tuple[Share, SparseRows]] = []
+        for share in self.space.shares(chunk.rows):
+            matrix, kept = self.parts[share.number].matrix, self.parts[share.number].kept(genes)
+            if isinstance(matrix, SparseFile) and self._fits(matrix) and not (self.fill and kept and len(kept.absent)):
+                lengths[share.where] = matrix.lengths(share.rows)
+                direct.append((share.number, share))
+            else:
+                rows = self._converted(matrix, share, kept, width)
+                lengths[share.where] = rows.lengths
+                converted.append((share, rows))
+        places = places_of(chunk)
+        indptr = np.concatenate([[0], np.cumsum(lengths[chunk.order])])  # (n + 1,), in the drawn order
+        tos = indptr[places]
+        data, indices = empty(indptr[-1], self.dtype), empty(indptr[-1], self.index_dtype)
+
+        def begin(number: int, share: Share) -> tuple[Work, ...]:
+            matrix = self.parts[number].matrix
+            assert isinstance(matrix, SparseFile)
+            return matrix.copy(share.rows, lengths[share.where], tos[share.where], data, indices)
+
+        self._run(direct, begin)
+        for share, rows in converted:
+            for values, out in ((rows.data, data), (rows.indices, indices)):
+                _scatter(values, rows.indptr, tos[share.where], out)
+        moved = [(self.parts[number].kept(genes), places[share.where]) for number, share in direct]
+        moves = [(kept, some) for kept, some in moved if kept is not None]
+        return move_columns(SparseRows(data, indices, indptr, width), moves, width)
+
+    def _fits(self, matrix: SparseFile) -> bool:
+        return (matrix.dtype, matrix.index_dtype) == (self.dtype, self.index_dtype)
+
+    def _converted(self, matrix: MatrixReader | None, share: Share, kept: Genes | None, width: int) -> SparseRows:
+        """A share's rows in the dtypes and columns of all."""
+        if matrix is None:
+            none = np.zeros(0, self.dtype), np.zeros(0, self.index_dtype), np.zeros(len(share.rows) + 1, np.int64)
+            rows = SparseRows(*none, width)
+            return fill_columns(rows, np.arange(width), self.fill) if self.fill else rows
+        found = matrix.read(share.chunk)
+        self._close([share.number])
+        rows = found if isinstance(found, SparseRows) else _as_sparse(found)
+        rows = SparseRows(rows.data.astype(self.dtype), rows.indices.astype(self.index_dtype), rows.indptr, rows.n_vars)
+        return rows if kept is None else take_genes(rows, kept, self.fill)
+
+
+class JoinedDense(_Joined):
+    """Dense rows of several stores."""
+
+    sparse = False
+
+    def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
+        super().__init__(space, parts, n_columns, fill, at_once)
+        filled = any(part.matrix is None or (part.genes is not None and len(part.genes.absent)) for part in parts)
+        self.dtype = np.result_type(*(matrix.dtype for matrix in self.present))
+        if filled and not _holds(self.dtype, fill):
+            self.dtype = np.result_type(self.dtype, np.float32)
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
+        """The chunk's rows in the drawn order, of all columns or of those genes."""
+        out = empty((len(chunk), self.shape[1] if genes is None else len(genes)), self.dtype)
+        places = places_of(chunk)
+        direct: list[tuple[int, Share]] = []
+        for share in self.space.shares(chunk.rows):
+            matrix, kept = self.parts[share.number].matrix, self.parts[share.number].kept(genes)
+            if matrix is None:
+                out[places[share.where]] = self.fill
+            elif isinstance(matrix, DenseFile) and matrix.dtype == self.dtype and kept is None:
+                direct.append((share.number, share))
+            else:
+                values = np.asarray(matrix.read(share.chunk)).astype(self.dtype, copy=False)
+                out[places[share.where]] = values if kept is None else take_genes(values, kept, self.fill)
+                self._close([share.number])
+
+        def begin(number: int, share: Share) -> tuple[Work, ...]:
+            matrix = self.parts[number].matrix
+            assert isinstance(matrix, DenseFile)
+            return (matrix.copy(share.rows, places[share.where], out),)
+
+        self._run(direct, begin)
+        return out
+
+
+def _holds(dtype: np.dtype[Any], fill: float) -> bool:
+    return dtype.kind in "fc" or bool(np.isfinite(fill) and dtype.type(fill) == fill)
+
+
+def _as_sparse(values: NDArray[Any]) -> SparseRows:
+    matrix = sparse.csr_matrix(values)
+    return SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), matrix.shape[1])
+
+
+def _scatter(values: NDArray[Any], indptr: RowArray, tos: RowArray, out: NDArray[Any]) -> None:
+    """Row i of ``values`` to ``tos[i]`` of ``out``, which has the same dtype."""
+    size, lengths = values.itemsize, np.diff(indptr)
+    source = np.ascontiguousarray(values).view(np.uint8)
+    copy_pieces(source, indptr[:-1] * size, tos * size, lengths * size, 0, len(lengths), out.view(np.uint8))
+
+
+def join_columns(columns: Sequence[Column | None], space: RowSpace) -> Column:
+    """Obs columns of several stores as one; None where a store has no such column.
+
+    Numbers take numpy's common dtype, as floats if some are missing (NaN). Labels share one
+    table: the first store's, then new ones in the order in which they come. Where some stores
+    hold numbers and others labels, all become strings.
+    """
+    present = [column for column in columns if column is not None]
+    if all(isinstance(column, Numbers) for column in present):
+        return _join_numbers(columns, space)
+    if all(isinstance(column, Labels) for column in present):
+        return _join_labels(columns, space)
+    return _join_strings(columns, space)
+
+
+def _join_numbers(columns: Sequence[Column | None], space: RowSpace) -> Numbers:
+    dtypes = [column.values.dtype for column in columns if isinstance(column, Numbers)]
+    if None in columns:
+        dtypes.append(np.dtype(np.float32 if all(dtype.kind == "f" for dtype in dtypes) else np.float64))
+    values = np.empty(len(space), np.result_type(*dtypes))
+    for column, where in zip(columns, space.slices(), strict=True):
+        values[where] = column.values if isinstance(column, Numbers) else np.nan
+    return Numbers(values)
+
+
+def _join_labels(columns: Sequence[Column | None], space: RowSpace) -> Labels:
+    tables = [column.categories for column in columns if isinstance(column, Labels)]
+    categories = reduce(lambda table, more: table | dict.fromkeys(more), tables, dict[str, None]())
+    place = {label: code for code, label in enumerate(categories)}
+    codes = np.full(len(space), -1, np.min_scalar_type(-len(place) - 1))
+    for column, where in zip(columns, space.slices(), strict=True):
+        if isinstance(column, Labels):
+            recoded = np.array([*(place[label] for label in column.categories), -1], codes.dtype)
+            codes[where] = recoded[column.codes]
+    return Labels(codes, tuple(categories))
+
+
+def _join_strings(columns: Sequence[Column | None], space: RowSpace) -> Strings:
+    values, missing = np.full(len(space), "", object), np.ones(len(space), bool)
+    for column, where in zip(columns, space.slices(), strict=True):
+        if column is None:
+            continue
+        series: pd.Series[Any] = column.series()
+        gone = column.missing if isinstance(column, Strings) else series.isna().to_numpy()
+        missing[where] = gone
+        values[where] = np.where(gone, "", series.astype(object).map(str))
+    return Strings(values, missing)

@@ -1,0 +1,26 @@
+"""The store for one file or object."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from anndata import AnnData
+
+from annpipes._store.base import FieldStore
+from annpipes._store.h5ad import H5adStore
+from annpipes._store.memory import MemoryStore
+from annpipes.errors import ParameterTypeError
+
+__all__ = ["open_one"]
+
+
+def open_one(data: Any) -> FieldStore:
+    """The store for a path, an AnnData, or a store."""
+    if isinstance(data, AnnData):
+        return MemoryStore(data)
+    if isinstance(data, str | os.PathLike):
+        return H5adStore(data)
+    if isinstance(data, FieldStore):
+        return data
+    raise ParameterTypeError(f"data must be a path, an AnnData or a list of these, got {type(data).__name__}")

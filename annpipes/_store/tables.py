@@ -1,0 +1,109 @@
+"""Tables of an ``.h5ad`` file, as anndata writes them and as it wrote them since version 0.5.
+
+https://anndata.readthedocs.io/en/stable/fileformat-prose.html#dataframes; before version 0.7 a table was one
+dataset of compound elements, its categories in ``uns``, and strings were bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem
+from numpy.typing import NDArray
+
+from annpipes.errors import FormatError
+
+__all__ = [
+    "frame_columns",
+    "frame_length",
+    "is_frame",
+    "matrix_of",
+    "member_names",
+    "read_column",
+    "read_frame",
+    "read_index",
+]
+
+
+def is_frame(element: h5py.Group | h5py.Dataset) -> bool:
+    """Whether an element is a table."""
+    if isinstance(element, h5py.Dataset):
+        return element.dtype.names is not None
+    return bool(element.attrs.get("encoding-type") == "dataframe")
+
+
+def member_names(element: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
+    """What a group holds; before anndata 0.7, obsm was one compound dataset."""
+    return tuple(element.dtype.names or ()) if isinstance(element, h5py.Dataset) else tuple(element)
+
+
+def frame_length(frame: h5py.Group | h5py.Dataset) -> int:
+    """How many rows a table has."""
+    return len(frame) if isinstance(frame, h5py.Dataset) else len(frame[_index_key(frame)])
+
+
+def frame_columns(frame: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
+    """The columns of a table without its index."""
+    if isinstance(frame, h5py.Dataset):
+        return tuple(name for name in frame.dtype.names or () if name != _index_key(frame))
+    ordered = [str(column) for column in frame.attrs.get("column-order", ())]
+    return tuple(ordered or (key for key in frame if key not in (_index_key(frame), "__categories")))
+
+
+def read_index(file: h5py.File, path: str) -> pd.Index[Any]:
+    """The names of a table's rows."""
+    frame = file[path]
+    values = frame[_index_key(frame)]
+    names: pd.Index[Any] = pd.Index(_decoded(values) if isinstance(frame, h5py.Dataset) else read_elem(values))
+    return names.astype(str)
+
+
+def read_column(file: h5py.File, path: str, column: str) -> pd.Series[Any]:
+    """One column of a table."""
+    frame = file[path]
+    if not isinstance(frame, h5py.Dataset):
+        if "__categories" in frame:  # anndata 0.7 kept them aside, and can only read the whole frame
+            whole: pd.Series[Any] = read_elem(frame)[column]
+            return whole
+        return pd.Series(read_elem(frame[column]))
+    values = frame[column]
+    if (categories := f"uns/{column}_categories") in file:
+        return pd.Series(pd.Categorical.from_codes(values, pd.Index(_decoded(file[categories][:]))))
+    return pd.Series(_decoded(values) if values.dtype.kind in "SO" else values)
+
+
+def read_frame(file: h5py.File, path: str) -> pd.DataFrame:
+    """A whole table."""
+    frame = file[path]
+    if not isinstance(frame, h5py.Dataset):
+        whole: pd.DataFrame = read_elem(frame)
+        return whole
+    columns = {column: read_column(file, path, column) for column in frame_columns(frame)}
+    return pd.DataFrame(columns).set_axis(read_index(file, path))
+
+
+def matrix_of(frame: pd.DataFrame, where: str) -> NDArray[Any]:
+    """The columns of a table side by side, ``(n, columns)``; they must hold numbers."""
+    wrong = [column for column in frame if not pd.api.types.is_numeric_dtype(frame[column].dtype)]
+    if wrong:
+        raise FormatError(
+            f"{where} is a table whose column {wrong[0]!r} holds {frame[wrong[0]].dtype}, not numbers: "
+            f"take it over into obs"
+        )
+    missing = frame.isna().to_numpy().any()
+    values = frame.to_numpy(np.float64, na_value=np.nan) if missing else np.asarray(frame.to_numpy())
+    return values if values.dtype.kind in "biuf" else values.astype(np.float64)
+
+
+def _index_key(frame: h5py.Group | h5py.Dataset) -> str:
+    if isinstance(frame, h5py.Dataset):
+        return str((frame.dtype.names or ("",))[0])
+    return str(frame.attrs.get("_index", "index" if "index" in frame else "_index"))
+
+
+def _decoded(strings: NDArray[Any]) -> list[str]:
+    """Strings as old files have them: bytes."""
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in strings.tolist()]
