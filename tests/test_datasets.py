@@ -167,12 +167,12 @@ class TestMaking:
             (
                 lambda: AnnDataset(None),
                 ParameterTypeError,
-                "must be a path, an AnnData or a list of these, got NoneType",
+                "a list of these, got NoneType",
             ),
             (
                 lambda: AnnDataset(SHARED.X),
                 ParameterTypeError,
-                "must be a path, an AnnData or a list of these, got ndarray",
+                "a list of these, got ndarray",
             ),
             (lambda: AnnDataset(SHARED, chunk_size=0), ParameterError, "chunk_size must be at least 1, got 0"),
             (

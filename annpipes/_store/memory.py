@@ -79,7 +79,8 @@ class MemoryStore(FieldStore):
 
     def column_names(self, field: str) -> pd.Index[Any] | None:
         if field == "raw/X":
-            return pd.Index(list(self.adata.raw.var_names))
+            names: pd.Index[Any] = self.adata.raw.var_names
+            return names
         values = self._values(*field.split("/", 1)) if field.startswith("obsm/") else None
         if not isinstance(values, pd.DataFrame):
             return None
