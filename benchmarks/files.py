@@ -1,7 +1,7 @@
 """The files that benchmarks read: realistic, written by anndata, made once.
 
 They lie in ``$ANNPIPES_BENCHMARKS`` (default: ``~/.cache/annpipes-benchmarks``) and need about
-4 GB; the file of a million cells, read only by ``memory.py`` and made only with ``--million``, needs 10 GB more.
+9 GB; the file of a million cells, read only by ``memory.py`` and made only with ``--million``, needs 10 GB more.
 """
 
 from __future__ import annotations
@@ -82,6 +82,20 @@ def sparse_file(n_obs: int, compression: str | None) -> Path:
         adata = ad.read_h5ad(other) if other.exists() else cells(n_obs, 20_000)
         _write(adata, path, compression)
     return path
+
+
+def parted_files(compression: str | None, parts: int = 10, *, permuted: bool = False) -> list[Path]:
+    """The cells of the file of 200,000 in several files; their genes, if so wished, each in another order."""
+    kind = "permuted" if permuted else compression or "plain"
+    paths = [CACHE / f"csr-200000-{kind}-{part}-of-{parts}.h5ad" for part in range(parts)]
+    if not all(path.exists() for path in paths):
+        whole = ad.read_h5ad(sparse_file(200_000, compression))
+        edges = np.linspace(0, whole.n_obs, parts + 1, dtype=int)
+        for number, path in enumerate(paths):
+            some = whole[edges[number] : edges[number + 1]]
+            order = np.random.default_rng(number).permutation(whole.n_vars) if permuted else slice(None)
+            _write(some[:, order].copy(), path, compression)
+    return paths
 
 
 def dense_file(compression: str | None = None) -> Path:

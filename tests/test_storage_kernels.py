@@ -168,7 +168,7 @@ def test_kept_columns_move_to_the_front(columns: list[int], genes: list[int], co
     indices, words = np.array(columns, f"i{width}"), np.arange(len(columns), dtype="u4")
     indptr = np.array([0, len(columns) // 3, len(columns) // 3, len(columns)])
     kept = np.zeros(3, np.int64)
-    keep_columns(words, indices, indptr, kept_genes, kept, 0, 3)
+    keep_columns(words, indices, indptr, kept_genes, np.arange(3), 0, 3, kept)
     for i in range(3):
         before = [(int(kept_genes[c]), j) for j, c in enumerate(columns) if indptr[i] <= j < indptr[i + 1]]
         stop = indptr[i] + kept[i]

@@ -23,12 +23,12 @@ from annpipes._store.pieces import Pieces, Spans, row_pieces
 from annpipes._store.pools import Work, thread_count
 from annpipes._store.targets import Inflation, Target
 
-__all__ = ["Dataset", "open_dataset"]
+__all__ = ["FEW", "Dataset", "Direct", "open_dataset", "shares"]
 
 _Decode = Callable[[FileBytes, int], Bytes]
 
 _CACHED_BYTES = 8 << 20
-_FEW = 4  # a read of so few storage chunks is one of single rows, and its neighbours will be asked for next
+FEW = 4  # a read of so few storage chunks is one of single rows, and its neighbours will be asked for next
 _PART_BYTES = 256 << 10
 _SHARES = 2  # of what is left, for each thread
 _LARGEST_SHARE = 32
@@ -72,7 +72,7 @@ class Direct:
         self.shape, self.dtype = layout.shape, layout.dtype
         self.route = f"direct ({' + '.join(layout.filters.names) or 'uncompressed'})"
         self.step = 1 if layout.plain else layout.chunk_shape[0]
-        self._gzip_alone = layout.filters.names == ("gzip",) and not layout.masks.any()
+        self.gzip_alone = layout.filters.names == ("gzip",) and not layout.masks.any()
         self._decode = partial(_decode, origin, layout)  # refers to no self: a cycle would outlive its users
         self._decode_again = lru_cache(max(1, _CACHED_BYTES // layout.chunk_bytes))(self._decode)
 
@@ -84,6 +84,10 @@ class Direct:
         pieces = row_pieces(rows, places, self.shape, self.layout.chunk_shape)
         return self._tasks(pieces.scaled(self.dtype.itemsize), out, None)
 
+    def decode(self, number: int, again: bool) -> Bytes:
+        """A storage chunk, decoded; kept for a while if it may be asked for ``again``."""
+        return (self._decode_again if again else self._decode)(self.file.bytes(), number)
+
     def _tasks(self, pieces: Pieces, out: NDArray[Any], below: int | None) -> Work:
         target = Target(self.origin, self.layout, out, below)
         count("copied", out.nbytes)
@@ -91,21 +95,21 @@ class Direct:
             return self._plain_work(pieces, target)
         source, edges = self.file.bytes(), pieces.edges()
         count("decoded", self.layout.chunk_bytes * max(0, len(edges) - 1))
-        few, functions = len(edges) - 1 <= _FEW, isal_functions() if self._gzip_alone else None
+        few, functions = len(edges) - 1 <= FEW, isal_functions() if self.gzip_alone else None
         if few or functions is None:
             decode = self._decode_again if few else self._decode
             tasks = [partial(self._copy_decoded, source, decode, target, pieces, *group) for group in pairwise(edges)]
         else:
             inflation = Inflation(functions, source, self.layout, pieces, np.array(edges), target)
             again = partial(self._copy_decoded, source, self._decode, target, pieces)
-            tasks = [partial(inflation.copy, again, *share) for share in _shares(len(edges) - 1)]
+            tasks = [partial(inflation.copy, again, *share) for share in shares(len(edges) - 1)]
         return Work(tasks, task_bytes=2 * self.layout.chunk_bytes)
 
     def _plain_work(self, pieces: Pieces, target: Target) -> Work:
         count("decoded", target.out.nbytes)
         source, places = self.file.bytes(), self.layout.offsets[pieces.chunks] + pieces.froms
         smallest = len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))
-        parts = list(_shares(len(pieces), len(pieces), max(1, smallest)))
+        parts = list(shares(len(pieces), len(pieces), max(1, smallest)))
         cached, mapped = source.cached(places), source.mapped()
         if cached and mapped is not None:
             return Work([partial(target.fill, mapped, places, pieces, *part) for part in parts])
@@ -128,7 +132,7 @@ def _decode(origin: Origin, layout: Layout, source: FileBytes, number: int) -> B
         raise origin.damage(*layout.extent(number), f"storage chunk {number} {error}") from None
 
 
-def _shares(count: int, largest: int = _LARGEST_SHARE, smallest: int = 1) -> Iterator[tuple[int, int]]:
+def shares(count: int, largest: int = _LARGEST_SHARE, smallest: int = 1) -> Iterator[tuple[int, int]]:
     """Parts of ``count`` things for threads to take: large ones first, small ones so that all end together."""
     first = 0
     while first < count:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from annpipes._store.kernels import Bytes, Offsets, largest, memcpy, pread
 
-__all__ = ["Functions", "Scratch", "copy_inflated", "isal_functions"]
+__all__ = ["Functions", "Scratch", "copy_inflated", "inflate", "isal_functions"]
 
 Functions = tuple[int, int, int]
 """Addresses of `_FUNCTIONS`."""

@@ -17,6 +17,7 @@ from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.pieces import Spans
 from annpipes._store.pools import Work, empty, run
 from annpipes._store.protocol import BlockAdvice
+from annpipes._store.selecting import select_rows
 from annpipes.errors import DamageError, FormatError
 from annpipes.types import Chunk, SparseRows
 
@@ -176,8 +177,14 @@ class SparseFile:
     def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
         lengths = self.lengths(chunk.rows)
         indptr = np.concatenate([[0], np.cumsum(lengths[chunk.order])])  # (n + 1,), in the drawn order
+        tos = indptr[places_of(chunk)]
+        if genes is not None:
+            spans = Spans(self.indptr[chunk.rows], lengths, tos)
+            selected = select_rows(self.data, self.indices, spans, indptr, self.shape[1], genes)
+            if selected is not None:
+                return selected
         data, indices = empty(indptr[-1], self.dtype), empty(indptr[-1], self.index_dtype)
-        run(*self.copy(chunk.rows, lengths, indptr[places_of(chunk)], data, indices))
+        run(*self.copy(chunk.rows, lengths, tos, data, indices))
         rows = SparseRows(data, indices, indptr, self.shape[1])
         return rows if genes is None else take_genes(rows, genes)
 
