@@ -9,9 +9,13 @@ from annpipes.collating import Collator, CsrTensors
 from annpipes.collections import Collection
 from annpipes.datasets import AnnDataset
 from annpipes.errors import AnnpipesError
+from annpipes.grouping import GroupSampler
 from annpipes.loaders import Loader
+from annpipes.mixing import SourceMixer
+from annpipes.pairing import ControlPairer
 from annpipes.reading import RowBatcher, RowReader
 from annpipes.resuming import ResumableDataset
+from annpipes.sampling import RowSampler
 from annpipes.shuffling import BlockShuffler
 from annpipes.sources import IndexSource
 from annpipes.splitting import split
@@ -26,10 +30,14 @@ __version__ = "0.1.0.dev0"
 __all__ = [  # noqa: RUF022 (in pipeline order)
     "Collection",
     "IndexSource",
+    "SourceMixer",
     "BlockShuffler",
+    "RowSampler",
+    "GroupSampler",
     "ChunkSorter",
     "RowReader",
     "RowBatcher",
+    "ControlPairer",
     "RowTransformer",
     "Collator",
     "Chunk",

@@ -78,7 +78,7 @@ class LabelTables:
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes."""
         column = _name(column)
-        return self.given.get(column) or self.store.categories(column)
+        return self.given[column] if column in self.given else self.store.categories(column)
 
     def decode(self, column: str, codes: Any) -> list[str]:
         """The labels that codes stand for, ``""`` for -1."""
@@ -89,7 +89,7 @@ class LabelTables:
         wrong = places[(places < -1) | (places >= len(table) - 1)]
         if len(wrong):
             raise ParameterError(f"codes of {column!r} must lie in -1 … {len(table) - 2}, got {wrong[0]}")
-        labels: list[str] = table[places.astype(np.int64)].tolist()
+        labels: list[str] = table[places.astype(np.int64)].tolist() if places.ndim else table[int(places)]
         return labels
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Key", "Permutation", "random_words"]
+__all__ = ["Key", "Permutation", "hashed_words", "permuted_within", "random_words"]
 
 Key = tuple[int, ...]
 """What an epoch's order is drawn from: ``(seed, epoch)``, or one number drawn by torch."""
 
 _TABLE = 1 << 20
 _ROUNDS = 6
+_GOLDEN = np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 
 
 def random_words(key: Key, count: int) -> NDArray[np.uint64]:
@@ -26,6 +27,42 @@ def random_words(key: Key, count: int) -> NDArray[np.uint64]:
     """
     sequence = np.random.SeedSequence(key[0], spawn_key=key[1:])
     return np.random.Philox(sequence).random_raw(count)  # (count,)
+
+
+def hashed_words(key: Key, positions: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A random 64-bit word for each position, whichever others are asked for: SplitMix64 (Steele et al. 2014)."""
+    counters = positions.astype(np.uint64) + np.uint64(1)
+    return _mix(random_words(key, 1)[0] + counters * _GOLDEN[0])
+
+
+def permuted_within(
+    key: Key, positions: NDArray[np.int64], sizes: NDArray[np.int64], kinds: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """For each position below its size the element there of a permutation of that many.
+
+    Positions of one kind belong to one permutation, and all of a kind have one size. Shapes ``(n,)``.
+    """
+    n = sizes.astype(np.uint64)
+    side = np.floor(np.sqrt(np.maximum(sizes - 1, 0))).astype(np.uint64) + np.uint64(1)
+    salts = hashed_words(key, kinds)
+    values = positions.astype(np.uint64)
+    outside = np.arange(len(values))
+    while len(outside):
+        left, right = np.divmod(values[outside], side[outside])
+        for number in range(_ROUNDS):
+            word = _mix(salts[outside] + _GOLDEN[number])
+            scaled = (_mix(right ^ word) >> np.uint64(32)) * side[outside] >> np.uint64(32)
+            left, right = right, (left + scaled) % side[outside]
+        values[outside] = left * side[outside] + right
+        outside = outside[values[outside] >= n[outside]]
+    return values.astype(np.int64)
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 class Permutation:

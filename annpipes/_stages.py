@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+import torch
 from torch.utils.data import IterDataPipe
 
 from annpipes._permutations import Key
 from annpipes._plans import Plan
 from annpipes._reprs import call_repr, parameters_repr
+from annpipes._rows import as_natural
 from annpipes._store import Store
 from annpipes.errors import PipelineError
 
-__all__ = ["PlanStage", "Source", "Stage", "graft", "upstream"]
+__all__ = ["PlanStage", "RandomStage", "Source", "Stage", "graft", "owner", "upstream"]
 
 S = TypeVar("S")
 T_co = TypeVar("T_co", covariant=True)
@@ -39,8 +41,8 @@ class Stage(IterDataPipe[T_co]):
 
     def state_dict(self) -> dict[str, int | None]:
         """Where this pass stands: the protocol of torchdata's `StatefulDataLoader`."""
-        sorter, shuffler = _owner(self, "chunk_size"), _owner(self, "pass_seed")
-        batcher = _owner(self, "batch_size") or sorter
+        sorter, shuffler = owner(self, "chunk_size"), owner(self, "pass_seed")
+        batcher = owner(self, "batch_size") or sorter
         if sorter is None or batcher is None:
             raise PipelineError(f"{self!r} has no sort_within_chunks, and no position that could be saved")
         rows_each = batcher.batch_size if batcher is not sorter else sorter.chunk_size
@@ -49,7 +51,7 @@ class Stage(IterDataPipe[T_co]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next pass go on from there."""
-        sorter, shuffler = _owner(self, "chunk_size"), _owner(self, "pass_seed")
+        sorter, shuffler = owner(self, "chunk_size"), owner(self, "pass_seed")
         if sorter is not None:
             sorter.skip_to(int(state["row"]))
         if shuffler is not None:
@@ -70,13 +72,56 @@ class PlanStage(Stage[Any]):
         return (0,)
 
 
+class RandomStage(PlanStage):
+    """A stage whose plan is drawn anew in each pass.
+
+    It has no seed of its own: each pass takes the number that a `Loader` or torch's `DataLoader`
+    pushed with `set_seed`; without one it draws from torch's global generator, as torch's own
+    samplers do.
+    """
+
+    def __init__(self) -> None:
+        self._shuffled = True
+        self.pass_seed: int | None = None
+        self._pushed_seed: int | None = None
+        self._repeated_seed: int | None = None
+
+    def set_seed(self, seed: int) -> Self:
+        """Fix the order of the next pass (torch's `DataLoader` calls this before each)."""
+        self._pushed_seed = as_natural(seed, "seed")
+        return self
+
+    def set_shuffle(self, shuffle: bool = True) -> Self:
+        """Turn the shuffle off or on (torch's `DataLoader` does if it is given ``shuffle=``)."""
+        self._shuffled = shuffle
+        return self
+
+    def pass_key(self) -> Key:
+        """The seed of a pass to be continued, or that pushed for this one, or a new one."""
+        if not self._shuffled:
+            return ()
+        seed = self._pushed_seed if self._repeated_seed is None else self._repeated_seed
+        if seed is None:
+            seed = int(torch.empty((), dtype=torch.int64).random_().item())
+        self.pass_seed = seed
+        self._pushed_seed = self._repeated_seed = None
+        return (seed,)
+
+    def repeat_seed(self, seed: int | None) -> None:
+        """Give the next pass the order of one that was broken off, whatever seed is pushed for it."""
+        self._repeated_seed = self.pass_seed = seed
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self.plan.epoch(self.pass_key()).blocks()
+
+
 class Source(PlanStage):
     """The stage at which a pipe begins: a plan over the rows of a store."""
 
     store: Store
 
 
-def _owner(pipe: IterDataPipe[Any], name: str) -> Any:
+def owner(pipe: IterDataPipe[Any], name: str) -> Any:
     """The stage of the pipe that keeps an attribute of this name, if any does."""
     return next((stage for stage in _stages(pipe) if name in vars(stage)), None)
 

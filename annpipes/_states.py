@@ -9,7 +9,7 @@ from annpipes.errors import StateError
 
 __all__ = ["differences", "open_state", "state_of"]
 
-VERSION = 1
+VERSION = 2
 
 
 def state_of(epoch: int, batch: int, belongs_to: Mapping[str, Any]) -> dict[str, Any]:

@@ -143,7 +143,7 @@ class AnnDataset(Dataset[Item]):
 
     @property
     def var(self) -> Any:
-        """What is known about the genes, in the order of X's columns: a `pandas.DataFrame`."""
+        """A `pandas.DataFrame` of what is known about the genes, in the order of X's columns."""
         return self.store.var if self.genes is None else self.store.var.iloc[self.genes.positions]
 
     def categories(self, column: str) -> tuple[str, ...]:

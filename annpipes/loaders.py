@@ -213,7 +213,7 @@ class Loader:
 
     @property
     def var(self) -> Any:
-        """What is known about the genes, in the order of the batches' columns: a `pandas.DataFrame`."""
+        """A `pandas.DataFrame` of what is known about the genes, in the order of the batches' columns."""
         return upstream(self._batcher, RowReader, "Loader.var").var
 
     def categories(self, column: str) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ class RowReader(Stage[Batch]):
         The `ChunkSorter`, or a stage of your own that yields chunks.
     fields
         What to read, and nothing else: ``X``, ``layers/<name>``, ``raw/X``, ``obsm/<name>``,
-        ``obs/<column>``, ``obs_names``, or ``rows`` for the positions themselves. ``obs/<column>:code``
+        ``obs/<column>``, ``obs_names``, ``rows`` for the positions themselves, or ``file`` for the number of
+        the file in a `Collection`. ``obs/<column>:code``
         gives int64 category codes (missing: -1) in place of strings. The batch's keys are
         the same with ``_`` for ``/``.
     genes
@@ -87,7 +88,7 @@ class RowReader(Stage[Batch]):
 
     @property
     def var(self) -> Any:
-        """What is known about the genes that are read, in the order of the batch's columns: a `pandas.DataFrame`."""
+        """A `pandas.DataFrame` of what is known about the genes that are read, in the order of the batch's columns."""
         return self.store.var if self.genes is None else self.store.var.iloc[self.genes.positions]
 
     def __len__(self) -> int:

@@ -63,12 +63,12 @@ class IndexSource(Source):
 
     @property
     def var(self) -> Any:
-        """What is known about the genes, in the order of X's columns: a `pandas.DataFrame`."""
+        """A `pandas.DataFrame` of what is known about the genes, in the order of X's columns."""
         return self.store.var
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of the files that rows come from: what the codes of the field ``file`` stand for."""
+        """The names of the files that rows come from; the field ``file`` has their numbers."""
         return self.store.files
 
     def locate(self, rows: Any) -> tuple[RowArray, RowArray]:

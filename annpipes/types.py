@@ -89,11 +89,15 @@ class SparseRows:
     def __getitem__(self, part: slice) -> SparseRows:
         start, stop, step = part.indices(len(self))
         if step != 1:
-            rows = csr_matrix((self.data, self.indices, self.indptr), self.shape)[part]
-            return SparseRows(rows.data, rows.indices, rows.indptr.astype(np.int64), self.n_vars)
+            return self.take(np.arange(len(self))[part])
         indptr = self.indptr[start : max(start, stop) + 1]  # (n + 1,)
         first, last = indptr[0], indptr[-1]
         return SparseRows(self.data[first:last], self.indices[first:last], indptr - first, self.n_vars)
+
+    def take(self, rows: NDArray[np.int64]) -> SparseRows:
+        """The rows at these places, in that order; a copy."""
+        taken = csr_matrix((self.data, self.indices, self.indptr), self.shape)[rows]
+        return SparseRows(taken.data, taken.indices, taken.indptr.astype(np.int64), self.n_vars)
 
     def with_data(self, data: NDArray[Any]) -> SparseRows:
         """The same places with other values, ``(nnz,)``."""
@@ -156,6 +160,10 @@ class Batch:
         except KeyError:
             raise FieldError(f"no {key!r} in this batch; it has {', '.join(self.fields)}") from None
 
+    def take(self, rows: NDArray[np.int64]) -> Batch:
+        """The rows at these places of the batch, in that order; a copy."""
+        return Batch(self.rows[rows], {name: _take(values, rows) for name, values in self.fields.items()})
+
     def replace(self, **fields: Any) -> Batch:
         """A new batch in which these keys have other values (or are new)."""
         return Batch(self.rows, {**self.fields, **fields})
@@ -169,6 +177,10 @@ class Batch:
             np.concatenate([batch.rows for batch in batches]),
             {key: _concat([batch[key] for batch in batches]) for key in batches[0].fields},
         )
+
+
+def _take(values: Any, rows: NDArray[np.int64]) -> Any:
+    return values.take(rows) if isinstance(values, SparseRows) else values[rows]
 
 
 def _concat(parts: Sequence[Any]) -> Any:

@@ -22,7 +22,10 @@ NAMES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
 }
 
-STAGES = {"sources", "shuffling", "chunking", "reading", "transforming", "collating", "sampling"}
+STAGES = {
+    *("sources", "mixing", "shuffling", "sampling", "grouping", "chunking", "reading", "pairing", "transforming"),
+    "collating",
+}
 """Stage modules; none imports another."""
 
 LAYERS = [
@@ -31,6 +34,7 @@ LAYERS = [
     {"_reprs", "_rows", "_states"},
     {"_permutations"},
     {"_plans"},
+    {"_samples", "_groups"},
     {"_schedules"},
     {"transforms", "_store"},
     {"_stages"},
@@ -40,7 +44,7 @@ LAYERS = [
 ]
 """DESIGN §3 from the bottom up: a module imports from lower layers alone, or private helpers of its own layer."""
 
-PURE = {"_rows", "_plans", "_permutations", "_schedules", "types", "errors"}
+PURE = {"_rows", "_plans", "_samples", "_groups", "_permutations", "_schedules", "types", "errors"}
 """Numbers only: no torch, no files."""
 
 STORAGE = {"h5py", "anndata", "numba", "isal", "numcodecs", "pandas"}

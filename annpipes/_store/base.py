@@ -15,7 +15,7 @@ from annpipes._store.frame import Codes, Column, Labels, Strings, positions_of, 
 from annpipes._store.genes import Genes, as_genes
 from annpipes._store.protocol import BlockAdvice, FieldReader, MatrixReader, field_key, has_genes, no_such_field
 from annpipes._store.row_space import RowSpace
-from annpipes.errors import DamageError, FieldError, FormatError
+from annpipes.errors import DamageError, FieldError, FormatError, ParameterError
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["FieldStore"]
@@ -102,9 +102,10 @@ class FieldStore:
 
     def row_of(self, file: int, row: int) -> int:
         """The number in the whole of a file's row."""
-        as_rows([file], len(self.files), argument="file")
+        if not 0 <= file < len(self.files):
+            raise ParameterError(f"file must lie in 0 … {len(self.files) - 1}, got {file}")
         first, end = self.space.bounds[file : file + 2].tolist()
-        as_rows([row], end - first, argument="row")
+        as_rows([row], end - first, argument=f"row of {self.files[file]}")
         return int(first + row)
 
     def close(self) -> None:
@@ -166,6 +167,12 @@ class FieldStore:
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes."""
         return self._labels(column).categories
+
+    def column_values(self, column: str) -> NDArray[Any]:
+        """All values of an obs column, labels as strings; shape ``(n_obs,)``."""
+        every = np.arange(self.n_obs)
+        values: NDArray[Any] = self.column(column).read(Chunk(every, every))
+        return values
 
     def codes(self, column: str) -> NDArray[Any]:
         """The code of every row in an obs column of labels, missing: -1; shape ``(n_obs,)``."""

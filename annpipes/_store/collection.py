@@ -56,9 +56,10 @@ class Collection(FieldStore):
     collection with these defaults of any list of data, and of a pattern such as ``"atlas/*.h5ad"``.
 
     Where files differ, as with `anndata.concat`: a matrix is sparse if it is sparse in any
-    file, and numbers take numpy's common dtype. Categories and strings share one table over all files: the first
-    file's, then new labels in the order in which files bring them. A column that is numbers here and
-    labels there becomes strings. ``raw/X`` and ``obsm`` must have the same columns everywhere.
+    file, and numbers take numpy's common dtype. Categories share one table over all files: the first
+    file's, then new labels in the order in which files bring them. A column that is strings in some file, or
+    numbers here and labels there, becomes strings, whose table is sorted. ``raw/X`` and ``obsm`` must have the
+    same columns everywhere.
 
     Parameters
     ----------
@@ -69,8 +70,8 @@ class Collection(FieldStore):
         (``"outer"``), or a list of names, in that order.
     missing
         What happens to a layer, obs column or obsm that some file lacks: asking for it is an
-        ``"error"``; or it is ``"fill"``-ed there (layers with ``fill_value``, other numbers with
-        NaN, labels with ``""`` or code -1); or ``"skip"`` leaves it out of all batches.
+        ``"error"``; or it is ``"fill"``-ed there (X and layers with ``fill_value``, ``raw/X`` and sparse
+        obsm with 0, other numbers with NaN, labels with ``""`` or code -1); or ``"skip"`` leaves it out of all batches.
     fill_value
         What stands for a gene that a file lacks.
     max_open_files
@@ -97,14 +98,16 @@ class Collection(FieldStore):
     ) -> None:
         super().__init__()
         if isinstance(data, str | os.PathLike):
-            data = paths_of(os.fspath(data))
+            data = [data] if os.path.exists(data) else paths_of(os.fspath(data))
         if isinstance(join, str) and join not in ("inner", "outer"):
             raise ParameterError(f"join must be 'inner', 'outer' or a list of genes, got {join!r}")
         if missing not in get_args(Missing):
             raise ParameterError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
         self.data, self.join, self.missing, self.fill_value = list(data), join, missing, float(fill_value)
         self.max_open_files = as_count(max_open_files, "max_open_files")
-        self.stores = [open_one(one) for one in self.data]
+        self.stores: list[FieldStore] = []
+        for one in map(open_one, self.data):
+            self.stores += one.stores if isinstance(one, Collection) else [one]
         if not self.stores:
             raise ParameterError("data is an empty list: a collection needs at least one file")
         self.space = RowSpace([store.n_obs for store in self.stores])
@@ -127,7 +130,7 @@ class Collection(FieldStore):
 
     @property
     def files(self) -> tuple[str, ...]:
-        return tuple(store.name for store in self.stores)
+        return tuple(file for store in self.stores for file in store.files)
 
     @property
     def obs_names(self) -> pd.Index[Any]:
@@ -160,6 +163,9 @@ class Collection(FieldStore):
     def read(self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None) -> Mapping[str, Any]:
         return super().read(chunk, [field for field in fields if not self._skipped(field)], genes)
 
+    def row_bytes(self, fields: Sequence[str]) -> float:
+        return super().row_bytes([field for field in fields if not self._skipped(field)])
+
     def _skipped(self, field: str) -> bool:
         """Whether a field is left out because some store lacks it."""
         plain = field.removesuffix(":code")
@@ -191,10 +197,10 @@ class Collection(FieldStore):
         width = self.n_vars if aligned else self._common_columns(field)
         genes = self._file_genes if aligned else [None] * len(matrices)
         parts = [Part(*part) for part in zip(self.stores, matrices, genes, strict=True)]
-        fill = self.fill_value if aligned else 0.0 if field == "raw/X" else np.nan
-        if any(matrix.sparse for matrix in present):
-            return JoinedSparse(self.space, parts, width, 0.0 if np.isnan(fill) else fill, self.max_open_files)
-        return JoinedDense(self.space, parts, width, fill, self.max_open_files)
+        sparse = any(matrix.sparse for matrix in present)
+        fill = self.fill_value if aligned else 0.0 if sparse or field == "raw/X" else np.nan
+        joined = JoinedSparse if sparse else JoinedDense
+        return joined(self.space, parts, width, fill, self.max_open_files)
 
     def _common_columns(self, field: str) -> int:
         """The width of a field whose columns are no genes of ``var``; they must be the same everywhere."""

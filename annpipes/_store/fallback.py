@@ -23,7 +23,7 @@ from annpipes._store.pools import Work
 from annpipes._store.targets import as_words, word_limit
 from annpipes.errors import FormatError
 
-__all__ = ["ThroughHdf5"]
+__all__ = ["ThroughHdf5", "need_filters"]
 
 
 class ThroughHdf5:
@@ -34,7 +34,7 @@ class ThroughHdf5:
         self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
         self.step = dataset.chunks[0] if dataset.chunks else 1
         self.route = f"h5py ({reason})"
-        _need_filters(dataset, f"{origin.path} of {origin.file}")
+        need_filters(dataset, f"{origin.path} of {origin.file}")
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
         return Work([partial(self._copy_spans, spans, out, below)])
@@ -71,7 +71,7 @@ class ThroughHdf5:
         return np.ascontiguousarray(values, self.dtype)
 
 
-def _need_filters(dataset: h5py.Dataset, where: str) -> None:
+def need_filters(dataset: h5py.Dataset, where: str) -> None:
     """Refuse a dataset with a filter that HDF5 lacks, unless hdf5plugin brings it."""
     created = dataset.id.get_create_plist()
     filters = [created.get_filter(i) for i in range(created.get_nfilters())]

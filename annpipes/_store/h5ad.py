@@ -59,6 +59,10 @@ class H5adStore(FieldStore):
         return repr(self.file.path)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        return (self.file.path,)
+
+    @property
     def obs_names(self) -> pd.Index[Any]:
         return self._index_of("obs")
 

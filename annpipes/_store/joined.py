@@ -60,6 +60,10 @@ class _Joined:
         self.space, self.parts, self.fill, self.at_once = space, parts, fill, at_once
         self.shape = (len(space), n_columns)
         self.present: list[MatrixReader] = [part.matrix for part in parts if part.matrix is not None]
+        self.dtype = np.result_type(*(matrix.dtype for matrix in self.present))
+        filled = any(part.matrix is None or (part.genes is not None and len(part.genes.absent)) for part in parts)
+        if filled and not _holds(self.dtype, fill):
+            self.dtype = np.result_type(self.dtype, np.float32)
 
     @property
     def row_bytes(self) -> float:
@@ -70,7 +74,7 @@ class _Joined:
     @property
     def route(self) -> str:
         """How it is read, and why so; by store if they differ."""
-        routes = {part.store.name: part.matrix.route for part in self.parts if part.matrix is not None}
+        routes = {part.store.files[0]: part.matrix.route for part in self.parts if part.matrix is not None}
         if len(set(routes.values())) == 1:
             return next(iter(routes.values()))
         return "; ".join(f"{name}: {route}" for name, route in routes.items())
@@ -99,7 +103,6 @@ class JoinedSparse(_Joined):
 
     def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
         super().__init__(space, parts, n_columns, fill, at_once)
-        self.dtype = np.result_type(*(matrix.dtype for matrix in self.present))
         files = [matrix for matrix in self.present if isinstance(matrix, SparseFile)]
         # 32 bits at least, as scipy has them: columns of the join may have larger numbers than those of a file.
         self.index_dtype = np.result_type(np.int32, *(matrix.index_dtype for matrix in files))
@@ -157,13 +160,6 @@ class JoinedDense(_Joined):
     """Dense rows of several stores."""
 
     sparse = False
-
-    def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
-        super().__init__(space, parts, n_columns, fill, at_once)
-        filled = any(part.matrix is None or (part.genes is not None and len(part.genes.absent)) for part in parts)
-        self.dtype = np.result_type(*(matrix.dtype for matrix in self.present))
-        if filled and not _holds(self.dtype, fill):
-            self.dtype = np.result_type(self.dtype, np.float32)
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
         """The chunk's rows in the drawn order, of all columns or of those genes."""

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from annpipes._rows import RowArray
 from annpipes._store.elements import open_dataset
+from annpipes._store.fallback import need_filters
 from annpipes._store.genes import Genes, take_genes
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.pieces import Spans
@@ -123,6 +124,7 @@ class SparseFile:
             indptr = opened[path]["indptr"]
             if len(indptr.shape) != 1 or indptr.dtype.kind not in "iu":
                 raise FormatError(f"{path}/indptr of {file.path} is no row of integers")
+            need_filters(indptr, f"{path}/indptr of {file.path}")
             self.indptr: RowArray = indptr[:].astype(np.int64)  # (n_obs + 1,)
         self.data = open_dataset(file, f"{path}/data", self.indptr)
         self.indices = open_dataset(file, f"{path}/indices", self.indptr)

@@ -91,6 +91,9 @@ class Store(Protocol):
     ) -> Mapping[str, NDArray[Any] | SparseRows]:
         """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of X and layers."""
 
+    def column_values(self, column: str) -> NDArray[Any]:
+        """All values of an obs column, labels as strings; shape ``(n_obs,)``."""
+
     def codes(self, column: str) -> NDArray[Any]:
         """The code of every row in an obs column of labels, missing: -1; shape ``(n_obs,)``."""
 

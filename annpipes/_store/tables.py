@@ -14,6 +14,7 @@ import pandas as pd
 from anndata.io import read_elem
 from numpy.typing import NDArray
 
+from annpipes._store.fallback import need_filters
 from annpipes.errors import FormatError
 
 __all__ = [
@@ -56,7 +57,7 @@ def frame_columns(frame: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
 def read_index(file: h5py.File, path: str) -> pd.Index[Any]:
     """The names of a table's rows."""
     frame = file[path]
-    values = frame[_index_key(frame)]
+    values = _readable(frame, _index_key(frame))
     names: pd.Index[Any] = pd.Index(_decoded(values) if isinstance(frame, h5py.Dataset) else read_elem(values))
     return names.astype(str)
 
@@ -68,7 +69,7 @@ def read_column(file: h5py.File, path: str, column: str) -> pd.Series[Any]:
         if "__categories" in frame:  # anndata 0.7 kept them aside, and can only read the whole frame
             whole: pd.Series[Any] = read_elem(frame)[column]
             return whole
-        return pd.Series(read_elem(frame[column]))
+        return pd.Series(read_elem(_readable(frame, column)))
     values = frame[column]
     if (categories := f"uns/{column}_categories") in file:
         return pd.Series(pd.Categorical.from_codes(values, pd.Index(_decoded(file[categories][:]))))
@@ -79,6 +80,8 @@ def read_frame(file: h5py.File, path: str) -> pd.DataFrame:
     """A whole table."""
     frame = file[path]
     if not isinstance(frame, h5py.Dataset):
+        for name in frame:
+            _readable(frame, name)
         whole: pd.DataFrame = read_elem(frame)
         return whole
     columns = {column: read_column(file, path, column) for column in frame_columns(frame)}
@@ -96,6 +99,18 @@ def matrix_of(frame: pd.DataFrame, where: str) -> NDArray[Any]:
     missing = frame.isna().to_numpy().any()
     values = frame.to_numpy(np.float64, na_value=np.nan) if missing else np.asarray(frame.to_numpy())
     return values if values.dtype.kind in "biuf" else values.astype(np.float64)
+
+
+def _readable(frame: h5py.Group | h5py.Dataset, name: str) -> Any:
+    """A column or group of a table, once the filters that it needs are there."""
+    if isinstance(frame, h5py.Dataset):
+        need_filters(frame, f"{frame.name} of {frame.file.filename}")
+        return frame[name]
+    element = frame[name]
+    for part in element.values() if isinstance(element, h5py.Group) else [element]:
+        if isinstance(part, h5py.Dataset):
+            need_filters(part, f"{part.name} of {part.file.filename}")
+    return element
 
 
 def _index_key(frame: h5py.Group | h5py.Dataset) -> str:

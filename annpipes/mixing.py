@@ -1,0 +1,87 @@
+"""Several sources in fixed proportions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from annpipes._reprs import call_repr
+from annpipes._samples import Mixed
+from annpipes._stages import PlanStage, RandomStage, Source, upstream
+from annpipes._store import Collection, Store
+from annpipes.errors import ParameterError, PipelineError
+
+__all__ = ["SourceMixer"]
+
+
+class SourceMixer(RandomStage, Source):
+    """Rows of several sources, each with an order of its own, mixed in fixed proportions.
+
+    >>> b, t = (IndexSource("pbmc.h5ad", rows=f"phase == '{phase}'") for phase in ("S", "G1"))
+    >>> mixer = SourceMixer({"S": b.shuffle_blocks(), "G1": t.shuffle_blocks()}, {"S": 0.75, "G1": 0.25})
+    >>> loader = Loader(mixer.sort_within_chunks(256).read_rows(["obs/phase"]).batch_rows(64).collate_rows())
+    >>> len(loader), sum(batch["obs_phase"].count("S") for batch in loader) / (64 * len(loader))
+    (32, 0.74169921875)
+
+    A source that ends before the epoch does begins again, in a new order.
+
+    Parameters
+    ----------
+    sources
+        By name, what ends with `IndexSource`, `BlockShuffler`, `RowSampler` or another stage with a plan.
+    proportions
+        How often each has its turn, by the same names; only their ratios count.
+    until
+        When an epoch ends: when the ``"first"`` source named has been visited once, or the one that
+        takes ``"longest"``.
+    **collection
+        How the data of all is joined: as of `Collection`.
+
+    Raises
+    ------
+    ParameterError
+        Names without a proportion, a proportion that is not positive, a source without rows.
+    PipelineError
+        A source is no stage with a plan.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, PlanStage],
+        proportions: Mapping[str, float],
+        *,
+        until: Literal["first", "longest"] = "longest",
+        **collection: Any,
+    ) -> None:
+        super().__init__()
+        if not sources or set(sources) != set(proportions):
+            raise ParameterError(
+                f"proportions must name the sources ({', '.join(sources)}), got {', '.join(proportions) or 'none'}"
+            )
+        if until not in ("first", "longest"):
+            raise ParameterError(f"until must be 'first' or 'longest', got {until!r}")
+        for name, proportion in proportions.items():
+            if not (math.isfinite(proportion) and proportion > 0):
+                raise ParameterError(f"proportions must be above 0, got {proportion} for {name!r}")
+        self.sources, self.proportions, self.until = dict(sources), dict(proportions), until
+        stores: list[Store] = []
+        plans, first_rows = [], []
+        for name, stage in sources.items():
+            plan = getattr(stage, "plan", None)
+            if plan is None or not hasattr(plan, "n_rows"):
+                raise PipelineError(f"source {name!r} must be a stage with a plan, such as IndexSource, got {stage!r}")
+            if plan.n_rows == 0:
+                raise ParameterError(f"source {name!r} has no rows")
+            first_rows.append(sum(store.n_obs for store in stores))
+            stores.append(upstream(stage, Source, "SourceMixer").store)  # type: ignore[type-abstract] # only looked for
+            plans.append(plan)
+        self.store = Collection(stores, **collection)
+        total = sum(proportions.values())
+        shares = [proportions[name] / total for name in sources]
+        lengths = [math.ceil(plan.n_rows / share) for plan, share in zip(plans, shares, strict=True)]
+        n_rows = lengths[0] if until == "first" else max(lengths)
+        self.plan = Mixed(plans, first_rows, shares, n_rows, shuffled=all(plan.shuffled for plan in plans))
+
+    def __repr__(self) -> str:
+        return call_repr(self)
