@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -75,7 +76,11 @@ class InOrder:
         return self
 
     def fingerprint(self) -> Mapping[str, str | int]:
-        return {"rows": rows_fingerprint(self.row_set), "block_size": self.block_size, "order": "as it stands"}
+        return {"rows": self._known_rows, "block_size": self.block_size, "order": "as it stands"}
+
+    @cached_property
+    def _known_rows(self) -> str:
+        return rows_fingerprint(self.row_set)
 
     def rows(self, start: int, stop: int) -> RowArray:
         return take_rows(self.row_set, np.arange(start, stop))

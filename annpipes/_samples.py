@@ -42,20 +42,24 @@ class Weighted:
     block_size
         How many consecutive rows are drawn together; a block weighs what its rows weigh.
     name
-        What the weights are, for the fingerprint.
+        What a function is called.
     """
 
     source: InOrder
     weights: Weights | Callable[[int], Weights]
     n_rows: int
     block_size: int = 1
-    name: str = ""
+    name: str = "a function"
     shuffled: bool = True
 
     def fingerprint(self) -> Mapping[str, str | int]:
-        known = "a function" if callable(self.weights) else f"crc {zlib.crc32(self.weights.tobytes()):08x}"
-        order = f"{self.n_rows} rows drawn in blocks of {self.block_size} by weights ({self.name or known})"
+        order = f"{self.n_rows} rows drawn in blocks of {self.block_size} by weights ({self._known})"
         return {**self.source.fingerprint(), "block_size": self.block_size, "order": order}
+
+    @cached_property
+    def _known(self) -> str:
+        """What the weights are recognised by; of a function only its name is known."""
+        return self.name if callable(self.weights) else f"crc {zlib.crc32(self.weights.data):08x}"
 
     def epoch(self, key: Key) -> Epoch:
         key = key or (0,)

@@ -95,5 +95,5 @@ class RowSampler(RandomStage):
             found,
             source.n_rows if num_rows is None else as_count(num_rows, "num_rows"),
             block_size=1 if unit == "rows" else source.block_size,
-            name=getattr(weights, "__qualname__", ""),
+            name=getattr(weights, "__qualname__", "a function"),
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from annpipes._labels import Unknown
 from annpipes.collating import Form
+from annpipes.errors import ParameterError
 from annpipes.loaders import Loader
 from annpipes.sources import IndexSource
 from annpipes.transforms import Transform
@@ -23,6 +24,10 @@ def stream(
     categories: Mapping[str, Sequence[str]] | None = None,
     unknown: Unknown = "error",
     rows: Any = None,
+    shuffle: bool = True,
+    weights: Any = None,
+    balance: str | Sequence[str] | None = None,
+    num_rows: int | None = None,
     transform: Transform | None = None,
     x: Form = "dense",
     block_size: int | None = None,
@@ -42,6 +47,10 @@ def stream(
     ----------
     data, rows, block_size
         As of `IndexSource`.
+    shuffle
+        With False, rows as they stand: for evaluation and prediction.
+    weights, balance, num_rows
+        As of `RowSampler`, which takes the place of the shuffle if one of the first two is given.
     chunk_size
         As of `ChunkSorter`.
     fields, genes, categories, unknown
@@ -55,10 +64,18 @@ def stream(
     **options
         As of `Loader`: ``seed``, ``num_workers``, ``prefetch``, ``memory``, ``rank``, ``world_size``, ``tail`` …
     """
+    source = IndexSource(data, rows=rows, block_size=block_size)
+    sampled = weights is not None or balance is not None
+    if sampled and not shuffle:
+        raise ParameterError("shuffle=False keeps rows as they stand, and weights or balance draw them")
+    if sampled:
+        ordered = source.sample_rows(weights=weights, balance=balance, num_rows=num_rows)
+    elif num_rows is not None:
+        raise ParameterError("num_rows needs weights or balance: otherwise an epoch has the rows there are")
+    else:
+        ordered = source.shuffle_blocks() if shuffle else source
     pipe = (
-        IndexSource(data, rows=rows, block_size=block_size)
-        .shuffle_blocks()
-        .sort_within_chunks(chunk_size)
+        ordered.sort_within_chunks(chunk_size)
         .read_rows(fields, genes=genes, categories=categories, unknown=unknown)
         .batch_rows(batch_size, drop_last=drop_last)
     )
