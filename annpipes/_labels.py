@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from annpipes._rows import RowArray
 from annpipes._store import Store
@@ -45,7 +47,9 @@ class LabelTables:
         if unknown not in get_args(Unknown):
             raise ParameterError(f"unknown must be one of {', '.join(get_args(Unknown))}, got {unknown!r}")
         self.store, self.unknown = store, unknown
-        self.given = {column: _as_table(column, table) for column, table in (given or {}).items()}
+        if given is not None and not isinstance(given, Mapping):
+            raise ParameterTypeError(f"categories must be a dict of lists of labels, got {given!r}")
+        self.given = {self._name(column): _as_table(column, table) for column, table in (given or {}).items()}
         self._recoded: dict[str, NDArray[np.int64]] = {}
         for column in self.given:
             if f"obs/{column}:code" not in fields:
@@ -64,12 +68,17 @@ class LabelTables:
             codes = self.store.codes(column)
             present = np.intersect1d(lacking, codes if rows is None else codes[rows])
             if len(present):
+                labels = "label" if len(present) == 1 else "labels"
                 some = ", ".join(repr(own[code]) for code in present[:5].tolist())
                 raise ParameterError(
-                    f"obs column {column!r} has {len(present)} labels that the given categories lack ({some}): add "
-                    f"them, or pass unknown='missing' to have code -1"
+                    f"obs column {column!r} has {len(present)} {labels} that the given categories lack "
+                    f"({some}): add them, or pass unknown='missing' to have code -1"
                 )
         return recoded
+
+    def fingerprint(self) -> dict[str, str]:
+        """What makes these tables others than the data's, in a few characters."""
+        return {"categories": f"crc {zlib.crc32(repr(sorted(self.given.items())).encode()):08x}"} if self.given else {}
 
     def recode(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Fields of a batch, by key, with codes of the given tables."""
@@ -77,13 +86,20 @@ class LabelTables:
 
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes."""
-        column = _name(column)
+        column = self._name(column)
         return self.given[column] if column in self.given else self.store.categories(column)
+
+    def _name(self, column: str) -> str:
+        """A column by its own name, or as a field has it."""
+        if not isinstance(column, str):
+            raise FieldError(f"column must be the name of an obs column, got {column!r}")
+        known = f"obs/{column}" in self.store.fields
+        return column if known else column.removeprefix("obs/").removesuffix(":code")
 
     def decode(self, column: str, codes: Any) -> list[str]:
         """The labels that codes stand for, ``""`` for -1."""
         table = np.array([*self.categories(column), ""], object)
-        places = np.asarray(codes)
+        places = np.asarray(codes.cpu() if isinstance(codes, Tensor) else codes)
         if places.dtype.kind not in "iu" and places.size:
             raise ParameterTypeError(f"codes must be integers, got {places.dtype}")
         wrong = places[(places < -1) | (places >= len(table) - 1)]
@@ -94,20 +110,13 @@ class LabelTables:
 
 
 def _as_table(column: str, table: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(table, str):
+    if isinstance(table, str) or not hasattr(table, "__getitem__"):  # a set has another order in each process
         raise ParameterTypeError(f"categories of {column!r} must be a list of labels, got {table!r}")
     labels = tuple(map(str, table))
     twice = [label for label in labels if labels.count(label) > 1] if len(set(labels)) < len(labels) else []
     if twice:
         raise ParameterError(f"categories of {column!r} name {twice[0]!r} twice")
     return labels
-
-
-def _name(column: str) -> str:
-    """A column by its own name, or as a field has it."""
-    if not isinstance(column, str):
-        raise FieldError(f"column must be the name of an obs column, got {column!r}")
-    return column.removeprefix("obs/").removesuffix(":code")
 
 
 def _key(column: str) -> str:

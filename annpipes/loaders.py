@@ -16,7 +16,7 @@ from annpipes._ranks import agree, find_ranks
 from annpipes._rows import RowArray, as_bytes, as_natural
 from annpipes._running import Workers, flatten_ahead, map_ahead
 from annpipes._schedules import Schedule, ScheduledEpoch, Tail
-from annpipes._stages import Source, upstream
+from annpipes._stages import Source, owner, upstream
 from annpipes._states import open_state, state_of
 from annpipes.chunking import ChunkSorter
 from annpipes.collating import place
@@ -201,9 +201,11 @@ class Loader:
         self._next = self._at = position
 
     def _fingerprint(self, schedule: Schedule) -> dict[str, Any]:
+        reader = owner(self._batcher, "labels")
         return {
             **self._source.store.fingerprint(),
             **schedule.plan.fingerprint(),
+            **(reader.labels.fingerprint() if reader is not None else {}),
             "seed": self.seed,
             "chunk_size": schedule.chunk_size,
             "global_batch": self._batcher.batch_size * self.ranks.world_size,

@@ -72,12 +72,13 @@ class RowReader(Stage[Batch]):
         self.store = source.store
         self.fields = as_fields(fields)
         self.genes = None if genes is None else self.store.genes(genes)
-        self.categories, self.unknown = categories, unknown
+        self.unknown = unknown
         self.store.check(self.fields)
         rows = getattr(source.plan, "row_set", None)
         self.labels = LabelTables(
             self.store, categories, unknown, self.fields, None if rows is None else np.asarray(rows)
         )
+        self.categories = self.labels.given or None
 
     def each(self, chunk: Chunk) -> Batch:
         """The rows of one chunk."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from annpipes._store.base import FieldStore
 from annpipes._store.collection import Collection
 from annpipes._store.dense import densify
 from annpipes._store.genes import Genes
@@ -16,7 +17,7 @@ __all__ = ["Collection", "Genes", "Store", "as_fields", "densify", "field_key", 
 
 def open_store(data: Any) -> Store:
     """The store for whatever the caller has: a path, a pattern, an AnnData, a list of these, or a store."""
-    if isinstance(data, Store):
+    if isinstance(data, FieldStore | Store):  # ours first: before Python 3.12, a protocol evaluates every property
         return data
     pattern = isinstance(data, str) and any(sign in data for sign in "*?[") and not os.path.exists(data)
     if pattern or isinstance(data, list | tuple):

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from annpipes._rows import as_rows
 from annpipes._store.frame import Codes, Column, Labels, Strings, positions_of, rows_where
 from annpipes._store.genes import Genes, as_genes
-from annpipes._store.protocol import BlockAdvice, FieldReader, MatrixReader, field_key, has_genes, no_such_field
+from annpipes._store.protocol import (
+    BlockAdvice,
+    FieldReader,
+    MatrixReader,
+    field_key,
+    has_genes,
+    is_matrix,
+    no_such_field,
+)
 from annpipes._store.row_space import RowSpace
 from annpipes.errors import DamageError, FieldError, FormatError, ParameterError
 from annpipes.types import Chunk, SparseRows
@@ -114,7 +122,7 @@ class FieldStore:
     def matrix(self, field: str) -> MatrixReader:
         """The reader of a matrix."""
         reader = self.reader(field)
-        assert isinstance(reader, MatrixReader)
+        assert is_matrix(reader)
         return reader
 
     def column(self, name: str) -> Column:
@@ -149,12 +157,12 @@ class FieldStore:
     def route(self, field: str) -> str:
         """How a field is read, and why so."""
         reader = self.reader(field)
-        return reader.route if isinstance(reader, MatrixReader) else "memory"
+        return reader.route if is_matrix(reader) else "memory"
 
     def row_bytes(self, fields: Sequence[str]) -> float:
         """Memory that an average row of these fields takes; 8 bytes for a value of an obs column."""
         readers = [self.reader(field) for field in fields]
-        return sum(reader.row_bytes if isinstance(reader, MatrixReader) else 8 for reader in readers)
+        return sum(reader.row_bytes if is_matrix(reader) else 8 for reader in readers)
 
     def block_advice(self) -> BlockAdvice:
         """How many rows of X should stay together in a shuffle."""
@@ -162,7 +170,7 @@ class FieldStore:
             reader = self.reader("X")
         except (FieldError, FormatError):
             return _NO_ADVICE
-        return reader.block_advice if isinstance(reader, MatrixReader) else _NO_ADVICE
+        return reader.block_advice if is_matrix(reader) else _NO_ADVICE
 
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes."""

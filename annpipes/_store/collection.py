@@ -6,7 +6,7 @@ import glob
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from annpipes._reprs import call_repr
 from annpipes._rows import as_count
+from annpipes._store.alignment import agreed_columns, first_few, join_names, union
 from annpipes._store.base import FieldStore
 from annpipes._store.frame import Column
-from annpipes._store.genes import Genes, positions_in
+from annpipes._store.genes import Genes
 from annpipes._store.joined import JoinedDense, JoinedSparse, Part, join_columns
 from annpipes._store.opening import open_one
 from annpipes._store.protocol import MatrixReader, has_genes
 from annpipes._store.row_space import RowSpace
-from annpipes.errors import FieldError, FormatError, ParameterError, SourceError
+from annpipes.errors import FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
 from annpipes.types import Chunk
 
 __all__ = ["Collection", "Missing"]
@@ -103,16 +104,22 @@ class Collection(FieldStore):
             raise ParameterError(f"join must be 'inner', 'outer' or a list of genes, got {join!r}")
         if missing not in get_args(Missing):
             raise ParameterError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
-        self.data, self.join, self.missing, self.fill_value = list(data), join, missing, float(fill_value)
+        if not isinstance(data, list | tuple):
+            raise ParameterTypeError(
+                f"data must be a list of paths and AnnData objects, or a pattern, got {type(data).__name__}"
+            )
+        self.join, self.missing, self.fill_value = join, missing, float(fill_value)
         self.max_open_files = as_count(max_open_files, "max_open_files")
-        self.stores: list[FieldStore] = []
-        for one in map(open_one, self.data):
-            self.stores += one.stores if isinstance(one, Collection) else [one]
+        self.data, self.stores = [], list[FieldStore]()
+        for one in data:
+            store = open_one(one)
+            self.data.append(os.fspath(one) if isinstance(one, str | os.PathLike) else store)
+            self.stores += store.stores if isinstance(store, Collection) else [store]
         if not self.stores:
             raise ParameterError("data is an empty list: a collection needs at least one file")
         self.space = RowSpace([store.n_obs for store in self.stores])
         self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
-        self._names = _join_names([store.var_names for store in self.stores], self.files, join)
+        self._names = join_names([store.var_names for store in self.stores], self.files, join)
         self.n_vars = len(self._names)
 
     def __repr__(self) -> str:
@@ -144,7 +151,7 @@ class Collection(FieldStore):
     @property
     def var(self) -> pd.DataFrame:
         """The columns of the files' var tables that do not contradict each other."""
-        return _agreed([store.var for store in self.stores], self._names)
+        return agreed_columns([store.var for store in self.stores], self._names)
 
     def close(self) -> None:
         for store in self.stores:
@@ -152,7 +159,7 @@ class Collection(FieldStore):
 
     def _list_fields(self) -> Sequence[str]:
         owners = [dict.fromkeys(store.fields) for store in self.stores]
-        listed = [field for field in _union(owners) if field not in ("obs_names", "rows", "file")]
+        listed = [field for field in union(owners) if field not in ("obs_names", "rows", "file")]
         if self.missing != "fill":
             listed = [field for field in listed if all(field in fields for fields in owners)]
         return [*listed, "file"]
@@ -180,7 +187,7 @@ class Collection(FieldStore):
         lacking = [store.name for store in self.stores if plain not in store.fields]
         if self.missing == "error" and 0 < len(lacking) < len(self.stores):
             raise FieldError(
-                f"no field {plain!r} in {_some(lacking)} ({len(lacking)} of {len(self.stores)} files); "
+                f"no field {plain!r} in {first_few(lacking)} ({len(lacking)} of {len(self.stores)} files); "
                 f"Collection(…, missing='fill') fills it in, missing='skip' leaves it out"
             )
         return super()._open(field)
@@ -239,58 +246,3 @@ class _FileNumbers:
 
     def read(self, chunk: Chunk) -> NDArray[np.int64]:
         return self.space.locate(chunk.drawn)[0]
-
-
-def _join_names(indexes: Sequence[pd.Index[Any]], where: Sequence[str], join: str | Sequence[str]) -> pd.Index[Any]:
-    """The genes of the whole."""
-    names = [index.astype(str) for index in indexes]
-    if isinstance(join, str) and all(index.equals(names[0]) for index in names):
-        return names[0]
-    for index, name in zip(names, where, strict=True):
-        if not index.is_unique:
-            raise ParameterError(
-                f"{name} has the gene {index[index.duplicated()][0]!r} twice, so its genes cannot be aligned with "
-                f"those of the other files: adata.var_names_make_unique() and write it again"
-            )
-    if join == "inner":
-        common = names[0][np.all([names[0].isin(index) for index in names], axis=0)]
-        if len(common) == 0:
-            raise ParameterError(
-                f"no gene is in all {len(names)} files ({_some(names[0])} in {where[0]}, {_some(names[-1])} in "
-                f"{where[-1]}): are var_names of one kind?"
-            )
-        return common
-    union = pd.Index(_union([dict.fromkeys(index) for index in names]))
-    if join == "outer":
-        return union
-    chosen = pd.Index([str(gene) for gene in join])
-    if not chosen.is_unique:
-        raise ParameterError(f"join names the gene {chosen[chosen.duplicated()][0]!r} more than once")
-    positions_in(np.asarray(chosen, object), union, f"any of {len(names)} files")
-    return chosen
-
-
-def _union(tables: Sequence[Mapping[str, None]]) -> list[str]:
-    """All keys, in the order in which they first come."""
-    return list({key: None for table in tables for key in table})
-
-
-def _agreed(frames: Sequence[pd.DataFrame], names: pd.Index[Any]) -> pd.DataFrame:
-    """The columns on which all frames that have them agree about each name."""
-    frames = [frame.set_axis(frame.index.astype(str)) for frame in frames]
-    if all(frame.equals(frames[0]) for frame in frames):
-        return frames[0] if frames[0].index.equals(names) else frames[0].reindex(names)
-    agreed = pd.DataFrame(index=names)
-    if not names.is_unique:
-        return agreed
-    for column in dict.fromkeys(column for frame in frames for column in frame):
-        found = [frame[column].reindex(names) for frame in frames if column in frame]
-        values = reduce(lambda one, other: one.where(one.notna(), other), found)
-        if all(((values == other) | other.isna()).all() for other in found):
-            kinds = {frame[column].dtype for frame in frames if column in frame}
-            agreed[column] = values.astype(kinds.pop()) if len(kinds) == 1 and values.notna().all() else values
-    return agreed
-
-
-def _some(names: Any) -> str:
-    return ", ".join(map(str, names[:3])) + (" …" if len(names) > 3 else "")

@@ -29,6 +29,7 @@ from annpipes._store.tables import (
     read_column,
     read_frame,
     read_index,
+    text_of,
 )
 from annpipes.errors import FormatError
 
@@ -90,9 +91,7 @@ class H5adStore(FieldStore):
 
     @cached_property
     def _raw(self) -> str:
-        """Where raw's X is; anndata < 0.7 had no group for raw."""
-        with self.file.open() as file:
-            return "raw.X" if "raw.X" in file else "raw/X"
+        return raw_x(self.file)
 
     def _list_fields(self) -> Sequence[str]:
         with self.file.open() as file:
@@ -111,12 +110,19 @@ class H5adStore(FieldStore):
         with self.file.reading(group) as file:
             together = isinstance(file[group], h5py.Dataset) and bool(key)  # anndata < 0.7: one table of all in obsm
             if together:
-                return DenseMemory(np.asarray(file[group][key]), route="memory (a table)")
+                values = np.asarray(file[group][key])  # one column: a number in each record
+                return DenseMemory(values.reshape(len(values), -1), route="memory (a table)")
         return open_matrix(self.file, f"{group}/{key}" if key else group)
 
     def _open_column(self, column: str) -> Column:
         with self.file.reading(f"obs/{column}") as file:
             return column_of(read_column(file, "obs", column))
+
+
+def raw_x(file: Hdf5File) -> str:
+    """Where raw's X is; anndata < 0.7 had no group for raw."""
+    with file.open() as opened:
+        return "raw.X" if "raw.X" in opened else "raw/X"
 
 
 def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
@@ -131,7 +137,7 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
         element = opened[path]
         if is_frame(element):
             return DenseMemory(matrix_of(read_frame(opened, path), f"{path} of {file.path}"), route="memory (a table)")
-        attributes = dict(element.attrs)
+        attributes = {name: text_of(value) for name, value in element.attrs.items()}
         dense = isinstance(element, h5py.Dataset)
         # anndata < 0.7 wrote h5sparse_format and h5sparse_shape.
         shape = element.shape if dense else attributes.get("shape", attributes.get("h5sparse_shape"))

@@ -187,7 +187,8 @@ class JoinedDense(_Joined):
 
 
 def _holds(dtype: np.dtype[Any], fill: float) -> bool:
-    return dtype.kind in "fc" or bool(np.isfinite(fill) and dtype.type(fill) == fill)
+    with np.errstate(invalid="ignore"):
+        return dtype.kind == "f" or bool(np.asarray(fill).astype(dtype) == fill)
 
 
 def _as_sparse(values: NDArray[Any]) -> SparseRows:

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from annpipes._store.base import FieldStore
 from annpipes._store.frame import column_of
-from annpipes._store.h5ad import open_matrix
+from annpipes._store.h5ad import open_matrix, raw_x
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.matrix import DenseMemory, SparseMemory
 from annpipes._store.protocol import MatrixReader
@@ -103,7 +103,7 @@ class MemoryStore(FieldStore):
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         if self.file is not None and group in ("X", "raw"):
-            return open_matrix(self.file, "raw/X" if group == "raw" else "X")
+            return open_matrix(self.file, raw_x(self.file) if group == "raw" else "X")
         values = self._values(group, key)
         if sparse.issparse(values):
             return SparseMemory(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from annpipes._store.genes import Genes
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.types import Chunk, SparseRows
 
-__all__ = ["BlockAdvice", "FieldReader", "MatrixReader", "Store", "as_fields", "field_key", "has_genes"]
+__all__ = ["BlockAdvice", "FieldReader", "MatrixReader", "Store", "as_fields", "field_key", "has_genes", "is_matrix"]
 
 
 @runtime_checkable
@@ -115,7 +115,6 @@ class FieldReader(Protocol):
         """The chunk's rows in the drawn order, ``(n, …)``."""
 
 
-@runtime_checkable
 class MatrixReader(Protocol):
     """A field that is a matrix."""
 
@@ -145,6 +144,11 @@ class MatrixReader(Protocol):
     @property
     def block_advice(self) -> BlockAdvice:
         """How many rows should stay together in a shuffle."""
+
+
+def is_matrix(reader: FieldReader | MatrixReader) -> TypeGuard[MatrixReader]:
+    """Whether a reader is a matrix's; asking the protocol would evaluate all of its properties."""
+    return hasattr(reader, "sparse")
 
 
 def as_fields(fields: str | Sequence[str]) -> tuple[str, ...]:
@@ -179,9 +183,8 @@ def no_such_field(field: str, fields: Sequence[str], name: str) -> FieldError:
     group = field.split("/")[0]
     if group == "obs" and "/" in field:
         columns = [other.removeprefix("obs/") for other in fields if other.startswith("obs/")]
-        return FieldError(
-            f"no obs column {field.removeprefix('obs/')!r} in {name}; columns: {', '.join(columns) or 'none'}"
-        )
+        asked = field.removeprefix("obs/").removesuffix(":code")
+        return FieldError(f"no obs column {asked!r} in {name}; columns: {', '.join(columns) or 'none'}")
     if group in ("obsp", "varm", "varp", "var", "uns"):
         return FieldError(f"{field!r} has no rows along obs: {group} is not a field; take it from the AnnData itself")
     return FieldError(f"no field {field!r} in {name}; fields: {', '.join(fields)}")

@@ -26,6 +26,7 @@ __all__ = [
     "read_column",
     "read_frame",
     "read_index",
+    "text_of",
 ]
 
 
@@ -33,7 +34,7 @@ def is_frame(element: h5py.Group | h5py.Dataset) -> bool:
     """Whether an element is a table."""
     if isinstance(element, h5py.Dataset):
         return element.dtype.names is not None
-    return bool(element.attrs.get("encoding-type") == "dataframe")
+    return bool(text_of(element.attrs.get("encoding-type")) == "dataframe")
 
 
 def member_names(element: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ def frame_columns(frame: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
     """The columns of a table without its index."""
     if isinstance(frame, h5py.Dataset):
         return tuple(name for name in frame.dtype.names or () if name != _index_key(frame))
-    ordered = [str(column) for column in frame.attrs.get("column-order", ())]
+    ordered = [str(text_of(column)) for column in frame.attrs.get("column-order", ())]
     return tuple(ordered or (key for key in frame if key not in (_index_key(frame), "__categories")))
 
 
@@ -71,8 +72,10 @@ def read_column(file: h5py.File, path: str, column: str) -> pd.Series[Any]:
             return whole
         return pd.Series(read_elem(_readable(frame, column)))
     values = frame[column]
-    if (categories := f"uns/{column}_categories") in file:
-        return pd.Series(pd.Categorical.from_codes(values, pd.Index(_decoded(file[categories][:]))))
+    if (place := f"uns/{column}_categories") in file and values.dtype.kind in "iu":
+        categories = _decoded(np.atleast_1d(file[place][()]))
+        if (values < len(categories)).all():  # else they are those of a column of var that has the same name
+            return pd.Series(pd.Categorical.from_codes(values, pd.Index(categories)))
     return pd.Series(_decoded(values) if values.dtype.kind in "SO" else values)
 
 
@@ -116,7 +119,12 @@ def _readable(frame: h5py.Group | h5py.Dataset, name: str) -> Any:
 def _index_key(frame: h5py.Group | h5py.Dataset) -> str:
     if isinstance(frame, h5py.Dataset):
         return str((frame.dtype.names or ("",))[0])
-    return str(frame.attrs.get("_index", "index" if "index" in frame else "_index"))
+    return str(text_of(frame.attrs.get("_index", "index" if "index" in frame else "_index")))
+
+
+def text_of(value: Any) -> Any:
+    """An attribute, decoded where it is text of fixed length, as other languages write it: h5py gives that as bytes."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _decoded(strings: NDArray[Any]) -> list[str]:
