@@ -66,6 +66,7 @@ def as_rows(
     n_obs: int,
     *,
     argument: str = "rows",
+    of: str = "rows",
     positions_of: Callable[[NDArray[Any]], RowArray] | None = None,
     where: Callable[[str], RowArray] | None = None,
 ) -> Rows:
@@ -81,6 +82,8 @@ def as_rows(
     rows
         None for all, a slice, positions in any order (duplicates are kept), a mask of
         length ``n_obs``, names if ``positions_of`` is given, or an expression if ``where`` is.
+    of
+        What rows are called in errors.
     positions_of
         Turns an array of names into positions.
     where
@@ -98,7 +101,7 @@ def as_rows(
     if isinstance(rows, slice):
         rows = range(n_obs)[rows]
     if isinstance(rows, range) and rows.step == 1:
-        _check_bounds(np.array([rows[0], rows[-1]] if rows else [], np.int64), n_obs, argument)
+        _check_bounds(np.array([rows[0], rows[-1]] if rows else [], np.int64), n_obs, argument, of)
         return rows
     if isinstance(rows, str) and where is not None:
         return where(rows)
@@ -106,27 +109,28 @@ def as_rows(
     named = array.ndim == 1 and len(array) > 0 and isinstance(array[0], str)
     if named and positions_of is not None:
         return positions_of(array)
-    return _as_row_array(array, n_obs, argument)
+    return _as_row_array(array, n_obs, argument, of)
 
 
-def _as_row_array(array: NDArray[Any], n_obs: int, argument: str) -> RowArray:
+def _as_row_array(array: NDArray[Any], n_obs: int, argument: str, of: str) -> RowArray:
+    names = "obs names" if of == "rows" else "names"
     if array.ndim != 1:
-        raise ParameterError(f"{argument} must be a list of positions, a mask or obs names, got {array!r:.80}")
+        raise ParameterError(f"{argument} must be a list of positions, a mask or {names}, got {array.tolist()!r:.80}")
     if array.dtype == bool:
         if len(array) != n_obs:
-            raise ParameterError(f"{argument} is a mask of length {len(array)}, but there are {n_obs} rows")
+            raise ParameterError(f"{argument} is a mask of length {len(array)}, but there are {n_obs} {of}")
         return np.flatnonzero(array)
     whole = array.dtype.kind in "iu" or all(isinstance(value, int) for value in array)  # beyond 64 bits: objects
     if len(array) and not whole:
-        raise ParameterTypeError(f"{argument} must be positions, a mask or obs names, got values like {array[0]!r}")
-    _check_bounds(array, n_obs, argument)
+        raise ParameterTypeError(f"{argument} must be positions, a mask or {names}, got values like {array[0]!r}")
+    _check_bounds(array, n_obs, argument, of)
     return array.astype(np.int64)
 
 
-def _check_bounds(rows: NDArray[Any], n_obs: int, argument: str) -> None:
+def _check_bounds(rows: NDArray[Any], n_obs: int, argument: str, of: str) -> None:
     wrong = rows[(rows < 0) | (rows >= n_obs)]
     if len(wrong):
-        raise RowIndexError(f"{argument} must lie in 0 … {n_obs - 1} ({n_obs} rows), got {wrong[0]}")
+        raise RowIndexError(f"{argument} must lie in 0 … {n_obs - 1} ({n_obs} {of}), got {wrong[0]}")
 
 
 def brief_rows(rows: Rows) -> str:

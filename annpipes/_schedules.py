@@ -145,7 +145,8 @@ class ScheduledEpoch:
         if stop <= n_rows:
             return present
         beyond = np.arange(max(start, n_rows), stop)
-        repeated = np.full(len(beyond), n_rows - 1) if self.schedule.tail == "pad" else beyond % n_rows
+        unit = getattr(self.schedule.plan, "set_rows", 1)  # a set is repeated whole
+        repeated = n_rows - unit + (beyond - n_rows) % unit if self.schedule.tail == "pad" else beyond % n_rows
         needed = np.concatenate([self.order.rows(int(place), int(place) + 1) for place in repeated])
         return np.concatenate([present, needed])
 

@@ -8,10 +8,11 @@ from typing import Any, Self, TypeVar
 import torch
 from torch.utils.data import IterDataPipe
 
+from annpipes._labels import LabelTables
 from annpipes._permutations import Key
 from annpipes._plans import Plan
 from annpipes._reprs import call_repr, parameters_repr
-from annpipes._rows import as_natural
+from annpipes._rows import RowArray, as_natural
 from annpipes._store import Store
 from annpipes.errors import PipelineError
 
@@ -45,7 +46,7 @@ class Stage(IterDataPipe[T_co]):
         batcher = owner(self, "batch_size") or sorter
         if sorter is None or batcher is None:
             raise PipelineError(f"{self!r} has no sort_within_chunks, and no position that could be saved")
-        rows_each = batcher.batch_size if batcher is not sorter else sorter.chunk_size
+        rows_each = batcher.batch_size if batcher is not sorter else sorter.plan.chunk_size
         row = sorter.first_row + self._number_of_samples_yielded * rows_each  # torch counts what it hands out
         return {"row": row, "seed": None if shuffler is None else shuffler.pass_seed}
 
@@ -119,6 +120,56 @@ class Source(PlanStage):
     """The stage at which a pipe begins: a plan over the rows of a store."""
 
     store: Store
+
+    @property
+    def var(self) -> Any:
+        """A `pandas.DataFrame` of what is known about the genes, in the order of X's columns."""
+        return self.store.var
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that rows come from; the field ``file`` has their numbers."""
+        return self.store.files
+
+    def route(self, field: str = "X") -> str:
+        """How a field is read: by annpipes itself (``direct``), through ``h5py`` and why, or from memory.
+
+        >>> IndexSource("pbmc.h5ad").route("raw/X")
+        'direct (uncompressed)'
+        """
+        return self.store.route(field)
+
+    def locate(self, rows: Any) -> tuple[RowArray, RowArray]:
+        """The file of each of these rows, and the row's number in it; each ``(n,)``.
+
+        >>> IndexSource(["pbmc.h5ad", "pbmc.h5ad"]).locate([699, 700])
+        (array([0, 1]), array([699,   0]))
+        """
+        return self.store.locate(rows)
+
+    def row_of(self, file: int, row: int) -> int:
+        """The number in the whole of row ``row`` of file ``file``.
+
+        >>> IndexSource(["pbmc.h5ad", "pbmc.h5ad"]).row_of(1, 0)
+        700
+        """
+        return self.store.row_of(file, row)
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        """The labels of an obs column, in the order of their codes.
+
+        >>> IndexSource("pbmc.h5ad").categories("phase")
+        ('G1', 'G2M', 'S')
+        """
+        return LabelTables(self.store).categories(column)
+
+    def decode(self, column: str, codes: Any) -> list[str]:
+        """The labels of an obs column that ``codes``, ``(n,)``, stand for; ``""`` for -1.
+
+        >>> IndexSource("pbmc.h5ad").decode("phase", [2, -1])
+        ['S', '']
+        """
+        return LabelTables(self.store).decode(column, codes)
 
 
 def owner(pipe: IterDataPipe[Any], name: str) -> Any:

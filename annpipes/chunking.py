@@ -30,10 +30,11 @@ class ChunkSorter(Stage[Chunk]):
     Parameters
     ----------
     source_datapipe
-        The `IndexSource`, shuffled or not.
+        The `IndexSource`, or the stage that orders or samples its rows.
     chunk_size
         How many rows one read fetches. More rows mix better and read faster, and need more
-        memory: a chunk of n rows with k non-zeros each takes about ``8 n k`` bytes.
+        memory: a chunk of n rows with k non-zeros each takes about ``8 n k`` bytes. Sets of
+        `GroupSampler` stay whole, so of them a little less is fetched.
 
     Raises
     ------
@@ -46,10 +47,13 @@ class ChunkSorter(Stage[Chunk]):
     def __init__(self, source_datapipe: PlanStage, chunk_size: int = 16_384) -> None:
         plan = getattr(source_datapipe, "plan", None)
         if plan is None:
-            raise PipelineError(f"sort_within_chunks follows IndexSource or shuffle_blocks, got {source_datapipe!r}")
+            raise PipelineError(
+                f"sort_within_chunks follows IndexSource or a stage that orders its rows, got {source_datapipe!r}"
+            )
         self.source_datapipe = source_datapipe
         self.chunk_size = as_count(chunk_size, "chunk_size")
-        self.plan = ChunkPlan(plan, self.chunk_size)
+        unit = getattr(plan, "set_rows", 1)  # workers are dealt chunks, which must not cut sets apart
+        self.plan = ChunkPlan(plan, max(self.chunk_size // unit, 1) * unit)
         self.first_row = 0
         self._skipped_rows = 0
         self._shards: dict[int, tuple[int, int]] = {}
@@ -72,7 +76,7 @@ class ChunkSorter(Stage[Chunk]):
         step, first = 1, 0
         for _, (instances, instance) in sorted(self._shards.items()):
             step, first = step * instances, first + step * instance
-        whole, within = divmod(skipped, self.chunk_size)  # only the epoch's last chunk can be short
+        whole, within = divmod(skipped, self.plan.chunk_size)  # only the epoch's last chunk can be short
         for number in range(first + whole * step, self.plan.n_chunks, step):
             chunk = epoch.chunk(number)
             yield chunk if not within else Chunk(*restore_order(chunk.drawn[within:]))

@@ -103,8 +103,8 @@ class GroupSampler(RandomStage):
             is_control[np.asarray(as_rows(control, store.n_obs, argument="control", where=store.rows_where))] = True
             chosen = is_control[rows]
             groups, controls, pool_of = self._with_controls(store, source, groups, n_groups, chosen)
-        elif self.match:
-            raise ParameterError("match says how controls are chosen, so it needs control=")
+        elif self.match or missing != "error":
+            raise ParameterError("match and missing say how controls are chosen, so they need control=")
         pools = Pools.of(rows, groups, n_groups)
         self._check_sizes(store, source, pools)
         whole = int(np.sum(pools.sizes // self.set_size))
@@ -113,7 +113,7 @@ class GroupSampler(RandomStage):
 
     @property
     def set_rows(self) -> int:
-        """Rows of a set with its controls: what ``batch_size`` must be a multiple of."""
+        """How many rows a set has with its controls; ``batch_size`` must be a multiple of it."""
         return self.plan.set_rows
 
     def _with_controls(

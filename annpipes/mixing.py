@@ -24,7 +24,8 @@ class SourceMixer(RandomStage, Source):
     >>> len(loader), sum(batch["obs_phase"].count("S") for batch in loader) / (64 * len(loader))
     (32, 0.74169921875)
 
-    A source that ends before the epoch does begins again, in a new order.
+    A source that ends before the epoch does begins again, in a new order. If one source is not shuffled, blocks of
+    the others stay together, too.
 
     Parameters
     ----------
@@ -71,6 +72,8 @@ class SourceMixer(RandomStage, Source):
             plan = getattr(stage, "plan", None)
             if plan is None or not hasattr(plan, "n_rows"):
                 raise PipelineError(f"source {name!r} must be a stage with a plan, such as IndexSource, got {stage!r}")
+            if hasattr(plan, "set_rows"):
+                raise PipelineError(f"source {name!r} draws sets, which a mixture of rows would cut apart")
             if plan.n_rows == 0:
                 raise ParameterError(f"source {name!r} has no rows")
             first_rows.append(sum(store.n_obs for store in stores))

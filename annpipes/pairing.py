@@ -26,7 +26,7 @@ class ControlPairer(Stage[Batch]):
     Raises
     ------
     PipelineError
-        The pipe has no such sampler, or batches that would cut sets apart.
+        The pipe has no such sampler, or no batches.
     """
 
     verb = "pair_controls"
@@ -39,11 +39,6 @@ class ControlPairer(Stage[Batch]):
                 f"pair_controls needs a pipe with sample_groups(…, control=…) and batch_rows, got {source_datapipe!r}"
             )
         self._set_size = sampler.set_size
-        if batcher.batch_size % sampler.set_rows:
-            raise PipelineError(
-                f"batch_rows must take whole sets with their controls, a multiple of {sampler.set_rows} rows, "
-                f"got {batcher.batch_size}"
-            )
 
     def each(self, batch: Batch) -> Batch:
         """One batch with controls in fields of their own."""

@@ -11,8 +11,9 @@ from torch.utils.data import IterDataPipe, functional_datapipe
 
 from annpipes._labels import LabelTables, Unknown
 from annpipes._rows import as_count
-from annpipes._stages import Source, Stage, upstream
+from annpipes._stages import Source, Stage, owner, upstream
 from annpipes._store import as_fields
+from annpipes.errors import PipelineError
 from annpipes.types import Batch, Chunk
 
 __all__ = ["RowBatcher", "RowReader"]
@@ -115,6 +116,11 @@ class RowBatcher(Stage[Batch]):
         Rows in each batch, whatever the chunk size.
     drop_last
         Leave a shorter last batch out.
+
+    Raises
+    ------
+    PipelineError
+        The rows come in sets (of `GroupSampler`), which such batches would cut apart.
     """
 
     verb = "batch_rows"
@@ -122,6 +128,12 @@ class RowBatcher(Stage[Batch]):
     def __init__(self, source_datapipe: IterDataPipe[Batch], batch_size: int = 256, *, drop_last: bool = False) -> None:
         self.source_datapipe = source_datapipe
         self.batch_size = as_count(batch_size, "batch_size")
+        sampler = owner(source_datapipe, "set_size")
+        if sampler is not None and self.batch_size % sampler.set_rows:
+            raise PipelineError(
+                f"batch_rows must take whole sets, a multiple of {sampler.set_rows} rows, got {batch_size}, after "
+                f"{sampler!r}"
+            )
         self.drop_last = drop_last
 
     def cut(self, batch: Batch) -> Iterator[Batch]:

@@ -34,14 +34,16 @@ class RowSampler(RandomStage):
     source_datapipe
         The `IndexSource`, whose rows are drawn from.
     weights
-        How often each row is drawn, relative to others: an array of length ``n_obs``, the name of an obs column
-        of numbers, or a function of the epoch (0, 1, …) that returns such an array.
+        How often each row is drawn, relative to others: an array with a number for every row of the data (of
+        which the source may have chosen some), the name of an obs column of numbers, or a function of
+        the epoch (0, 1, …) that returns such an array, the same whenever it is asked for the same
+        epoch. A saved state knows a function by its name only, and a plain `DataLoader` asks for epoch 0.
     balance
         In place of weights: an obs column of labels, or several, whose classes (or combinations) are to come equally
         often. Rows without a label are never drawn.
     temperature
         Between equal frequencies of the classes (0) and those they have in the data (1), which are taken to
-        this power.
+        this power; 0 when None.
     frequencies
         In place of equal frequencies: how often each class comes, by label; classes not named are not drawn.
     num_rows
@@ -67,7 +69,7 @@ class RowSampler(RandomStage):
         *,
         weights: Any = None,
         balance: str | Sequence[str] | None = None,
-        temperature: float = 0.0,
+        temperature: float | None = None,
         frequencies: Mapping[str, float] | None = None,
         num_rows: int | None = None,
         unit: Unit = "rows",
@@ -76,6 +78,10 @@ class RowSampler(RandomStage):
         source, store = source_of(source_datapipe, "sample_rows")
         if (weights is None) == (balance is None):
             raise ParameterError("sample_rows needs either weights or balance")
+        if balance is None and (temperature is not None or frequencies is not None):
+            raise ParameterError("temperature and frequencies say how classes are balanced, so they need balance=")
+        if temperature is not None and frequencies is not None:
+            raise ParameterError("sample_rows takes either temperature or frequencies")
         if unit not in get_args(Unit):
             raise ParameterError(f"unit must be one of {', '.join(get_args(Unit))}, got {unit!r}")
         if source.n_rows == 0:
@@ -84,7 +90,7 @@ class RowSampler(RandomStage):
         self.weights, self.balance, self.temperature, self.frequencies = weights, balance, temperature, frequencies
         self.num_rows, self.unit = num_rows, unit
         if balance is not None:
-            found: Any = class_weights(store, source, balance, temperature, frequencies)
+            found: Any = class_weights(store, source, balance, temperature or 0.0, frequencies)
         elif callable(weights):
             found = partial(weights_of_epoch, store, source, weights)
             found(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from annpipes._labels import LabelTables
 from annpipes._plans import InOrder
 from annpipes._rows import RowArray, as_count, as_rows, brief_rows
 from annpipes._stages import Source
@@ -52,56 +51,6 @@ class IndexSource(Source):
 
     def __iter__(self) -> Iterator[RowArray]:
         yield from self.plan.epoch(self.pass_key()).blocks()
-
-    def route(self, field: str = "X") -> str:
-        """How a field is read: by annpipes itself (``direct``), through ``h5py`` and why, or from memory.
-
-        >>> IndexSource("pbmc.h5ad").route("raw/X")
-        'direct (uncompressed)'
-        """
-        return self.store.route(field)
-
-    @property
-    def var(self) -> Any:
-        """A `pandas.DataFrame` of what is known about the genes, in the order of X's columns."""
-        return self.store.var
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The names of the files that rows come from; the field ``file`` has their numbers."""
-        return self.store.files
-
-    def locate(self, rows: Any) -> tuple[RowArray, RowArray]:
-        """The file of each of these rows, and the row's number in it; each ``(n,)``.
-
-        >>> IndexSource(["pbmc.h5ad", "pbmc.h5ad"]).locate([699, 700])
-        (array([0, 1]), array([699,   0]))
-        """
-        return self.store.locate(rows)
-
-    def row_of(self, file: int, row: int) -> int:
-        """The number in the whole of row ``row`` of file ``file``.
-
-        >>> IndexSource(["pbmc.h5ad", "pbmc.h5ad"]).row_of(1, 0)
-        700
-        """
-        return self.store.row_of(file, row)
-
-    def categories(self, column: str) -> tuple[str, ...]:
-        """The labels of an obs column, in the order of their codes.
-
-        >>> IndexSource("pbmc.h5ad").categories("phase")
-        ('G1', 'G2M', 'S')
-        """
-        return LabelTables(self.store).categories(column)
-
-    def decode(self, column: str, codes: Any) -> list[str]:
-        """The labels of an obs column that ``codes``, ``(n,)``, stand for; ``""`` for -1.
-
-        >>> IndexSource("pbmc.h5ad").decode("phase", [2, -1])
-        ['S', '']
-        """
-        return LabelTables(self.store).decode(column, codes)
 
     def __len__(self) -> int:
         """How many blocks."""

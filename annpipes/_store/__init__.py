@@ -19,7 +19,8 @@ def open_store(data: Any) -> Store:
     """The store for whatever the caller has: a path, a pattern, an AnnData, a list of these, or a store."""
     if isinstance(data, FieldStore | Store):  # ours first: before Python 3.12, a protocol evaluates every property
         return data
-    pattern = isinstance(data, str) and any(sign in data for sign in "*?[") and not os.path.exists(data)
+    path = isinstance(data, str | os.PathLike)
+    pattern = path and any(sign in os.fspath(data) for sign in "*?[") and not os.path.exists(data)
     if pattern or isinstance(data, list | tuple):
         return Collection(data)
     return open_one(data)

@@ -108,19 +108,32 @@ class Collection(FieldStore):
             raise ParameterTypeError(
                 f"data must be a list of paths and AnnData objects, or a pattern, got {type(data).__name__}"
             )
-        self.join, self.missing, self.fill_value = join, missing, float(fill_value)
-        self.max_open_files = as_count(max_open_files, "max_open_files")
-        self.data, self.stores = [], list[FieldStore]()
+        if isinstance(fill_value, bool) or not isinstance(fill_value, int | float | np.number):
+            raise ParameterTypeError(f"fill_value must be a number, got {fill_value!r}")
+        self.join: str | list[str] = join if isinstance(join, str) else [str(gene) for gene in join]
+        self.missing: Missing = missing
+        self.fill_value: float = float(fill_value)
+        self.max_open_files: int = as_count(max_open_files, "max_open_files")
+        self.data: list[Any] = []
+        self.stores: list[FieldStore] = []
         for one in data:
             store = open_one(one)
             self.data.append(os.fspath(one) if isinstance(one, str | os.PathLike) else store)
-            self.stores += store.stores if isinstance(store, Collection) else [store]
+            self.stores += store.parts() if isinstance(store, Collection) else [store]
         if not self.stores:
             raise ParameterError("data is an empty list: a collection needs at least one file")
         self.space = RowSpace([store.n_obs for store in self.stores])
         self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
-        self._names = join_names([store.var_names for store in self.stores], self.files, join)
+        self._names: pd.Index[Any] = join_names([store.var_names for store in self.stores], self.files, self.join)
         self.n_vars = len(self._names)
+
+    def parts(self) -> list[FieldStore]:
+        """The stores, to be part of another collection, which has rules for all of them."""
+        if (self.join, self.missing, self.fill_value) != ("inner", "error", 0.0):
+            raise ParameterError(
+                f"{self!r} is within another collection: give join, missing and fill_value to that one"
+            )
+        return self.stores
 
     def __repr__(self) -> str:
         return call_repr(self)
@@ -173,6 +186,9 @@ class Collection(FieldStore):
     def row_bytes(self, fields: Sequence[str]) -> float:
         return super().row_bytes([field for field in fields if not self._skipped(field)])
 
+    def categories(self, column: str) -> tuple[str, ...]:
+        return () if self._skipped(f"obs/{column}") else super().categories(column)
+
     def _skipped(self, field: str) -> bool:
         """Whether a field is left out because some store lacks it."""
         plain = field.removesuffix(":code")
@@ -212,16 +228,18 @@ class Collection(FieldStore):
     def _common_columns(self, field: str) -> int:
         """The width of a field whose columns are no genes of ``var``; they must be the same everywhere."""
         owners = [store for store in self.stores if field in store.fields]
-        first, *others = owners
-        names, width = first.column_names(field), first.matrix(field).shape[1]
-        for other in others:
+        first, width = owners[0], owners[0].matrix(field).shape[1]
+        named: tuple[str, pd.Index[Any]] | None = None  # the first one whose columns have names
+        for other in owners:
             theirs, their_width = other.column_names(field), other.matrix(field).shape[1]
             if width != their_width:
                 raise FormatError(
                     f"{field} has {width} columns in {first.name} and {their_width} in {other.name}: leave it out"
                 )
-            if names is not None and theirs is not None and not names.equals(theirs):
-                raise FormatError(f"{field} has other columns in {other.name} than in {first.name}: leave it out")
+            if named is not None and theirs is not None and not named[1].equals(theirs):
+                raise FormatError(f"{field} has other columns in {other.name} than in {named[0]}: leave it out")
+            if named is None and theirs is not None:
+                named = other.name, theirs
         return int(width)
 
     @cached_property

@@ -74,7 +74,8 @@ class Direct:
         self.step = 1 if layout.plain else layout.chunk_shape[0]
         self.gzip_alone = layout.filters.names == ("gzip",) and not layout.masks.any()
         self._decode = partial(_decode, origin, layout)  # refers to no self: a cycle would outlive its users
-        self._decode_again = lru_cache(max(1, _CACHED_BYTES // layout.chunk_bytes))(self._decode)
+        again = partial(_decode_anew, file, self._decode)  # knows no open file, which would stay open with it
+        self._decode_again = lru_cache(max(1, _CACHED_BYTES // layout.chunk_bytes))(again)
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
         pieces = spans.pieces(self.layout.chunk_shape[0]).scaled(self.dtype.itemsize)
@@ -86,7 +87,7 @@ class Direct:
 
     def decode(self, number: int, again: bool) -> Bytes:
         """A storage chunk, decoded; kept for a while if it may be asked for ``again``."""
-        return (self._decode_again if again else self._decode)(self.file.bytes(), number)
+        return self._decode_again(number) if again else self._decode(self.file.bytes(), number)
 
     def _tasks(self, pieces: Pieces, out: NDArray[Any], below: int | None) -> Work:
         target = Target(self.origin, self.layout, out, below)
@@ -97,11 +98,10 @@ class Direct:
         count("decoded", self.layout.chunk_bytes * max(0, len(edges) - 1))
         few, functions = len(edges) - 1 <= FEW, isal_functions() if self.gzip_alone else None
         if few or functions is None:
-            decode = self._decode_again if few else self._decode
-            tasks = [partial(self._copy_decoded, source, decode, target, pieces, *group) for group in pairwise(edges)]
+            tasks = [partial(self._copy_decoded, few, target, pieces, *group) for group in pairwise(edges)]
         else:
             inflation = Inflation(functions, source, self.layout, pieces, np.array(edges), target)
-            again = partial(self._copy_decoded, source, self._decode, target, pieces)
+            again = partial(self._copy_decoded, False, target, pieces)
             tasks = [partial(inflation.copy, again, *share) for share in shares(len(edges) - 1)]
         return Work(tasks, task_bytes=2 * self.layout.chunk_bytes)
 
@@ -116,10 +116,8 @@ class Direct:
         tasks = [partial(target.fill_from_disk, source, places, pieces, *part) for part in parts]
         return Work(tasks, waiting=not cached)
 
-    def _copy_decoded(
-        self, source: FileBytes, decode: _Decode, target: Target, pieces: Pieces, start: int, stop: int
-    ) -> None:
-        target.fill(decode(source, int(pieces.chunks[start])), pieces.froms, pieces, start, stop)
+    def _copy_decoded(self, again: bool, target: Target, pieces: Pieces, start: int, stop: int) -> None:
+        target.fill(self.decode(int(pieces.chunks[start]), again), pieces.froms, pieces, start, stop)
 
 
 def _decode(origin: Origin, layout: Layout, source: FileBytes, number: int) -> Bytes:
@@ -130,6 +128,10 @@ def _decode(origin: Origin, layout: Layout, source: FileBytes, number: int) -> B
         return np.frombuffer(decoded, np.uint8)
     except ValueError as error:
         raise origin.damage(*layout.extent(number), f"storage chunk {number} {error}") from None
+
+
+def _decode_anew(file: Hdf5File, decode: _Decode, number: int) -> Bytes:
+    return decode(file.bytes(), number)
 
 
 def shares(count: int, largest: int = _LARGEST_SHARE, smallest: int = 1) -> Iterator[tuple[int, int]]:

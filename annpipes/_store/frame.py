@@ -61,6 +61,7 @@ class Labels:
 
     codes: NDArray[Any]  # (n_obs,)
     categories: tuple[str, ...]
+    ordered: bool = False
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -71,7 +72,7 @@ class Labels:
         return labels
 
     def series(self) -> pd.Series[Any]:
-        return pd.Series(pd.Categorical.from_codes(self.codes, pd.Index(self.categories)))
+        return pd.Series(pd.Categorical.from_codes(self.codes, pd.Index(self.categories), ordered=self.ordered))
 
     def coded(self, name: str) -> Labels:
         return self
@@ -118,7 +119,7 @@ def column_of(values: pd.Series[Any]) -> Column:
     """
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return Labels(values.cat.codes.to_numpy(), tuple(map(str, values.cat.categories)))
+        return Labels(values.cat.codes.to_numpy(), tuple(map(str, values.cat.categories)), bool(dtype.ordered))
     if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
         return Numbers(values.to_numpy())
     if pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_numeric_dtype(dtype):

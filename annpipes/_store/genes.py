@@ -67,7 +67,9 @@ class Genes:
 
 def as_genes(genes: Any, names: pd.Index[Any], where: str) -> Genes:
     """Genes given as names, positions or a mask; an error names those that are unknown or given twice."""
-    chosen = as_rows(genes, len(names), argument="genes", positions_of=lambda given: positions_in(given, names, where))
+    chosen = as_rows(
+        genes, len(names), argument="genes", of="genes", positions_of=lambda given: positions_in(given, names, where)
+    )
     positions = np.asarray(chosen, np.int64)
     unique, counts = np.unique(positions, return_counts=True)
     if len(unique) < len(positions):
@@ -94,6 +96,8 @@ def take_genes(values: Any, genes: Genes, fill: float = 0) -> Any:
     if isinstance(values, SparseRows):
         kept = move_columns(values, [(genes, np.arange(len(values)))], len(genes))
         return fill_columns(kept, genes.absent, fill) if fill else kept
+    if values.shape[1] == 0:
+        return np.full((len(values), len(genes)), fill, values.dtype)
     taken = values.take(genes.positions, axis=1, out=empty((len(values), len(genes)), values.dtype), mode="clip")
     taken[:, genes.absent] = fill
     return taken

@@ -66,9 +66,11 @@ class Hdf5File:
         """The file's bytes, to be read by any thread without HDF5."""
         self.check_unchanged()
         process = os.getpid()
-        if process not in self._bytes:
-            self._bytes = {process: FileBytes(self.absolute)}
-        return self._bytes[process]
+        opened = self._bytes.get(process)
+        if opened is None:  # or let go of by another thread
+            opened = FileBytes(self.absolute)
+            self._bytes = {process: opened}
+        return opened
 
     def close(self) -> None:
         """Let go of the file's bytes; whoever reads them right now keeps them open until then."""
