@@ -21,7 +21,7 @@ from annpipes._store.kernels import copy_pieces, first_outside
 from annpipes._store.pieces import Spans
 from annpipes._store.pools import Work
 from annpipes._store.targets import as_words, word_limit
-from annpipes.errors import FormatError
+from annpipes.errors import FormatError, SourceError
 
 __all__ = ["ThroughHdf5", "need_filters"]
 
@@ -64,6 +64,8 @@ class ThroughHdf5:
         try:
             with self.file.open() as opened:
                 values: NDArray[Any] = opened[self.path][first:last]
+        except SourceError:  # gone as a whole
+            raise
         except (OSError, RuntimeError, KeyError) as error:
             raise self.origin.damage(first, last - 1, f"{error}; read through {self.route}") from error
         count("decoded", values.nbytes)
