@@ -48,6 +48,8 @@ def as_weights(store: Store, source: InOrder, weights: Any) -> NDArray[np.float6
         raise ParameterError(f"weights must be finite and not negative, got {chosen[wrong[0]]} for row {row}")
     if not chosen.any():
         raise ParameterError("weights are zero for all rows, so none can be drawn")
+    if chosen.max() > np.finfo(float).max / 2 / len(chosen):
+        raise ParameterError(f"weights are too large to be added up: the largest is {chosen.max()}")
     return chosen
 
 
@@ -60,6 +62,9 @@ def class_weights(
 ) -> NDArray[np.float64]:
     """Weights of the source's rows, ``(n,)``, with which classes come as often as asked."""
     names = (columns,) if isinstance(columns, str) else tuple(columns)
+    if not names:
+        raise ParameterError("balance must name an obs column, or several, got none")
+    _check_number(temperature, "temperature")
     if not np.isfinite(temperature) or temperature < 0:
         raise ParameterError(f"temperature must not be negative, got {temperature}")
     classes, n_classes = class_numbers(store, source, names)
@@ -69,7 +74,7 @@ def class_weights(
         raise ParameterError(f"no row has a label in {', '.join(names)}")
     share = np.zeros(n_classes)
     if frequencies is None:
-        share[counts > 0] = counts[counts > 0] ** float(temperature)
+        share[counts > 0] = (counts[counts > 0] / counts.max()) ** float(temperature)
     else:
         if len(names) > 1:
             raise ParameterError("frequencies can be given for the classes of one column only")
@@ -79,6 +84,7 @@ def class_weights(
                 raise ParameterError(
                     f"class {label!r} of {names[0]!r} has no rows; there are {', '.join(np.array(labels)[counts > 0])}"
                 )
+            _check_number(frequency, f"each of frequencies, here that of {label!r},")
             if not np.isfinite(frequency) or frequency < 0:
                 raise ParameterError(f"frequencies must not be negative, got {frequency} for {label!r}")
             share[labels.index(label)] = frequency
@@ -102,6 +108,11 @@ def class_numbers(store: Store, source: InOrder, columns: Sequence[str]) -> tupl
             missing = int(len(kinds) > 0 and kinds[0] < 0)
             classes, n_classes = classes.astype(np.int64) - missing, len(kinds) - missing
     return classes, n_classes
+
+
+def _check_number(value: Any, argument: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ParameterTypeError(f"{argument} must be a number, got {value!r}")
 
 
 def as_columns(columns: str | Sequence[str]) -> tuple[str, ...]:

@@ -109,7 +109,11 @@ class Sets:
         return self.total * self.set_rows
 
     def fingerprint(self) -> Mapping[str, str | int]:
-        controls = "" if self.controls is None else f", controls {self.controls.fingerprint}"
+        controls = ""
+        if self.controls is not None and self.pool_of is not None:
+            controls = (
+                f", controls {self.controls.fingerprint}, matched by crc {zlib.crc32(self.pool_of.tobytes()):08x}"
+            )
         how = "with replacement" if self.n_sets is not None else "repeating" if self.repeat else "whole sets"
         return {"rows": self.pools.fingerprint, "order": f"{self.total} sets of {self.set_size}, {how}{controls}"}
 

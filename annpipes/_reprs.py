@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["call_repr", "parameters_repr"]
+__all__ = ["brief", "call_repr", "parameters_repr"]
 
 
 def call_repr(instance: object) -> str:
@@ -21,7 +21,7 @@ def parameters_repr(instance: object, leave_out: str = "") -> str:
     for name, parameter in inspect.signature(type(instance)).parameters.items():
         value = getattr(instance, name, parameter.default)
         if name != leave_out and value is not parameter.default and not _equal(value, parameter.default):
-            shown.append(f"{name}={_brief(value)}")
+            shown.append(f"{name}={brief(value)}")
     return ", ".join(shown)
 
 
@@ -29,7 +29,7 @@ def _equal(value: Any, default: Any) -> bool:
     return type(value) is type(default) and bool(value == default)
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
     if isinstance(value, np.ndarray) or hasattr(value, "shape"):
         return f"<array {tuple(value.shape)}>"
     return repr(value)

@@ -6,6 +6,7 @@ out from the position, so ranks, workers and resuming need nothing else.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,13 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes._permutations import Key, Permutation, hashed_words
+from annpipes._permutations import Key, hashed_words
 from annpipes._plans import Epoch, InOrder, Plan
 from annpipes._rows import RowArray, join_ranges, take_rows
 
 __all__ = ["Mixed", "Weighted"]
 
 _DRAW = 3  # what a stream of random words is for; `_plans` has 0 and 1, `_schedules` 2
-_ROUND = 4
 _ROUND_LENGTH = 4096
 
 Weights = NDArray[np.float64]
@@ -79,7 +79,8 @@ class Weighted:
         """Where each block's share of the unit interval ends, times the sum of all weights; shape ``(blocks,)``."""
         if self.block_size == 1:
             return np.cumsum(weights)
-        return np.cumsum(np.add.reduceat(weights, self._starts))
+        edges = np.stack([self._starts, self._starts + self.length], axis=1).ravel()  # the last two blocks overlap
+        return np.cumsum(np.add.reduceat(np.append(weights, 0.0), edges)[::2])
 
     @cached_property
     def _starts(self) -> RowArray:
@@ -145,12 +146,12 @@ class Mixed:
     plans: Sequence[Plan]
     first_rows: Sequence[int]
     proportions: Sequence[float]
-    n_rows: int
+    n_rows: int = 0
     shuffled: bool = True
 
     def fingerprint(self) -> Mapping[str, str | int]:
         parts = [sorted(plan.fingerprint().items()) for plan in self.plans]
-        crc = zlib.crc32(repr([parts, list(self.first_rows)]).encode())
+        crc = zlib.crc32(repr([parts, list(self.first_rows), self.turns.tolist()]).encode())
         order = f"{self.n_rows} rows mixed {' : '.join(f'{p:.4g}' for p in self.proportions)}, crc {crc:08x}"
         return {"order": order}
 
@@ -167,17 +168,33 @@ class Mixed:
         counted: RowArray = turns
         return counted
 
+    @cached_property
+    def whose(self) -> RowArray:
+        """The plan of each turn of a round; those of one plan stand at equal distances, the same in every epoch.
+
+        So how long it takes until a plan has been visited once is known; chunks are permuted later.
+        """
+        owners = np.repeat(np.arange(len(self.plans)), self.turns)
+        places = np.concatenate([(np.arange(turns) + 0.5) / turns for turns in self.turns])
+        return owners[np.argsort(places, kind="stable")]
+
+    def length(self, number: int) -> int:
+        """After how many rows plan ``number`` has been visited once, and has had its proportion."""
+        n_rows = self.plans[number].n_rows
+        rounds, last = divmod(n_rows - 1, int(self.turns[number]))
+        visited = rounds * _ROUND_LENGTH + int(np.flatnonzero(self.whose == number)[last]) + 1
+        return max(visited, math.ceil(n_rows / self.proportions[number]))
+
 
 class _MixedEpoch:
     def __init__(self, plan: Mixed, key: Key) -> None:
-        self.plan, self.key = plan, key
-        places = Permutation(_ROUND_LENGTH, (*key, _ROUND))(np.arange(_ROUND_LENGTH))
-        whose = np.repeat(np.arange(len(plan.plans)), plan.turns)
-        self.whose = whose[places]  # of each turn of a round
+        self.plan, self.whose = plan, plan.whose
         self.before = np.empty(_ROUND_LENGTH, np.int64)  # how many turns of the same plan came before in the round
         for number in range(len(plan.plans)):
             mine = self.whose == number
             self.before[mine] = np.arange(np.count_nonzero(mine))
+        # A key of one number is of a pass without epochs; the second is what weights by epoch are asked for.
+        key = key if len(key) > 1 else (*key, 0)
         self._epoch_of = lru_cache(2 * len(plan.plans))(partial(_epoch_of, plan, key))
 
     def rows(self, start: int, stop: int) -> RowArray:

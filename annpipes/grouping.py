@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -100,7 +101,8 @@ class GroupSampler(RandomStage):
         controls = pool_of = None
         if control is not None:
             is_control = np.zeros(store.n_obs, bool)
-            is_control[np.asarray(as_rows(control, store.n_obs, argument="control", where=store.rows_where))] = True
+            where = partial(store.rows_where, argument="control")
+            is_control[np.asarray(as_rows(control, store.n_obs, argument="control", where=where))] = True
             chosen = is_control[rows]
             groups, controls, pool_of = self._with_controls(store, source, groups, n_groups, chosen)
         elif self.match or missing != "error":
@@ -132,6 +134,8 @@ class GroupSampler(RandomStage):
         pool_of[targets[targets >= 0]] = kinds[targets >= 0]  # all rows of a group have the same
         present = np.bincount(targets[targets >= 0], minlength=n_groups) > 0
         lacking = np.flatnonzero(present & (pools.sizes[pool_of] == 0))
+        if len(lacking) and len(lacking) == present.sum():
+            raise ParameterError(f"no group has a matching control: control={self.control!r}, match={self.match}")
         if len(lacking) and self.missing == "error":
             raise ParameterError(
                 f"{len(lacking)} of {int(present.sum())} groups have no matching control, such as "

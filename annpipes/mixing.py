@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from annpipes._reprs import call_repr
+from annpipes._reprs import brief, call_repr
 from annpipes._samples import Mixed
 from annpipes._stages import PlanStage, RandomStage, Source, upstream
 from annpipes._store import Collection, Store
@@ -22,7 +23,7 @@ class SourceMixer(RandomStage, Source):
     >>> mixer = SourceMixer({"S": b.shuffle_blocks(), "G1": t.shuffle_blocks()}, {"S": 0.75, "G1": 0.25})
     >>> loader = Loader(mixer.sort_within_chunks(256).read_rows(["obs/phase"]).batch_rows(64).collate_rows())
     >>> len(loader), sum(batch["obs_phase"].count("S") for batch in loader) / (64 * len(loader))
-    (32, 0.74169921875)
+    (32, 0.73388671875)
 
     A source that ends before the epoch does begins again, in a new order. If one source is not shuffled, blocks of
     the others stay together, too.
@@ -70,7 +71,7 @@ class SourceMixer(RandomStage, Source):
         plans, first_rows = [], []
         for name, stage in sources.items():
             plan = getattr(stage, "plan", None)
-            if plan is None or not hasattr(plan, "n_rows"):
+            if plan is None or not (hasattr(plan, "n_rows") and hasattr(plan, "shuffled")):  # a chunk sorter has none
                 raise PipelineError(f"source {name!r} must be a stage with a plan, such as IndexSource, got {stage!r}")
             if hasattr(plan, "set_rows"):
                 raise PipelineError(f"source {name!r} draws sets, which a mixture of rows would cut apart")
@@ -79,12 +80,23 @@ class SourceMixer(RandomStage, Source):
             first_rows.append(sum(store.n_obs for store in stores))
             stores.append(upstream(stage, Source, "SourceMixer").store)  # type: ignore[type-abstract] # only looked for
             plans.append(plan)
-        self.store = Collection(stores, **collection)
+        self.store, self._collection = Collection(stores, **collection), collection
         total = sum(proportions.values())
         shares = [proportions[name] / total for name in sources]
-        lengths = [math.ceil(plan.n_rows / share) for plan, share in zip(plans, shares, strict=True)]
-        n_rows = lengths[0] if until == "first" else max(lengths)
-        self.plan = Mixed(plans, first_rows, shares, n_rows, shuffled=all(plan.shuffled for plan in plans))
+        mixed = Mixed(plans, first_rows, shares, shuffled=all(plan.shuffled for plan in plans))
+        _check_turns(mixed, list(sources))
+        lengths = [mixed.length(number) for number in range(len(plans) if until == "longest" else 1)]
+        self.plan = replace(mixed, n_rows=max(lengths))
 
     def __repr__(self) -> str:
-        return call_repr(self)
+        joined = "".join(f", {name}={brief(value)}" for name, value in self._collection.items())
+        return f"{call_repr(self)[:-1]}{joined})"
+
+
+def _check_turns(mixed: Mixed, names: Sequence[str]) -> None:
+    """That every source has a turn in each round."""
+    for name, turns, share in zip(names, mixed.turns, mixed.proportions, strict=True):
+        if not turns:
+            raise ParameterError(
+                f"proportions are kept to 1 in {mixed.turns.sum():,}, and {name!r} has {share:.2g} of all"
+            )

@@ -51,7 +51,8 @@ class RowSampler(RandomStage):
     unit
         What is drawn: single ``"rows"``, or whole ``"blocks"`` of the source's ``block_size``, each as often
         as its rows weigh together. Blocks read faster from compressed files, but a batch then holds
-        neighbours, and classes that share blocks with others cannot be told apart.
+        neighbours, and classes that share blocks with others cannot be told apart. All blocks have one length: if
+        the last one would be short, it begins earlier, and the rows that it shares come twice as often.
 
     Raises
     ------

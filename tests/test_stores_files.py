@@ -200,9 +200,7 @@ class TestNoFile:
 
     @pytest.mark.parametrize("data", [None, 3, {"a.h5ad"}, b"a.h5ad", pd.DataFrame(), np.eye(2)])
     def test_what_is_no_source_at_all(self, data: Any) -> None:
-        with pytest.raises(
-            ParameterTypeError, match=f"a list of these, got {type(data).__name__}"
-        ):
+        with pytest.raises(ParameterTypeError, match=f"a list of these, got {type(data).__name__}"):
             open_store(data)
 
     def test_a_store_is_its_own_store(self, h5ad: Path) -> None:

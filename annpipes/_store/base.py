@@ -84,10 +84,10 @@ class FieldStore:
         """The positions of these obs names."""
         return positions_of(names, self.obs_names, self.name)
 
-    def rows_where(self, expression: str) -> NDArray[np.int64]:
+    def rows_where(self, expression: str, argument: str = "rows") -> NDArray[np.int64]:
         """The rows for which an expression over obs columns is true."""
         names = [field.removeprefix("obs/") for field in self.fields if field.startswith("obs/")]
-        return rows_where(expression, {name: partial(self._open_column, name) for name in names}, self.name)
+        return rows_where(expression, {name: partial(self._open_column, name) for name in names}, self.name, argument)
 
     @property
     def var(self) -> pd.DataFrame:

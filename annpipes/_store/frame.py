@@ -143,22 +143,26 @@ def positions_of(names: NDArray[Any], index: pd.Index[Any], where: str) -> NDArr
     return positions.astype(np.int64)
 
 
-def rows_where(expression: str, columns: Mapping[str, Callable[[], Column]], where: str) -> NDArray[np.int64]:
+def rows_where(
+    expression: str, columns: Mapping[str, Callable[[], Column]], where: str, argument: str = "rows"
+) -> NDArray[np.int64]:
     """The rows for which an expression in the syntax of `pandas.DataFrame.query` is true.
 
     Only the columns that it mentions are loaded.
     """
     mentioned = [name for name in columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", expression)]
     if not mentioned:
-        raise ParameterError(f"rows={expression!r} mentions no obs column of {where}; columns: {', '.join(columns)}")
+        raise ParameterError(
+            f"{argument}={expression!r} mentions no obs column of {where}; columns: {', '.join(columns)}"
+        )
     frame = pd.DataFrame({name: columns[name]().series() for name in mentioned})
     try:
         chosen: Any = frame.eval(expression, engine="python")
     except Exception as error:  # pandas raises whatever the expression does
         raise ParameterError(
-            f"rows={expression!r} cannot be evaluated: {error}; columns of {where}: {', '.join(columns)}"
+            f"{argument}={expression!r} cannot be evaluated: {error}; columns of {where}: {', '.join(columns)}"
         ) from error
     values = np.asarray(chosen)
     if values.dtype.kind != "b" or values.ndim != 1:
-        raise ParameterError(f"rows={expression!r} must be true or false for each row, got {values!r:.80}")
+        raise ParameterError(f"{argument}={expression!r} must be true or false for each row, got {values!r:.80}")
     return np.flatnonzero(values)

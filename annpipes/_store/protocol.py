@@ -77,8 +77,8 @@ class Store(Protocol):
     def rows_named(self, names: NDArray[Any]) -> NDArray[np.int64]:
         """The positions of these obs names."""
 
-    def rows_where(self, expression: str) -> NDArray[np.int64]:
-        """The rows for which an expression over obs columns is true."""
+    def rows_where(self, expression: str, argument: str = "rows") -> NDArray[np.int64]:
+        """The rows for which an expression over obs columns is true; errors name the ``argument``."""
 
     def check(self, fields: Sequence[str]) -> None:
         """Raise the `FieldError` or `FormatError` that reading these fields would."""
