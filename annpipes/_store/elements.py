@@ -29,7 +29,7 @@ _Decode = Callable[[FileBytes, int], Bytes]
 
 _CACHED_BYTES = 8 << 20
 FEW = 4  # a read of so few storage chunks is one of single rows, and its neighbours will be asked for next
-_PART_BYTES = 256 << 10
+_PART_BYTES = 1 << 20
 _SHARES = 2  # of what is left, for each thread
 _LARGEST_SHARE = 32
 

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes._rows import RowArray, as_rows, brief_rows
-from annpipes._store.kernels import copy_pieces, keep_columns
+from annpipes._store.kernels import copy_pieces, keep_columns, renumber_columns
 from annpipes._store.pools import Work, empty, run
 from annpipes.errors import FieldError, ParameterError
 from annpipes.types import SparseRows
@@ -51,6 +51,11 @@ class Genes:
 
     def __repr__(self) -> str:
         return brief_rows(self.positions).replace("rows", "genes")
+
+    @cached_property
+    def all_kept(self) -> bool:
+        """Whether no gene of the data is left out."""
+        return bool((self.columns >= 0).all())
 
     @cached_property
     def absent(self) -> RowArray:
@@ -117,7 +122,7 @@ def move_columns(rows: SparseRows, moves: Sequence[tuple[Genes, RowArray]], n_va
     """
     kept = rows.lengths  # values of each row
     words = rows.data.view(f"u{rows.data.itemsize}")
-    run(*(_moving(rows, words, genes.columns, some, kept) for genes, some in moves))
+    run(*(_moving(rows, words, genes, some, kept) for genes, some in moves))
     indptr = np.concatenate([[0], np.cumsum(kept)])
     if indptr[-1] == rows.indptr[-1]:
         return SparseRows(rows.data, rows.indices, rows.indptr, n_vars)
@@ -125,9 +130,14 @@ def move_columns(rows: SparseRows, moves: Sequence[tuple[Genes, RowArray]], n_va
     return SparseRows(data, indices, indptr, n_vars)
 
 
-def _moving(rows: SparseRows, words: NDArray[Any], columns: NDArray[np.int32], some: RowArray, kept: RowArray) -> Work:
+def _moving(rows: SparseRows, words: NDArray[Any], genes: Genes, some: RowArray, kept: RowArray) -> Work:
     parts = pairwise([*range(0, len(some), _PART_ROWS), len(some)])
-    return Work([partial(keep_columns, words, rows.indices, rows.indptr, columns, some, *part, kept) for part in parts])
+    indices = rows.indices.view(f"u{rows.indices.itemsize}")
+    if genes.all_kept:
+        move = partial(renumber_columns, indices, rows.indptr, genes.columns, some)
+        return Work([partial(move, *part) for part in parts])
+    keep = partial(keep_columns, words, indices, rows.indptr, genes.columns, some)
+    return Work([partial(keep, *part, kept) for part in parts])
 
 
 def fill_columns(rows: SparseRows, columns: RowArray, fill: float) -> SparseRows:

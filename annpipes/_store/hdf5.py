@@ -112,7 +112,8 @@ class FileBytes:
         """Whether the bytes at these places are in the page cache, judged by a few of them."""
         if not hasattr(os, "RWF_NOWAIT"):
             return True
-        for offset in offsets[:: len(offsets) // _PROBES + 1].tolist():
+        probes = min(_PROBES, 2 + len(offsets) // _ROWS_PER_PROBE)
+        for offset in offsets[:: len(offsets) // probes + 1].tolist():
             try:
                 os.preadv(self.descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
             except BlockingIOError:
@@ -122,7 +123,7 @@ class FileBytes:
         return True
 
 
-_PROBES = 16
+_PROBES, _ROWS_PER_PROBE = 16, 1024
 _MAPPED_BYTES = 2 << 30
 
 

@@ -9,7 +9,15 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-__all__ = ["add_rows", "copy_columns", "copy_pieces", "first_outside", "keep_columns", "read_pieces"]
+__all__ = [
+    "add_rows",
+    "copy_columns",
+    "copy_pieces",
+    "first_outside",
+    "keep_columns",
+    "read_pieces",
+    "renumber_columns",
+]
 
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
@@ -108,6 +116,20 @@ def add_rows(
                 return i
             row[column] += data[j]
     return -1
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def renumber_columns(
+    indices: NDArray[Any], indptr: Offsets, columns: NDArray[np.int32], rows: Offsets, start: int, stop: int
+) -> None:
+    """In ``rows[start] … rows[stop-1]``, every column replaced by its new one.
+
+    The caller vouches that ``indices`` lie within ``columns``.
+    """
+    for i in rows[start:stop]:
+        row = indices[indptr[i] : indptr[i + 1]]
+        for j in range(len(row)):
+            row[j] = columns[row[j]]
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
