@@ -11,16 +11,16 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from annpipes._meters import count, measured
 from annpipes._rows import RowArray
-from annpipes._store.choosing import count_pieces, select_inflated, select_pieces
 from annpipes._store.elements import FEW, Dataset, Direct, shares
 from annpipes._store.genes import Genes
-from annpipes._store.inflating import Functions, Scratch, isal_functions
-from annpipes._store.kernels import Bytes, Offsets, copy_pieces
+from annpipes._store.inflating import Functions, Scratch, inflate, isal_functions
+from annpipes._store.kernels import Bytes, Offsets, copy_pieces, largest, pread
 from annpipes._store.pieces import Pieces, Spans
 from annpipes._store.pools import Work, empty, run
 from annpipes._store.targets import word_limit
@@ -51,57 +51,37 @@ def select_rows(
     if data.layout.chunk_shape != indices.layout.chunk_shape or data.layout.plain != indices.layout.plain:
         return None
     selection = _Selection(data, indices, pieces, n_vars, genes)
-    rows = selection.from_file(indptr) if data.layout.plain else selection.from_storage_chunks(indptr)
-    if rows is not None:
-        count("copied", int(indptr[-1]) * (data.dtype.itemsize + indices.dtype.itemsize))
-    return rows
+    tasks = selection.plain_tasks() if data.layout.plain else selection.decoded_tasks()
+    if tasks is None:
+        return None
+    count("copied", int(indptr[-1]) * (data.dtype.itemsize + indices.dtype.itemsize))
+    run(tasks)
+    return selection.rows(indptr)
 
 
 class _Selection:
-    """Kept values on their way.
-
-    Out of a mapped file they are counted first and then go to their places. Storage chunks are decoded once, so
-    what is kept of them goes wherever the thread has put the last ones, and is copied to its place afterwards.
-    """
+    """Kept values on their way: first where their threads put them, then to their places."""
 
     def __init__(self, data: Direct, indices: Direct, pieces: Pieces, n_vars: int, genes: Genes) -> None:
-        self.data, self.indices, self.pieces, self.genes, self.below = data, indices, pieces, genes, n_vars
-        self.longest = int(pieces.lengths.max(initial=0)) + 1  # a value that is not kept may be written behind the last
+        self.data, self.indices, self.pieces, self.genes = data, indices, pieces, genes
+        self.mask = (genes.columns >= 0).astype(np.uint8)  # (n_vars,)
+        self.longest = int(pieces.lengths.max(initial=0))
         self.room = np.concatenate([[0], np.cumsum(pieces.lengths)])  # where the first piece of a share may be put
-        self.begins, self.numbers = np.empty(len(pieces), np.int64), np.empty(len(pieces), np.int64)  # of what is kept
-        self.limit = word_limit(np.empty(0, indices.dtype), n_vars)
-        self.order = np.argsort(pieces.tos)  # (pieces,), as they are drawn
+        self.found = np.empty(len(pieces), np.int64), np.empty(len(pieces), np.int64)  # begin and number
+        self.out_data, self.out_indices = empty(self.room[-1], data.dtype), empty(self.room[-1], indices.dtype)
+        self.below = n_vars
+        self.limit = word_limit(self.out_indices, n_vars)
+        self.kept = (self.mask, genes.columns, _words(self.out_indices), _words(self.out_data), *self.found)
 
-    def from_file(self, indptr: RowArray) -> SparseRows | None:
+    def plain_tasks(self) -> Work | None:
         """Out of the mapped file, if it is mapped and its numbers stand where numbers may stand."""
         indices, data = self._in_file(self.indices), self._in_file(self.data)
         if indices is None or data is None:
             return None
         count("decoded", int(self.room[-1]) * (self.data.dtype.itemsize + self.indices.dtype.itemsize))
-        parts = list(shares(len(self.pieces), len(self.pieces), 64))
-        mask = (self.genes.columns >= 0).astype(np.uint8)  # (n_vars,)
-        run(Work([partial(self._count, *indices, mask, *part) for part in parts]))
-        kept = self._kept(indptr)
-        self.begins[self.order] = np.cumsum(self.numbers[self.order]) - self.numbers[self.order]
-        rows = self._rows(kept)
-        select = partial(self._select, indices[0], data[0], indices[1], data[1], rows, True)
-        run(Work([partial(select, *part) for part in parts]))
-        return rows
-
-    def _kept(self, indptr: RowArray) -> RowArray:
-        """Where what is kept of each row begins, from where whole rows would; shape ``(n + 1,)``."""
-        ends = np.concatenate([[0], np.cumsum(self.numbers[self.order])])
-        kept: RowArray = ends[np.searchsorted(self.pieces.tos[self.order], indptr)]
-        return kept
-
-    def _rows(self, indptr: RowArray) -> SparseRows:
-        """Room for values of so many rows."""
-        data, indices = empty(indptr[-1], self.data.dtype), empty(indptr[-1], self.indices.dtype)
-        return SparseRows(data, indices, indptr, len(self.genes))
-
-    def _count(self, indices: NDArray[Any], froms: Offsets, mask: Bytes, start: int, stop: int) -> None:
-        lengths = self.pieces.lengths
-        self._refuse(count_pieces(indices, froms, lengths, start, stop, self.limit, mask, self.numbers))
+        parts = shares(len(self.pieces), len(self.pieces), 64)
+        select = partial(self._select, indices[0], data[0], indices[1], data[1])
+        return Work([partial(select, *part) for part in parts])
 
     def _in_file(self, dataset: Direct) -> tuple[NDArray[Any], Offsets] | None:
         """The mapped file as numbers of a dataset's size, and where among them each piece begins."""
@@ -112,66 +92,44 @@ class _Selection:
             return None
         return mapped[: len(mapped) // size * size].view(f"u{size}"), places // size
 
-    def from_storage_chunks(self, indptr: RowArray) -> SparseRows:
+    def decoded_tasks(self) -> Work:
         """Out of storage chunks, of which those of both datasets hold the same places."""
         edges = np.array(self.pieces.edges(), np.int64)
         numbers = self.pieces.chunks[edges[:-1]]
         count("decoded", (self.data.layout.chunk_bytes + self.indices.layout.chunk_bytes) * len(numbers))
         functions = isal_functions() if self.data.gzip_alone and self.indices.gzip_alone else None
         few = len(numbers) <= FEW
-        found = self._rows(self.room)
         if few or functions is None:
-            tasks = [partial(self._decode_and_select, found, few, *group) for group in pairwise(edges.tolist())]
+            tasks = [partial(self._decode_and_select, few, *group) for group in pairwise(edges.tolist())]
         else:
             tables = [table[numbers] for part in (self.indices, self.data) for table in _tables(part)]
             parts = shares(len(numbers))
-            tasks = [partial(self._inflate_and_select, functions, tables, edges, found, *part) for part in parts]
-        run(Work(tasks, task_bytes=3 * max(self.data.layout.chunk_bytes, self.indices.layout.chunk_bytes)))
-        rows = self._rows(self._kept(indptr))
-        begins, lengths = self.begins[self.order], self.numbers[self.order]
-        tos = np.cumsum(lengths) - lengths
-        pairs = (found.data, rows.data), (found.indices, rows.indices)
-        run(Work([partial(_copy, source, begins, tos, lengths, out) for source, out in pairs]))
-        return rows
+            tasks = [partial(self._inflate_and_select, functions, tables, edges, *part) for part in parts]
+        return Work(tasks, task_bytes=3 * max(self.data.layout.chunk_bytes, self.indices.layout.chunk_bytes))
 
-    def _out(self, rows: SparseRows) -> tuple[Any, ...]:
-        """Room for one row, where what is kept goes, and what is noted of it: the kernels' last arguments."""
-        buffers = np.empty(self.longest, _words(rows.indices).dtype), np.empty(self.longest, _words(rows.data).dtype)
-        return (*buffers, self.genes.columns, _words(rows.indices), _words(rows.data), self.begins, self.numbers)
-
-    def _refuse(self, wrong: int) -> None:
+    def _select(
+        self, indices: NDArray[Any], data: NDArray[Any], index_froms: Offsets, froms: Offsets, start: int, stop: int
+    ) -> None:
+        places, to = np.empty(self.longest, np.int32), int(self.room[start])
+        sources = (indices, data, index_froms, froms, self.pieces.lengths, start, stop, to)
+        wrong, _ = select_pieces(*sources, self.limit, places, *self.kept)
         if wrong >= 0:
             begin = int(self.pieces.chunks[wrong]) * self.indices.layout.chunk_shape[0] + int(self.pieces.froms[wrong])
             last = begin + int(self.pieces.lengths[wrong]) - 1
             raise self.indices.origin.damage(begin, last, f"a column is not in 0 … {self.below - 1}")
 
-    def _select(
-        self,
-        indices: NDArray[Any],
-        data: NDArray[Any],
-        index_froms: Offsets,
-        froms: Offsets,
-        rows: SparseRows,
-        counted: bool,
-        start: int,
-        stop: int,
-    ) -> None:
-        sources = (indices, data, index_froms, froms, self.pieces.lengths, start, stop, int(self.room[start]))
-        wrong, _ = select_pieces(*sources, counted, self.limit, *self._out(rows))
-        self._refuse(wrong)
-
-    def _decode_and_select(self, rows: SparseRows, few: bool, start: int, stop: int) -> None:
+    def _decode_and_select(self, few: bool, start: int, stop: int) -> None:
         number, froms = int(self.pieces.chunks[start]), self.pieces.froms
         indices, data = (part.decode(number, few).view(f"u{part.dtype.itemsize}") for part in (self.indices, self.data))
-        self._select(indices, data, froms, froms, rows, False, start, stop)
+        self._select(indices, data, froms, froms, start, stop)
 
     def _inflate_and_select(
-        self, functions: Functions, tables: list[Offsets], edges: Offsets, rows: SparseRows, first: int, last: int
+        self, functions: Functions, tables: list[Offsets], edges: Offsets, first: int, last: int
     ) -> None:
         largest_encoded = max(int(tables[place][first:last].max()) for place in (1, 3))
         decoded_sizes = self.indices.layout.chunk_bytes, self.data.layout.chunk_bytes
         scratch, other = Scratch(largest_encoded, decoded_sizes[0]), np.empty(decoded_sizes[1], np.uint8)
-        to, out = int(self.room[edges[first]]), self._out(rows)
+        places, to = np.empty(self.longest, np.int32), int(self.room[edges[first]])
         while first < last:
             with measured("decode"):
                 first, to = select_inflated(
@@ -191,12 +149,28 @@ class _Selection:
                     self.pieces.lengths,
                     to,
                     self.limit,
-                    *out,
+                    places,
+                    *self.kept,
                 )
             if first < last:
-                self._decode_and_select(rows, False, *edges[first : first + 2].tolist())
+                self._decode_and_select(False, *edges[first : first + 2].tolist())
                 first += 1
                 to = int(self.room[edges[first]])
+
+    def rows(self, indptr: RowArray) -> SparseRows:
+        """What was kept, in the drawn order; ``indptr`` is that of whole rows."""
+        begins, numbers = self.found
+        order = np.argsort(self.pieces.tos)  # (pieces,)
+        tos, lengths = self.pieces.tos[order], numbers[order]
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        kept = ends[np.searchsorted(tos, indptr)]  # (n + 1,)
+        data, indices = empty(kept[-1], self.data.dtype), empty(kept[-1], self.indices.dtype)
+        tasks = [
+            partial(_copy, source, begins[order], ends[:-1], lengths, out)
+            for source, out in ((self.out_data, data), (self.out_indices, indices))
+        ]
+        run(Work(tasks))
+        return SparseRows(data, indices, kept, len(self.genes))
 
 
 def _tables(dataset: Direct) -> tuple[Offsets, Offsets]:
@@ -211,3 +185,108 @@ def _copy(source: NDArray[Any], froms: RowArray, tos: RowArray, lengths: RowArra
     size = out.itemsize
     offsets = (froms * size, tos * size, lengths * size)
     copy_pieces(source.view(np.uint8), *offsets, 0, len(lengths), out.view(np.uint8))
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def select_pieces(
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    index_froms: Offsets,
+    froms: Offsets,
+    lengths: Offsets,
+    start: int,
+    stop: int,
+    to: int,
+    limit: int,
+    places: Offsets,
+    mask: Bytes,
+    columns: NDArray[np.int32],
+    out_indices: NDArray[Any],
+    out_data: NDArray[Any],
+    begins: Offsets,
+    numbers: Offsets,
+) -> tuple[int, int]:
+    """Write what is kept of the pieces ``start … stop-1`` from ``to`` on, one after the other.
+
+    The first piece with a column of at least ``limit`` (or -1), and where the next would go. The
+    caller vouches that pieces lie within the sources, and ``limit`` within ``mask``.
+    """
+    for i in range(start, stop):
+        length = lengths[i]
+        if largest(indices, index_froms[i], length) >= limit:
+            return i, to
+        row = indices[index_froms[i] : index_froms[i] + length]
+        values = data[froms[i] : froms[i] + length]
+        found = np.uint64(0)
+        for j in range(length):
+            places[found] = j  # always, and overwritten if not kept: no branch to mispredict
+            found += np.uint64(mask[row[j]])
+        begins[i], numbers[i] = to, found
+        for k in range(np.int64(found)):
+            j = places[k]
+            out_indices[to + k] = columns[row[j]]
+            out_data[to + k] = values[j]
+        to += numbers[i]
+    return -1, to
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def select_inflated(
+    functions: Functions,
+    descriptor: int,
+    tables: tuple[Offsets, Offsets, Offsets, Offsets],
+    edges: Offsets,
+    first: int,
+    last: int,
+    state: NDArray[np.uint64],
+    encoded: Bytes,
+    index_bytes: Bytes,
+    data_bytes: Bytes,
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    froms: Offsets,
+    lengths: Offsets,
+    to: int,
+    limit: int,
+    places: Offsets,
+    mask: Bytes,
+    columns: NDArray[np.int32],
+    out_indices: NDArray[Any],
+    out_data: NDArray[Any],
+    begins: Offsets,
+    numbers: Offsets,
+) -> tuple[int, int]:
+    """As `select_pieces`, of the storage chunks ``first … last-1``; the first that is not as it should be, or ``last``.
+
+    ``indices`` and ``data`` are views of ``index_bytes`` and ``data_bytes``, into which storage chunks are inflated.
+    """
+    index_offsets, index_sizes, data_offsets, data_sizes = tables
+    for k in range(first, last):
+        if not _read_whole(descriptor, encoded, index_offsets[k], index_sizes[k]):
+            return k, to
+        if not inflate(functions, state, encoded, index_sizes[k], index_bytes):
+            return k, to
+        if not _read_whole(descriptor, encoded, data_offsets[k], data_sizes[k]):
+            return k, to
+        if not inflate(functions, state, encoded, data_sizes[k], data_bytes):
+            return k, to
+        begin, end = edges[k], edges[k + 1]
+        wrong, to = select_pieces(
+            indices, data, froms, froms, lengths, begin, end, to, limit, places, mask, columns, out_indices, out_data,
+            begins, numbers,
+        )  # fmt: skip
+        if wrong >= 0:
+            return k, to
+    return last, to
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _read_whole(descriptor: int, out: Bytes, offset: int, size: int) -> bool:
+    """Whether ``size`` bytes from ``offset`` of a file could be read."""
+    done = 0
+    while done < size:
+        found = pread(descriptor, out.ctypes.data + done, size - done, offset + done)
+        if found <= 0:
+            return False
+        done += found
+    return True
