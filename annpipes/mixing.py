@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from annpipes._mixtures import Mixed
 from annpipes._reprs import brief, call_repr
-from annpipes._samples import Mixed
 from annpipes._stages import PlanStage, RandomStage, Source, upstream
 from annpipes._store import Collection, Store
 from annpipes.errors import ParameterError, PipelineError

@@ -18,8 +18,9 @@ import numpy as np
 import annpipes as ap
 import files
 import measuring
+from annpipes._mixtures import Mixed
 from annpipes._plans import BlockShuffled, ChunkPlan, InOrder, Plan
-from annpipes._samples import Mixed, Weighted
+from annpipes._samples import Weighted
 
 BATCH, BLOCK, LARGE = 256, 64, 65_536
 CASES = {"gzip": "gzip", "uncompressed": None, "plan of 5·10⁸ rows": "plan"}

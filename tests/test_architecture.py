@@ -34,7 +34,7 @@ LAYERS = [
     {"_reprs", "_rows", "_states"},
     {"_permutations"},
     {"_plans"},
-    {"_samples", "_groups"},
+    {"_samples", "_mixtures", "_groups"},
     {"_schedules"},
     {"transforms", "_store"},
     {"_stages"},
@@ -44,7 +44,7 @@ LAYERS = [
 ]
 """DESIGN §3 from the bottom up: a module imports from lower layers alone, or private helpers of its own layer."""
 
-PURE = {"_rows", "_plans", "_samples", "_groups", "_permutations", "_schedules", "types", "errors"}
+PURE = {"_rows", "_plans", "_samples", "_mixtures", "_groups", "_permutations", "_schedules", "types", "errors"}
 """Numbers only: no torch, no files."""
 
 STORAGE = {"h5py", "anndata", "numba", "isal", "numcodecs", "pandas"}

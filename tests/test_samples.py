@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader
 
 import annpipes
 from annpipes import IndexSource, Loader, RowSampler, SourceMixer
+from annpipes._mixtures import Mixed
 from annpipes._plans import BlockShuffled, InOrder
-from annpipes._samples import Mixed, Weighted
+from annpipes._samples import Weighted
 from annpipes.errors import FieldError, ParameterError, PipelineError
 
 RARE = 1e-5
