@@ -11,16 +11,16 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from annpipes._meters import count, measured
 from annpipes._rows import RowArray
+from annpipes._store.choosing import select_inflated, select_pieces
 from annpipes._store.elements import FEW, Dataset, Direct, shares
 from annpipes._store.genes import Genes
-from annpipes._store.inflating import Functions, Scratch, inflate, isal_functions
-from annpipes._store.kernels import Bytes, Offsets, copy_pieces, largest, pread
+from annpipes._store.inflating import Functions, Scratch, isal_functions
+from annpipes._store.kernels import Offsets, copy_pieces
 from annpipes._store.pieces import Pieces, Spans
 from annpipes._store.pools import Work, empty, run
 from annpipes._store.targets import word_limit
@@ -185,108 +185,3 @@ def _copy(source: NDArray[Any], froms: RowArray, tos: RowArray, lengths: RowArra
     size = out.itemsize
     offsets = (froms * size, tos * size, lengths * size)
     copy_pieces(source.view(np.uint8), *offsets, 0, len(lengths), out.view(np.uint8))
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def select_pieces(
-    indices: NDArray[Any],
-    data: NDArray[Any],
-    index_froms: Offsets,
-    froms: Offsets,
-    lengths: Offsets,
-    start: int,
-    stop: int,
-    to: int,
-    limit: int,
-    places: Offsets,
-    mask: Bytes,
-    columns: NDArray[np.int32],
-    out_indices: NDArray[Any],
-    out_data: NDArray[Any],
-    begins: Offsets,
-    numbers: Offsets,
-) -> tuple[int, int]:
-    """Write what is kept of the pieces ``start … stop-1`` from ``to`` on, one after the other.
-
-    The first piece with a column of at least ``limit`` (or -1), and where the next would go. The
-    caller vouches that pieces lie within the sources, and ``limit`` within ``mask``.
-    """
-    for i in range(start, stop):
-        length = lengths[i]
-        if largest(indices, index_froms[i], length) >= limit:
-            return i, to
-        row = indices[index_froms[i] : index_froms[i] + length]
-        values = data[froms[i] : froms[i] + length]
-        found = np.uint64(0)
-        for j in range(length):
-            places[found] = j  # always, and overwritten if not kept: no branch to mispredict
-            found += np.uint64(mask[row[j]])
-        begins[i], numbers[i] = to, found
-        for k in range(np.int64(found)):
-            j = places[k]
-            out_indices[to + k] = columns[row[j]]
-            out_data[to + k] = values[j]
-        to += numbers[i]
-    return -1, to
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def select_inflated(
-    functions: Functions,
-    descriptor: int,
-    tables: tuple[Offsets, Offsets, Offsets, Offsets],
-    edges: Offsets,
-    first: int,
-    last: int,
-    state: NDArray[np.uint64],
-    encoded: Bytes,
-    index_bytes: Bytes,
-    data_bytes: Bytes,
-    indices: NDArray[Any],
-    data: NDArray[Any],
-    froms: Offsets,
-    lengths: Offsets,
-    to: int,
-    limit: int,
-    places: Offsets,
-    mask: Bytes,
-    columns: NDArray[np.int32],
-    out_indices: NDArray[Any],
-    out_data: NDArray[Any],
-    begins: Offsets,
-    numbers: Offsets,
-) -> tuple[int, int]:
-    """As `select_pieces`, of the storage chunks ``first … last-1``; the first that is not as it should be, or ``last``.
-
-    ``indices`` and ``data`` are views of ``index_bytes`` and ``data_bytes``, into which storage chunks are inflated.
-    """
-    index_offsets, index_sizes, data_offsets, data_sizes = tables
-    for k in range(first, last):
-        if not _read_whole(descriptor, encoded, index_offsets[k], index_sizes[k]):
-            return k, to
-        if not inflate(functions, state, encoded, index_sizes[k], index_bytes):
-            return k, to
-        if not _read_whole(descriptor, encoded, data_offsets[k], data_sizes[k]):
-            return k, to
-        if not inflate(functions, state, encoded, data_sizes[k], data_bytes):
-            return k, to
-        begin, end = edges[k], edges[k + 1]
-        wrong, to = select_pieces(
-            indices, data, froms, froms, lengths, begin, end, to, limit, places, mask, columns, out_indices, out_data,
-            begins, numbers,
-        )  # fmt: skip
-        if wrong >= 0:
-            return k, to
-    return last, to
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _read_whole(descriptor: int, out: Bytes, offset: int, size: int) -> bool:
-    """Whether ``size`` bytes from ``offset`` of a file could be read."""
-    done = 0
-    while done < size:
-        found = pread(descriptor, out.ctypes.data + done, size - done, offset + done)
-        if found <= 0:
-            return False
-        done += found
-    return True
