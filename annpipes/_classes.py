@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes._plans import InOrder
-from annpipes._rows import RowArray
+from annpipes._rows import RowArray, values_of
 from annpipes._stages import PlanStage, Source, upstream
 from annpipes._store import Store
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError, PipelineError
@@ -21,7 +21,7 @@ def source_of(stage: PlanStage, verb: str) -> tuple[InOrder, Store]:
     plan = getattr(stage, "plan", None)
     if not isinstance(plan, InOrder):
         raise PipelineError(f"{verb} follows an IndexSource, got {stage!r}")
-    return plan, upstream(stage, Source, verb).store  # type: ignore[type-abstract] # only looked for
+    return plan, upstream(stage, Source, verb).store
 
 
 def weights_of_epoch(store: Store, source: InOrder, weights: Callable[[int], Any], epoch: int) -> NDArray[np.float64]:
@@ -41,10 +41,10 @@ def as_weights(store: Store, source: InOrder, weights: Any) -> NDArray[np.float6
             f"weights must be {store.n_obs} numbers, one for each row of the data, got {values.dtype} of shape "
             f"{values.shape}"
         )
-    chosen: NDArray[np.float64] = values[np.asarray(source.row_set)].astype(np.float64)
+    chosen: NDArray[np.float64] = values_of(values, source.row_set).astype(np.float64)
     wrong = np.flatnonzero(~(np.isfinite(chosen) & (chosen >= 0)))
     if len(wrong):
-        row = int(np.asarray(source.row_set)[wrong[0]])
+        row = source.row_set[int(wrong[0])]
         raise ParameterError(f"weights must be finite and not negative, got {chosen[wrong[0]]} for row {row}")
     if not chosen.any():
         raise ParameterError("weights are zero for all rows, so none can be drawn")
@@ -61,7 +61,7 @@ def class_weights(
     frequencies: Mapping[str, float] | None,
 ) -> NDArray[np.float64]:
     """Weights of the source's rows, ``(n,)``, with which classes come as often as asked."""
-    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    names = as_columns(columns)
     if not names:
         raise ParameterError("balance must name an obs column, or several, got none")
     _check_number(temperature, "temperature")
@@ -98,9 +98,9 @@ def class_weights(
 def class_numbers(store: Store, source: InOrder, columns: Sequence[str]) -> tuple[RowArray, int]:
     """The class of each of the source's rows, or the combination of classes; -1 where a label is missing."""
     classes, n_classes = np.zeros(source.n_rows, np.int64), 1
-    rows = np.asarray(source.row_set)
     for column in columns:
-        codes, size = store.codes(column)[rows].astype(np.int64), len(store.categories(column))
+        codes = values_of(store.codes(column), source.row_set).astype(np.int64)
+        size = len(store.categories(column))
         classes = np.where((classes < 0) | (codes < 0), -1, classes * size + codes)
         n_classes *= size
         if len(columns) > 1:  # only combinations that there are

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from annpipes._permutations import Key, Permutation, hashed_words, permuted_within
+from annpipes._permutations import Key, Permutation, hashed_words, permuted_within, scaled
 from annpipes._plans import Epoch
 from annpipes._rows import RowArray
 
@@ -147,7 +147,7 @@ class _SetsEpoch:
             return np.searchsorted(self.plan.ends, self.order(numbers), side="right").astype(np.int64)
         present = np.flatnonzero(self.plan.pools.sizes)
         words = hashed_words((*self.key, _CHOICE), numbers)
-        chosen: RowArray = present[(words >> np.uint64(32)) * np.uint64(len(present)) >> np.uint64(32)]
+        chosen: RowArray = present[scaled(words, np.uint64(len(present)))]
         return chosen
 
     def _members(self, numbers: RowArray, groups: RowArray, members: RowArray) -> RowArray:
@@ -155,7 +155,7 @@ class _SetsEpoch:
         sizes = pools.sizes[groups]
         if self.plan.n_sets is not None:
             words = hashed_words((*self.key, _MEMBERS), numbers * self.plan.set_size + members)
-            places = ((words >> np.uint64(32)) * sizes.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
+            places = scaled(words, sizes.astype(np.uint64)).astype(np.int64)
             return pools.take(groups, places)
         before = np.concatenate([[0], self.plan.ends])[groups]
         wanted = ((self.order(numbers) - before) * self.plan.set_size + members) % sizes

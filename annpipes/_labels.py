@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annpipes._rows import RowArray
-from annpipes._store import Store
+from annpipes._rows import Rows, values_of
+from annpipes._store import Store, field_key
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 
 __all__ = ["LabelTables", "Unknown"]
@@ -42,7 +42,7 @@ class LabelTables:
         given: Mapping[str, Sequence[str]] | None = None,
         unknown: Unknown = "error",
         fields: Iterable[str] = (),
-        rows: RowArray | None = None,
+        rows: Rows | None = None,
     ) -> None:
         if unknown not in get_args(Unknown):
             raise ParameterError(f"unknown must be one of {', '.join(get_args(Unknown))}, got {unknown!r}")
@@ -57,16 +57,16 @@ class LabelTables:
                     f"categories are given for {column!r}, but fields has no 'obs/{column}:code' (it has "
                     f"{', '.join(fields) or 'nothing'})"
                 )
-            self._recoded[_key(column)] = self._recoding(column, rows)
+            self._recoded[field_key(f"obs/{column}:code")] = self._recoding(column, rows)
 
-    def _recoding(self, column: str, rows: RowArray | None) -> NDArray[np.int64]:
+    def _recoding(self, column: str, rows: Rows | None) -> NDArray[np.int64]:
         """For each code of the data the given table's; the last one for a missing label."""
         own, place = self.store.categories(column), {label: code for code, label in enumerate(self.given[column])}
         recoded = np.array([*(place.get(label, -1) for label in own), -1], np.int64)
         lacking = np.flatnonzero(recoded[:-1] < 0)
         if self.unknown == "error" and len(lacking):
             codes = self.store.codes(column)
-            present = np.intersect1d(lacking, codes if rows is None else codes[rows])
+            present = np.intersect1d(lacking, codes if rows is None else values_of(codes, rows))
             if len(present):
                 labels = "label" if len(present) == 1 else "labels"
                 some = ", ".join(repr(own[code]) for code in present[:5].tolist())
@@ -117,7 +117,3 @@ def _as_table(column: str, table: Sequence[str]) -> tuple[str, ...]:
     if twice:
         raise ParameterError(f"categories of {column!r} name {twice[0]!r} twice")
     return labels
-
-
-def _key(column: str) -> str:
-    return f"obs_{column}".replace("/", "_")

@@ -70,6 +70,15 @@ class Mixed:
         places = np.concatenate([(np.arange(turns) + 0.5) / turns for turns in self.turns])
         return owners[np.argsort(places, kind="stable")]
 
+    @cached_property
+    def before(self) -> RowArray:
+        """How many turns of the same plan came before each turn of a round."""
+        before = np.empty(_ROUND_LENGTH, np.int64)
+        for number in range(len(self.plans)):
+            mine = self.whose == number
+            before[mine] = np.arange(np.count_nonzero(mine))
+        return before
+
     def length(self, number: int) -> int:
         """After how many rows plan ``number`` has been visited once, and has had its proportion."""
         n_rows = self.plans[number].n_rows
@@ -80,22 +89,18 @@ class Mixed:
 
 class _MixedEpoch:
     def __init__(self, plan: Mixed, key: Key) -> None:
-        self.plan, self.whose = plan, plan.whose
-        self.before = np.empty(_ROUND_LENGTH, np.int64)  # how many turns of the same plan came before in the round
-        for number in range(len(plan.plans)):
-            mine = self.whose == number
-            self.before[mine] = np.arange(np.count_nonzero(mine))
+        self.plan = plan
         # A key of one number is of a pass without epochs; the second is what weights by epoch are asked for.
         key = key if len(key) > 1 else (*key, 0)
         self._epoch_of = lru_cache(2 * len(plan.plans))(partial(_epoch_of, plan, key))
 
     def rows(self, start: int, stop: int) -> RowArray:
         rounds, turns = np.divmod(np.arange(start, stop), _ROUND_LENGTH)
-        whose = self.whose[turns]
+        whose = self.plan.whose[turns]
         rows = np.empty(stop - start, np.int64)
         for number, plan in enumerate(self.plan.plans):
             mine = whose == number
-            positions = rounds[mine] * self.plan.turns[number] + self.before[turns[mine]]
+            positions = rounds[mine] * self.plan.turns[number] + self.plan.before[turns[mine]]
             rows[mine] = self._rows_of(number, plan.n_rows, positions) + self.plan.first_rows[number]
         return rows
 

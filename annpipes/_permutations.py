@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Key", "Permutation", "hashed_words", "permuted_within", "random_words"]
+__all__ = ["Key", "Permutation", "hashed_words", "permuted_within", "random_words", "scaled"]
 
 Key = tuple[int, ...]
 """What an epoch's order is drawn from: ``(seed, epoch)``, or one number drawn by torch."""
@@ -52,13 +52,18 @@ def permuted_within(
         left, right = np.divmod(values[outside], side[outside])
         for number in range(_SMALL_ROUNDS):
             word = _mix(salts[outside] + _GOLDEN[number])
-            scaled = (_mix(right ^ word) >> np.uint64(32)) * side[outside] >> np.uint64(32)
-            left, right = right, (left + scaled) % side[outside]
+            left, right = right, (left + scaled(_mix(right ^ word), side[outside])) % side[outside]
         values[outside] = left * side[outside] + right
         outside = outside[values[outside] >= n[outside]]
     # All rounds together are an even permutation of an odd square: let the first two elements change places, or not.
     odd = _mix(salts + _GOLDEN[_SMALL_ROUNDS]) >> np.uint64(63)
     return (values ^ (odd & (values < 2) & (n > 1))).astype(np.int64)
+
+
+def scaled(words: NDArray[np.uint64], n: np.uint64 | NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Random words as numbers in 0 … n-1, by their upper half (Lemire 2019, without rejection)."""
+    numbers: NDArray[np.uint64] = (words >> np.uint64(32)) * n >> np.uint64(32)
+    return numbers
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -164,4 +169,4 @@ class _Feistel:
         z = half ^ key
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return (z >> np.uint64(32)) * self.side >> np.uint64(32)
+        return scaled(z, self.side)

@@ -24,6 +24,7 @@ __all__ = [
     "rows_fingerprint",
     "runs",
     "take_rows",
+    "values_of",
 ]
 
 RowArray: TypeAlias = NDArray[np.int64]
@@ -152,6 +153,11 @@ def take_rows(rows: Rows, positions: RowArray) -> RowArray:
     if isinstance(rows, range):
         return positions + rows.start if rows.start else positions
     return rows[positions]
+
+
+def values_of(values: NDArray[Any], rows: Rows) -> NDArray[Any]:
+    """The values that ``rows`` have; a view of them if rows are a range."""
+    return values[rows.start : rows.stop] if isinstance(rows, range) else values[rows]
 
 
 def join_ranges(starts: RowArray, lengths: RowArray) -> RowArray:

@@ -72,6 +72,9 @@ class PlanStage(Stage[Any]):
         """What this pass over the stage draws its order from."""
         return (0,)
 
+    def __iter__(self) -> Iterator[Any]:
+        yield from self.plan.epoch(self.pass_key()).blocks()
+
 
 class RandomStage(PlanStage):
     """A stage whose plan is drawn anew in each pass.
@@ -111,9 +114,6 @@ class RandomStage(PlanStage):
     def repeat_seed(self, seed: int | None) -> None:
         """Give the next pass the order of one that was broken off, whatever seed is pushed for it."""
         self._repeated_seed = self.pass_seed = seed
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from self.plan.epoch(self.pass_key()).blocks()
 
 
 class Source(PlanStage):

@@ -122,7 +122,7 @@ def collate(batch: Batch, x: Form = "dense") -> dict[str, Any]:
     """The fields of a batch as tensors and lists, by key."""
     values = dict(batch.fields)
     if x == "csr" and isinstance(values.get("X"), np.ndarray):
-        values["X"] = _sparse(values["X"])
+        values["X"] = SparseRows.of(csr_matrix(np.asarray(values["X"], np.float32)))
     return {key: _collate_field(field, x) for key, field in values.items()}
 
 
@@ -151,11 +151,6 @@ def _csr_tensors(rows: SparseRows) -> CsrTensors:
         torch.from_numpy(rows.data.astype(np.float32, copy=False)),
         rows.n_vars,
     )
-
-
-def _sparse(values: NDArray[Any]) -> SparseRows:
-    matrix = csr_matrix(np.asarray(values, np.float32))
-    return SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), matrix.shape[1])
 
 
 def place(item: Any, *, pin_memory: bool, device: Any) -> Any:

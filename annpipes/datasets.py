@@ -134,7 +134,7 @@ class AnnDataset(Dataset[Item]):
             raise ParameterError(f"transform is applied to X, which is not among fields ({', '.join(self.fields)})")
         self.genes = None if genes is None else self.store.genes(genes)
         self.store.check(self.fields)
-        self.labels = LabelTables(self.store, categories, unknown, self.fields, np.asarray(self.rows))
+        self.labels = LabelTables(self.store, categories, unknown, self.fields, self.rows)
 
     @property
     def shape(self) -> tuple[int, int]:

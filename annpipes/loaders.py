@@ -116,7 +116,7 @@ class Loader:
                 f"itself, needs a method `cut` of it that does the same for one chunk"
             )
         self._sorter = upstream(self._batcher, ChunkSorter, "Loader")
-        self._source = upstream(self._sorter, Source, "Loader")  # type: ignore[type-abstract] # only looked for
+        self._source = upstream(self._sorter, Source, "Loader")
         self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         self._schedule = self._schedule_for(self.ranks.world_size, self._tail(tail))

@@ -78,7 +78,7 @@ class SourceMixer(RandomStage, Source):
             if plan.n_rows == 0:
                 raise ParameterError(f"source {name!r} has no rows")
             first_rows.append(sum(store.n_obs for store in stores))
-            stores.append(upstream(stage, Source, "SourceMixer").store)  # type: ignore[type-abstract] # only looked for
+            stores.append(upstream(stage, Source, "SourceMixer").store)
             plans.append(plan)
         self.store, self._collection = Collection(stores, **collection), collection
         total = sum(proportions.values())

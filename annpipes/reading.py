@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from torch.utils.data import IterDataPipe, functional_datapipe
 
 from annpipes._labels import LabelTables, Unknown
@@ -69,16 +68,14 @@ class RowReader(Stage[Batch]):
         unknown: Unknown = "error",
     ) -> None:
         self.source_datapipe = source_datapipe
-        source = upstream(source_datapipe, Source, "read_rows")  # type: ignore[type-abstract] # only looked for
+        source = upstream(source_datapipe, Source, "read_rows")
         self.store = source.store
         self.fields = as_fields(fields)
         self.genes = None if genes is None else self.store.genes(genes)
         self.unknown = unknown
         self.store.check(self.fields)
         rows = getattr(source.plan, "row_set", None)
-        self.labels = LabelTables(
-            self.store, categories, unknown, self.fields, None if rows is None else np.asarray(rows)
-        )
+        self.labels = LabelTables(self.store, categories, unknown, self.fields, rows)
         self.categories = self.labels.given or None
 
     def each(self, chunk: Chunk) -> Batch:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch.utils.data import functional_datapipe
 
 from annpipes._plans import BlockShuffled, InOrder
-from annpipes._rows import RowArray
 from annpipes._stages import PlanStage, RandomStage
 from annpipes.errors import PipelineError
 
@@ -46,9 +43,6 @@ class BlockShuffler(RandomStage):
         self.source_datapipe = source_datapipe
         self.plan = BlockShuffled(plan)
         super().__init__()
-
-    def __iter__(self) -> Iterator[RowArray]:
-        yield from self.plan.epoch(self.pass_key()).blocks()
 
     def __len__(self) -> int:
         """How many blocks."""

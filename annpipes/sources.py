@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from annpipes._plans import InOrder
-from annpipes._rows import RowArray, as_count, as_rows, brief_rows
+from annpipes._rows import as_count, as_rows, brief_rows
 from annpipes._stages import Source
 from annpipes._store import open_store
 
@@ -48,9 +47,6 @@ class IndexSource(Source):
         chosen = as_rows(rows, self.store.n_obs, positions_of=self.store.rows_named, where=self.store.rows_where)
         size, self.block_reason = self.store.block_advice() if block_size is None else (block_size, "as given")
         self.plan: InOrder = InOrder(chosen, as_count(size, "block_size"))
-
-    def __iter__(self) -> Iterator[RowArray]:
-        yield from self.plan.epoch(self.pass_key()).blocks()
 
     def __len__(self) -> int:
         """How many blocks."""

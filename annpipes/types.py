@@ -73,6 +73,11 @@ class SparseRows:
     indptr: NDArray[np.int64]
     n_vars: int
 
+    @classmethod
+    def of(cls, matrix: Any) -> SparseRows:
+        """The rows of a scipy CSR matrix."""
+        return cls(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), matrix.shape[1])
+
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
@@ -96,8 +101,7 @@ class SparseRows:
 
     def take(self, rows: NDArray[np.int64]) -> SparseRows:
         """The rows at these places, in that order; a copy."""
-        taken = csr_matrix((self.data, self.indices, self.indptr), self.shape)[rows]
-        return SparseRows(taken.data, taken.indices, taken.indptr.astype(np.int64), self.n_vars)
+        return SparseRows.of(csr_matrix((self.data, self.indices, self.indptr), self.shape)[rows])
 
     def with_data(self, data: NDArray[Any]) -> SparseRows:
         """The same places with other values, ``(nnz,)``."""
@@ -112,7 +116,7 @@ class SparseRows:
             return self
         matrix = csr_matrix((self.data, self.indices, self.indptr), self.shape, copy=True)
         matrix.sum_duplicates()
-        return SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), self.n_vars)
+        return SparseRows.of(matrix)
 
     def to_dense(self, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """A dense float32 array ``(n, n_vars)``; values stored twice for one place are added."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def join_names(indexes: Sequence[pd.Index[Any]], where: Sequence[str], join: str
                 f"{where[-1]}): are var_names of one kind?"
             )
         return common
-    every = pd.Index(union([dict.fromkeys(index) for index in names]))
+    every = pd.Index(union(names))
     if join == "outer":
         return every
     chosen = pd.Index([str(gene) for gene in join])
@@ -44,9 +45,9 @@ def join_names(indexes: Sequence[pd.Index[Any]], where: Sequence[str], join: str
     return chosen
 
 
-def union(tables: Sequence[Mapping[str, None]]) -> list[str]:
-    """All keys, in the order in which they first come."""
-    return list({key: None for table in tables for key in table})
+def union(tables: Iterable[Iterable[str]]) -> list[str]:
+    """All members, in the order in which they first come."""
+    return list(dict.fromkeys(chain.from_iterable(tables)))
 
 
 def agreed_columns(frames: Sequence[pd.DataFrame], names: pd.Index[Any]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes._store.inflating import Functions, inflate
-from annpipes._store.kernels import Bytes, Offsets, largest, pread
+from annpipes._store.kernels import Bytes, Offsets, largest, read_whole
 
 __all__ = ["select_inflated", "select_pieces"]
 
@@ -101,11 +101,11 @@ def select_inflated(
     """
     index_offsets, index_sizes, data_offsets, data_sizes = tables
     for k in range(first, last):
-        if not _read_whole(descriptor, encoded, index_offsets[k], index_sizes[k]):
+        if not read_whole(descriptor, encoded.ctypes.data, index_offsets[k], index_sizes[k]):
             return k, to
         if not inflate(functions, state, encoded, index_sizes[k], index_bytes):
             return k, to
-        if not _read_whole(descriptor, encoded, data_offsets[k], data_sizes[k]):
+        if not read_whole(descriptor, encoded.ctypes.data, data_offsets[k], data_sizes[k]):
             return k, to
         if not inflate(functions, state, encoded, data_sizes[k], data_bytes):
             return k, to
@@ -117,15 +117,3 @@ def select_inflated(
         if wrong >= 0:
             return k, to
     return last, to
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _read_whole(descriptor: int, out: Bytes, offset: int, size: int) -> bool:
-    """Whether ``size`` bytes from ``offset`` of a file could be read."""
-    done = 0
-    while done < size:
-        found = pread(descriptor, out.ctypes.data + done, size - done, offset + done)
-        if found <= 0:
-            return False
-        done += found
-    return True

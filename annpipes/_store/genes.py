@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes._rows import RowArray, as_rows, brief_rows
-from annpipes._store.kernels import copy_pieces, keep_columns, renumber_columns
+from annpipes._store.kernels import copy_values, keep_columns, renumber_columns
 from annpipes._store.pools import Work, empty, run
 from annpipes.errors import FieldError, ParameterError
 from annpipes.types import SparseRows
@@ -150,7 +150,5 @@ def fill_columns(rows: SparseRows, columns: RowArray, fill: float) -> SparseRows
 
 def _compacted(values: NDArray[Any], froms: RowArray, tos: RowArray, lengths: RowArray) -> NDArray[Any]:
     out = empty(int(tos[-1]), values.dtype)
-    size = values.itemsize
-    offsets = (froms[:-1] * size, tos[:-1] * size, lengths * size)
-    copy_pieces(values.view(np.uint8), *offsets, 0, len(lengths), out.view(np.uint8))
+    copy_values(values, froms[:-1], tos[:-1], lengths, out)
     return out

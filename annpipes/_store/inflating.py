@@ -22,7 +22,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from annpipes._store.kernels import Bytes, Offsets, largest, memcpy, pread
+from annpipes._store.kernels import Bytes, Offsets, largest, memcpy, read_whole
 
 __all__ = ["Functions", "Scratch", "copy_inflated", "inflate", "isal_functions"]
 
@@ -94,12 +94,8 @@ def copy_inflated(
     """
     target, size = out.ctypes.data, words.itemsize
     for k in range(first, last):
-        done = 0
-        while done < sizes[k]:
-            count = pread(descriptor, encoded.ctypes.data + done, sizes[k] - done, offsets[k] + done)
-            if count <= 0:
-                return k
-            done += count
+        if not read_whole(descriptor, encoded.ctypes.data, offsets[k], sizes[k]):
+            return k
         if not inflate(functions, state, encoded, sizes[k], decoded):
             return k
         for i in range(edges[k], edges[k + 1]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from toolz import partition_all
 
-from annpipes._rows import RowArray
+from annpipes._store.alignment import union
 from annpipes._store.base import FieldStore
 from annpipes._store.frame import Column, Labels, Numbers, Strings
 from annpipes._store.genes import Genes, fill_columns, move_columns, take_genes
-from annpipes._store.kernels import copy_pieces
+from annpipes._store.kernels import copy_values
 from annpipes._store.matrix import DenseFile, SparseFile, places_of
 from annpipes._store.pools import Work, empty, run
 from annpipes._store.protocol import BlockAdvice, MatrixReader
@@ -135,7 +134,7 @@ class JoinedSparse(_Joined):
         self._run(direct, begin)
         for share, rows in converted:
             for values, out in ((rows.data, data), (rows.indices, indices)):
-                _scatter(values, rows.indptr, tos[share.where], out)
+                copy_values(values, rows.indptr[:-1], tos[share.where], rows.lengths, out)
         moved = [(self.parts[number].kept(genes), places[share.where]) for number, share in direct]
         moves = [(kept, some) for kept, some in moved if kept is not None]
         return move_columns(SparseRows(data, indices, indptr, width), moves, width)
@@ -151,7 +150,7 @@ class JoinedSparse(_Joined):
             return fill_columns(rows, np.arange(width), self.fill) if self.fill else rows
         found = matrix.read(share.chunk)
         self._close([share.number])
-        rows = found if isinstance(found, SparseRows) else _as_sparse(found)
+        rows = found if isinstance(found, SparseRows) else SparseRows.of(sparse.csr_matrix(found))
         rows = SparseRows(rows.data.astype(self.dtype), rows.indices.astype(self.index_dtype), rows.indptr, rows.n_vars)
         return rows if kept is None else take_genes(rows, kept, self.fill)
 
@@ -191,18 +190,6 @@ def _holds(dtype: np.dtype[Any], fill: float) -> bool:
         return dtype.kind == "f" or bool(np.asarray(fill).astype(dtype) == fill)
 
 
-def _as_sparse(values: NDArray[Any]) -> SparseRows:
-    matrix = sparse.csr_matrix(values)
-    return SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), matrix.shape[1])
-
-
-def _scatter(values: NDArray[Any], indptr: RowArray, tos: RowArray, out: NDArray[Any]) -> None:
-    """Row i of ``values`` to ``tos[i]`` of ``out``, which has the same dtype."""
-    size, lengths = values.itemsize, np.diff(indptr)
-    source = np.ascontiguousarray(values).view(np.uint8)
-    copy_pieces(source, indptr[:-1] * size, tos * size, lengths * size, 0, len(lengths), out.view(np.uint8))
-
-
 def join_columns(columns: Sequence[Column | None], space: RowSpace) -> Column:
     """Obs columns of several stores as one; None where a store has no such column.
 
@@ -230,7 +217,7 @@ def _join_numbers(columns: Sequence[Column | None], space: RowSpace) -> Numbers:
 
 def _join_labels(columns: Sequence[Column | None], space: RowSpace) -> Labels:
     tables = [column.categories for column in columns if isinstance(column, Labels)]
-    categories = reduce(lambda table, more: table | dict.fromkeys(more), tables, dict[str, None]())
+    categories = union(tables)
     place = {label: code for code, label in enumerate(categories)}
     codes = np.full(len(space), -1, np.min_scalar_type(-len(place) - 1))
     for column, where in zip(columns, space.slices(), strict=True):

@@ -13,9 +13,11 @@ __all__ = [
     "add_rows",
     "copy_columns",
     "copy_pieces",
+    "copy_values",
     "first_outside",
     "keep_columns",
     "read_pieces",
+    "read_whole",
     "renumber_columns",
 ]
 
@@ -41,6 +43,12 @@ def copy_pieces(
         memcpy(target + tos[i], first + froms[i], lengths[i])
 
 
+def copy_values(values: NDArray[Any], froms: Offsets, tos: Offsets, lengths: Offsets, out: NDArray[Any]) -> None:
+    """As `copy_pieces`, all of them, with offsets counted in values of one dtype."""
+    size, source = out.itemsize, np.ascontiguousarray(values).view(np.uint8)
+    copy_pieces(source, froms * size, tos * size, lengths * size, 0, len(lengths), out.view(np.uint8))
+
+
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def copy_columns(
     source: Bytes,
@@ -63,18 +71,26 @@ def copy_columns(
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def read_whole(descriptor: int, address: int, offset: int, size: int) -> bool:
+    """Whether ``size`` bytes from ``offset`` of a file could be read to ``address``."""
+    done = 0
+    while done < size:
+        count = pread(descriptor, address + done, size - done, offset + done)
+        if count <= 0:
+            return False
+        done += count
+    return True
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def read_pieces(
     descriptor: int, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes
 ) -> int:
     """As `copy_pieces`, from a file; the first piece that could not be read whole, or -1."""
     target = out.ctypes.data
     for i in range(start, stop):
-        done = 0
-        while done < lengths[i]:
-            count = pread(descriptor, target + tos[i] + done, lengths[i] - done, froms[i] + done)
-            if count <= 0:
-                return i
-            done += count
+        if not read_whole(descriptor, target + tos[i], froms[i], lengths[i]):
+            return i
     return -1
 
 

@@ -80,8 +80,7 @@ class SparseMemory:
         return dtype
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
-        matrix = sparse.csr_matrix(self.matrix[chunk.drawn])
-        rows = SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), matrix.shape[1])
+        rows = SparseRows.of(sparse.csr_matrix(self.matrix[chunk.drawn]))
         return rows if genes is None else take_genes(rows, genes)
 
 

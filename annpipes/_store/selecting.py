@@ -20,7 +20,7 @@ from annpipes._store.choosing import select_inflated, select_pieces
 from annpipes._store.elements import FEW, Dataset, Direct, shares
 from annpipes._store.genes import Genes
 from annpipes._store.inflating import Functions, Scratch, isal_functions
-from annpipes._store.kernels import Offsets, copy_pieces
+from annpipes._store.kernels import Offsets, copy_values
 from annpipes._store.pieces import Pieces, Spans
 from annpipes._store.pools import Work, empty, run
 from annpipes._store.targets import word_limit
@@ -166,7 +166,7 @@ class _Selection:
         kept = ends[np.searchsorted(tos, indptr)]  # (n + 1,)
         data, indices = empty(kept[-1], self.data.dtype), empty(kept[-1], self.indices.dtype)
         tasks = [
-            partial(_copy, source, begins[order], ends[:-1], lengths, out)
+            partial(copy_values, source, begins[order], ends[:-1], lengths, out)
             for source, out in ((self.out_data, data), (self.out_indices, indices))
         ]
         run(Work(tasks))
@@ -179,9 +179,3 @@ def _tables(dataset: Direct) -> tuple[Offsets, Offsets]:
 
 def _words(values: NDArray[Any]) -> NDArray[Any]:
     return values.view(f"u{values.itemsize}")
-
-
-def _copy(source: NDArray[Any], froms: RowArray, tos: RowArray, lengths: RowArray, out: NDArray[Any]) -> None:
-    size = out.itemsize
-    offsets = (froms * size, tos * size, lengths * size)
-    copy_pieces(source.view(np.uint8), *offsets, 0, len(lengths), out.view(np.uint8))
