@@ -284,6 +284,15 @@ class TestGroups:
         for members in sets:
             assert len(kinds.iloc[members].drop_duplicates()) == 1
 
+    @pytest.mark.parametrize("chunk_size", [1, 4, 10, 19])
+    def test_no_chunk_cuts_a_set_apart(self, chunk_size: int) -> None:
+        # A plain DataLoader deals whole chunks out to its workers, each of which makes batches of its own.
+        chunks = list(sampler().sort_within_chunks(chunk_size))
+        assert {len(chunk) % 4 for chunk in chunks} == {0}
+        for chunk in chunks:
+            members = GENE[chunk.drawn].reshape(-1, 4)
+            assert (members == members[:, :1]).all()
+
     def test_short_groups_are_left_out_or_filled_up(self) -> None:
         assert "C" not in GENE[sets_of(sampler(short="drop"))]
         repeated = sets_of(sampler(short="repeat"))

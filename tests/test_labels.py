@@ -23,7 +23,7 @@ import annpipes
 from annpipes import AnnDataset, Collection, IndexSource, Loader, split, stream
 from annpipes._labels import LabelTables
 from annpipes._store import open_store
-from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, RowIndexError
+from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, RowIndexError, StateError
 
 COLUMNS = ["cell_type", "stage", "lane", "donor", "note", "barcode"]
 """Categories with missing and unused labels, ordered ones, of numbers; strings, some missing, all different."""
@@ -485,3 +485,17 @@ def test_any_table_of_any_column(
     if table:
         expected = some.set_categories(table).astype(object)
         assert tables.decode("c", recoded["obs_c"]) == ["" if pd.isna(label) else label for label in expected]
+
+
+def test_a_state_belongs_to_its_table(h5ad: Path) -> None:
+    def loader(table: list[str]) -> Loader:
+        return stream(h5ad, 4, fields=["obs/donor:code"], categories={"donor": table}, unknown="missing")
+
+    table = list(IndexSource(h5ad).categories("donor"))
+    state = loader(table).state_dict()
+    loader(table).load_state_dict(state)
+    for other in (table[::-1], table[:-1]):
+        with pytest.raises(StateError, match="categories"):
+            loader(other).load_state_dict(state)
+    with pytest.raises(StateError, match="categories"):
+        stream(h5ad, 4, fields=["obs/donor:code"]).load_state_dict(state)
