@@ -12,6 +12,7 @@
     ├── DamageError         (OSError)            a file whose bytes contradict themselves
     ├── PipelineError       (RuntimeError)       stages that do not fit together
     ├── StateError          (ValueError)         a saved position that belongs to something else
+    ├── DiskSpaceError      (OSError)            too little room for what is to be written
     ├── RankError           (RuntimeError)       ranks that were not given the same
     └── WorkerError         (RuntimeError)       a worker process that is gone
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 __all__ = [
     "AnnpipesError",
     "DamageError",
+    "DiskSpaceError",
     "FieldError",
     "FormatError",
     "ParameterError",
@@ -72,6 +74,10 @@ class PipelineError(AnnpipesError, RuntimeError):
 
 class StateError(AnnpipesError, ValueError):
     """A saved position that belongs to other data or other parameters."""
+
+
+class DiskSpaceError(AnnpipesError, OSError):
+    """Too little room on the disk for what is to be written."""
 
 
 class RankError(AnnpipesError, RuntimeError):

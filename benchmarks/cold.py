@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 import annpipes as ap
 import files
-import limits
 import measuring
 from annpipes._plans import ChunkPlan
+from annpipes._store import BareReading, Threads
 
 BATCH, CHUNK, DISK_THREADS = 256, 16_384, 16
 CASES = {"cold, uncompressed, random rows": 2 * CHUNK}
@@ -28,11 +28,11 @@ class Cold:
 
     def __init__(self, path: Path, rows: NDArray[Any]) -> None:
         self.path, self.rows = path, rows
-        self.threads = limits.Threads(DISK_THREADS)
+        self.threads = Threads(DISK_THREADS)
         plan = ChunkPlan(self._source().plan, CHUNK)
         epoch = plan.epoch((0, 0))
-        self.reading = limits.Reading(path, [epoch.chunk(number) for number in range(plan.n_chunks)])
-        self.tasks = self.reading.disk_tasks(self.threads)
+        self.reading = BareReading(path, [epoch.chunk(number) for number in range(plan.n_chunks)])
+        self.work = self.reading.disk()
         self.cached_share = 0.0
 
     def _source(self) -> Any:
@@ -52,7 +52,7 @@ class Cold:
 
     def limit(self) -> None:
         """The same rows' pages."""
-        self.threads.run_chunks(self.tasks)
+        self.threads.run_chunks(self.work.tasks)
 
 
 def measure(count: int, quick: bool) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def measure(count: int, quick: bool) -> dict[str, Any]:
         "limit_cells_per_s": times.rate("limit", len(rows)),
         "ratio": times.speed("pipeline", "limit"),
         "ratio_spread": times.spread("pipeline", "limit"),
-        "limit_mb_per_s": times.rate("limit", cold.reading.row_bytes / 1e6),
+        "limit_mb_per_s": times.rate("limit", cold.work.n_bytes / 1e6),
         "cached_share": cold.cached_share,
     }
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 import files
-import limits
 import measuring
 from annpipes import Batch, Chunk, SparseRows
-from annpipes._store import open_store
+from annpipes._store import Threads, open_store
+from annpipes._store.bare import write_rows
 from annpipes.collating import collate
 
 BATCH, CHUNK = 256, 16_384
@@ -30,11 +30,11 @@ def collate_all(batches: Sequence[Batch]) -> None:
     del kept
 
 
-def write_all(batches: Sequence[SparseRows], threads: limits.Threads) -> None:
+def write_all(batches: Sequence[SparseRows], threads: Threads) -> None:
     for rows in batches:
         kept = np.zeros(rows.shape, np.float32)
         bounds = [(part.start, part.stop) for part in threads.split(len(rows))]
-        threads.run([partial(limits.write_rows, rows.data, rows.indices, rows.indptr, *some, kept) for some in bounds])
+        threads.run([partial(write_rows, rows.data, rows.indices, rows.indptr, *some, kept) for some in bounds])
     del kept
 
 
@@ -47,8 +47,8 @@ def measure(count: int, quick: bool) -> dict[str, Any]:
     sparse = [batch["X"] for batch in batches]
     contenders: dict[str, Callable[[], None]] = {
         "collate": partial(collate_all, batches),
-        "limit": partial(write_all, sparse, limits.Threads(measuring.THREADS)),
-        "one thread": partial(write_all, sparse, limits.Threads(1)),
+        "limit": partial(write_all, sparse, Threads(measuring.THREADS)),
+        "one thread": partial(write_all, sparse, Threads(1)),
     }
     times = measuring.interleaved(contenders, turns, lambda: None)
     return {

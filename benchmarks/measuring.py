@@ -6,24 +6,35 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import mmap
 import os
 import platform
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
-from statistics import median
 from types import TracebackType
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+from annpipes import _timing
+from annpipes._timing import Times, cached_share, drop, interleaved, sample_rows, warm
+from annpipes._trials import consume
+
+__all__ = [
+    "THREADS",
+    "PeakMemory",
+    "Times",
+    "cached_share",
+    "consume",
+    "drop",
+    "interleaved",
+    "machine",
+    "main",
+    "memory",
+    "sample_rows",
+    "warm",
+]
 
 Case = TypeVar("Case")
 
@@ -55,74 +66,6 @@ def _rounded(value: Any) -> Any:
         return value
     short = float(f"{value:.3g}")
     return int(short) if short.is_integer() else short
-
-
-class Times:
-    """Seconds of several contenders that took turns.
-
-    Parameters
-    ----------
-    seconds
-        By contender, one number for each turn.
-    """
-
-    def __init__(self, seconds: Mapping[str, Sequence[float]]) -> None:
-        self.seconds = seconds
-
-    def rate(self, contender: str, amount: float) -> float:
-        """``amount`` per second, by the median turn."""
-        return amount / median(self.seconds[contender])
-
-    def speed(self, contender: str, reference: str) -> float:
-        """How many times as fast as ``reference``, by the median turns."""
-        return median(self.seconds[reference]) / median(self.seconds[contender])
-
-    def spread(self, contender: str, reference: str) -> list[float]:
-        """The least and the greatest speed of any one turn, which tells how far to trust the median."""
-        pairs = zip(self.seconds[contender], self.seconds[reference], strict=True)
-        speeds = [other / own for own, other in pairs]
-        return [min(speeds), max(speeds)]
-
-
-def interleaved(contenders: Mapping[str, Callable[[], Any]], turns: int, before: Callable[[], Any]) -> Times:
-    """Times of contenders called A, B, A, B, …, each after ``before``, which is not timed.
-
-    A first round is thrown away: it compiles, opens files and fills tables.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(turns + 1):
-        for name, call in contenders.items():
-            before()
-            begin = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - begin)
-    return Times({name: taken[1:] for name, taken in seconds.items()})
-
-
-def warm(path: Path) -> None:
-    """Have all of a file in the page cache. Some kernels empty it after seconds (DAMON), so do it often."""
-    buffer = memoryview(bytearray(16 << 20))
-    with open(path, "rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass
-
-
-def drop(path: Path) -> None:
-    """Have none of a file in the page cache, as far as the kernel listens."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())  # a page that was never written out is kept
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def cached_share(path: Path) -> float:
-    """The share of a file that is in the page cache, by ``mincore(2)``, which reads nothing."""
-    with open(path, "rb") as file:
-        content = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
-    resident = np.zeros(-(-len(content) // mmap.PAGESIZE), np.uint8)  # (pages,)
-    address, length = ctypes.c_void_p(content.ctypes.data), ctypes.c_size_t(len(content))
-    if ctypes.CDLL(None).mincore(address, length, ctypes.c_void_p(resident.ctypes.data)):
-        raise OSError("mincore failed")
-    return float((resident & 1).mean())
 
 
 def memory() -> dict[str, float]:
@@ -166,26 +109,10 @@ class PeakMemory:
         return {name: self.peak[name] - before[name] for name in self.peak}
 
 
-def sample_rows(n_obs: int, block: int, count: int) -> NDArray[np.int64]:
-    """About ``count`` rows of a file as whole blocks at random places: as sparse as any chunk of a full epoch."""
-    firsts = np.random.default_rng(0).permutation(n_obs // block)[: count // block] * block  # (blocks,)
-    return (firsts[:, None] + np.arange(block)).ravel()
-
-
-def consume(loader: Any) -> int:
-    """The number of cells in one pass, always over the same epoch."""
-    loader.set_epoch(0)
-    return sum(batch["X"].shape[0] for batch in loader)
-
-
 def machine() -> str:
     """Processor, cores, memory, kernel and versions, for the README."""
-    with open("/proc/cpuinfo") as info:
-        model = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.machine())
-    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    system = f"Linux {platform.release()}, Python {platform.python_version()}"
-    return f"{model}, {THREADS} cores, {gigabytes:.0f} GB; {system}, {packages}"
+    return f"{_timing.machine()}; Linux {platform.release()}, Python {platform.python_version()}, {packages}"
 
 
 if __name__ == "__main__":

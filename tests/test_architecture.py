@@ -31,7 +31,7 @@ STAGES = {
 LAYERS = [
     {"errors"},
     {"types"},
-    {"_reprs", "_rows", "_states"},
+    {"_reprs", "_rows", "_states", "_reports"},
     {"_permutations"},
     {"_plans"},
     {"_samples", "_mixtures", "_groups"},
@@ -40,7 +40,10 @@ LAYERS = [
     {"_stages"},
     STAGES,
     {"loaders", "datasets"},
-    {"cli", "lightning", "scvi", "plots"},
+    {"inspecting", "benching", "tuning", "rewriting"},
+    {"plotting"},
+    {"cli", "lightning", "scvi"},
+    {"__main__"},
 ]
 """DESIGN §3 from the bottom up: a module imports from lower layers alone, or private helpers of its own layer."""
 
@@ -49,6 +52,9 @@ PURE = {"_rows", "_plans", "_samples", "_mixtures", "_groups", "_permutations", 
 
 STORAGE = {"h5py", "anndata", "numba", "isal", "numcodecs", "pandas"}
 """What only the store knows."""
+
+FOREIGN = {"annpipes._peers"}
+"""Runs other people's loaders, which want anndata's own objects."""
 
 
 def layer(module: str) -> int | None:
@@ -116,7 +122,7 @@ def test_no_stage_imports_another(stage: str) -> None:
     assert not own(ROOT / f"{stage}.py") & (STAGES - {stage})
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if part(name) != "_store"])
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name) != "_store" and name not in FOREIGN])
 def test_only_the_store_knows_files_and_decoders(name: str) -> None:
     assert not {module.split(".")[0] for module in imports(MODULES[name])} & STORAGE
 

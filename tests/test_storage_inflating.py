@@ -89,10 +89,10 @@ def many(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("reachable", [True, False])
 def test_rows_are_the_same_with_and_without(many: Path, reachable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    copy = targets.copy_inflated
-    monkeypatch.setattr(targets, "copy_inflated", lambda *args: called.append(args) or copy(*args))
+    copy = targets.copy_decoded
+    monkeypatch.setattr(targets, "copy_decoded", lambda *args: called.append(args) or copy(*args))
     if not reachable:
-        monkeypatch.setattr("annpipes._store.elements.isal_functions", lambda: None)
+        monkeypatch.setattr("annpipes._store.decoding.isal_functions", lambda: None)
     drawn = np.random.default_rng(0).permutation(N_OBS)
     assert same(read_x(many, drawn), matrix_values(N_OBS, 30)[drawn])
     assert bool(called) == reachable

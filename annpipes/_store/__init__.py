@@ -5,14 +5,63 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from annpipes._store.advising import Finding, findings_of
+from annpipes._store.assembling import Assembly, mark_of
+from annpipes._store.bare import BareWork, Threads
 from annpipes._store.base import FieldStore
+from annpipes._store.checking import check_file
 from annpipes._store.collection import Collection
 from annpipes._store.dense import densify
+from annpipes._store.describing import Element, FieldReport, describe_file
+from annpipes._store.encoding import encoding_of
 from annpipes._store.genes import Genes
+from annpipes._store.ledgers import Damage
+from annpipes._store.limits import BareReading, densifying
 from annpipes._store.opening import open_one
+from annpipes._store.parting import (
+    Matrix,
+    PartFile,
+    encoded_row_bytes,
+    finish,
+    matrices_of,
+    part_counts,
+    part_lengths,
+    row_lengths,
+)
 from annpipes._store.protocol import Store, as_fields, field_key
 
-__all__ = ["Collection", "Genes", "Store", "as_fields", "densify", "field_key", "open_store"]
+__all__ = [
+    "Assembly",
+    "BareReading",
+    "BareWork",
+    "Collection",
+    "Damage",
+    "Element",
+    "FieldReport",
+    "FieldStore",
+    "Finding",
+    "Genes",
+    "Matrix",
+    "PartFile",
+    "Store",
+    "Threads",
+    "as_fields",
+    "check_file",
+    "densify",
+    "densifying",
+    "describe_file",
+    "encoded_row_bytes",
+    "encoding_of",
+    "field_key",
+    "findings_of",
+    "finish",
+    "mark_of",
+    "matrices_of",
+    "open_store",
+    "part_counts",
+    "part_lengths",
+    "row_lengths",
+]
 
 
 def open_store(data: Any) -> Store:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from annpipes._meters import count, measured
 from annpipes._rows import RowArray
 from annpipes._store.damage import Origin
+from annpipes._store.decoding import decoder_of
 from annpipes._store.fallback import ThroughHdf5
 from annpipes._store.hdf5 import FileBytes, Hdf5File
-from annpipes._store.inflating import isal_functions
 from annpipes._store.kernels import Bytes
 from annpipes._store.layout import Layout, layout_of
 from annpipes._store.pieces import Pieces, Spans, row_pieces
 from annpipes._store.pools import Work, thread_count
-from annpipes._store.targets import Inflation, Target
+from annpipes._store.targets import Decoding, Target
 
 __all__ = ["FEW", "Dataset", "Direct", "open_dataset", "shares"]
 
@@ -96,13 +96,13 @@ class Direct:
             return self._plain_work(pieces, target)
         source, edges = self.file.bytes(), pieces.edges()
         count("decoded", self.layout.chunk_bytes * max(0, len(edges) - 1))
-        few, functions = len(edges) - 1 <= FEW, isal_functions() if self.gzip_alone else None
-        if few or functions is None:
+        few, decoder = len(edges) - 1 <= FEW, decoder_of(self.layout)
+        if few or decoder is None:
             tasks = [partial(self._copy_decoded, few, target, pieces, *group) for group in pairwise(edges)]
         else:
-            inflation = Inflation(functions, source, self.layout, pieces, np.array(edges), target)
+            decoding = Decoding(decoder, source, self.layout, pieces, np.array(edges), target)
             again = partial(self._copy_decoded, False, target, pieces)
-            tasks = [partial(inflation.copy, again, *share) for share in shares(len(edges) - 1)]
+            tasks = [partial(decoding.copy, again, *share) for share in shares(len(edges) - 1)]
         return Work(tasks, task_bytes=2 * self.layout.chunk_bytes)
 
     def _plain_work(self, pieces: Pieces, target: Target) -> Work:

@@ -1,9 +1,7 @@
-"""Storage chunks read, inflated and copied in one compiled loop, which never asks for Python's lock.
+"""zlib streams inflated by ISA-L, called without Python.
 
-Through Python, each storage chunk takes the lock three times, and who finds it taken sleeps for
-longer than it is held. The package ``isal`` carries ISA-L's C functions (igzip_lib.h), so the
-loop calls them by address. Where they cannot be reached, or a storage chunk is not as it
-should be, there is still the way through Python.
+The package ``isal`` carries ISA-L's C functions (igzip_lib.h), so compiled code calls them by address. Where they
+cannot be reached, there is still the way through Python.
 """
 
 from __future__ import annotations
@@ -22,9 +20,9 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from annpipes._store.kernels import Bytes, Offsets, largest, memcpy, read_whole
+from annpipes._store.kernels import Bytes
 
-__all__ = ["Functions", "Scratch", "copy_inflated", "inflate", "isal_functions"]
+__all__ = ["Functions", "Scratch", "call", "inflate", "isal_functions"]
 
 Functions = tuple[int, int, int]
 """Addresses of `_FUNCTIONS`."""
@@ -35,11 +33,12 @@ _LOW = 0xFFFFFFFF
 
 
 class Scratch:
-    """Working memory: ISA-L's state, and one storage chunk encoded and decoded."""
+    """Working memory: ISA-L's state, and one storage chunk encoded, on its way and decoded."""
 
-    def __init__(self, encoded: int, decoded: int) -> None:
-        memory = np.empty(_STATE_BYTES + encoded + decoded, np.uint8)
-        state, self.encoded, self.decoded = np.split(memory, [_STATE_BYTES, _STATE_BYTES + encoded])
+    def __init__(self, encoded: int, decoded: int, planes: int = 0) -> None:
+        sizes = (_STATE_BYTES, encoded, -encoded % 8, planes)  # decoded numbers begin at a multiple of their size
+        memory = np.empty(sum(sizes) + decoded, np.uint8)
+        state, self.encoded, _, self.planes, self.decoded = np.split(memory, np.cumsum(sizes))
         self.state = state.view(np.uint64)
 
 
@@ -68,72 +67,34 @@ def _understood(functions: Functions) -> bool:
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def copy_inflated(
-    functions: Functions,
-    descriptor: int,
-    offsets: Offsets,
-    sizes: Offsets,
-    edges: Offsets,
-    first: int,
-    last: int,
-    state: NDArray[np.uint64],
-    encoded: Bytes,
-    decoded: Bytes,
-    froms: Offsets,
-    tos: Offsets,
-    lengths: Offsets,
-    out: Bytes,
-    words: NDArray[Any],
-    limit: int,
-) -> int:
-    """Copy the pieces of the storage chunks ``first … last-1``; the first that is not as it should be, or ``last``.
-
-    Storage chunk k has ``sizes[k]`` bytes at ``offsets[k]`` of the file and inflates to all of
-    ``decoded``; its pieces are ``edges[k] … edges[k+1]-1``, in bytes as for `copy_pieces`. If
-    ``limit`` is not negative, the words copied must be below it.
-    """
-    target, size = out.ctypes.data, words.itemsize
-    for k in range(first, last):
-        if not read_whole(descriptor, encoded.ctypes.data, offsets[k], sizes[k]):
-            return k
-        if not inflate(functions, state, encoded, sizes[k], decoded):
-            return k
-        for i in range(edges[k], edges[k + 1]):
-            memcpy(target + tos[i], decoded.ctypes.data + froms[i], lengths[i])
-            if limit >= 0 and largest(words, tos[i] // size, lengths[i] // size) >= limit:
-                return k
-    return last
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def inflate(functions: Functions, state: NDArray[np.uint64], encoded: Bytes, size: int, decoded: Bytes) -> bool:
     """Whether the first ``size`` bytes are a zlib stream (RFC 1950) of just as much as ``decoded``, which gets it."""
     initialise, inflate_stateless, adler32 = functions
     header = (encoded[0] << 8) + encoded[1]
     if size < 6 or encoded[0] & 15 != 8 or header % 31 != 0 or header & 32 != 0:
         return False
-    _call(initialise, state.ctypes.data, 0, 0)
+    call(initialise, state.ctypes.data, 0, 0, 0)
     # struct inflate_state begins with next_out, avail_out and total_out, next_in, read_in, avail_in and …
     state[0] = decoded.ctypes.data
     state[1] = len(decoded)
     state[2] = encoded.ctypes.data + 2
     state[4] = size - 2
-    if _call(inflate_stateless, state.ctypes.data, 0, 0) != 0 or state[1] & _LOW != 0 or state[4] & _LOW != 4:
+    if call(inflate_stateless, state.ctypes.data, 0, 0, 0) != 0 or state[1] & _LOW != 0 or state[4] & _LOW != 4:
         return False
     stored = 0
     for i in range(size - 4, size):
         stored = (stored << 8) + encoded[i]
-    found: int = _call(adler32, 1, decoded.ctypes.data, len(decoded))
+    found: int = call(adler32, 1, decoded.ctypes.data, len(decoded), 0)
     return found == stored
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _call(context: Any, function: Any, a: Any, b: Any, c: Any) -> Any:
-    """Call a C function of up to three numbers or pointers at an address, for an unsigned int."""
+def call(context: Any, function: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Call a C function of up to four numbers or pointers at an address, for an unsigned int."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(64)
-        pointer = builder.inttoptr(arguments[0], ir.FunctionType(ir.IntType(32), [word] * 3).as_pointer())
+        pointer = builder.inttoptr(arguments[0], ir.FunctionType(ir.IntType(32), [word] * 4).as_pointer())
         return builder.zext(builder.call(pointer, arguments[1:]), word)
 
-    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
+    return types.int64(*[types.int64] * 5), generate

@@ -20,7 +20,9 @@ from annpipes.errors import FormatError
 __all__ = [
     "frame_columns",
     "frame_length",
+    "index_key",
     "is_frame",
+    "is_plain_frame",
     "matrix_of",
     "member_names",
     "read_column",
@@ -44,21 +46,21 @@ def member_names(element: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
 
 def frame_length(frame: h5py.Group | h5py.Dataset) -> int:
     """How many rows a table has."""
-    return len(frame) if isinstance(frame, h5py.Dataset) else len(frame[_index_key(frame)])
+    return len(frame) if isinstance(frame, h5py.Dataset) else len(frame[index_key(frame)])
 
 
 def frame_columns(frame: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
     """The columns of a table without its index."""
     if isinstance(frame, h5py.Dataset):
-        return tuple(name for name in frame.dtype.names or () if name != _index_key(frame))
+        return tuple(name for name in frame.dtype.names or () if name != index_key(frame))
     ordered = [str(text_of(column)) for column in frame.attrs.get("column-order", ())]
-    return tuple(ordered or (key for key in frame if key not in (_index_key(frame), "__categories")))
+    return tuple(ordered or (key for key in frame if key not in (index_key(frame), "__categories")))
 
 
 def read_index(file: h5py.File, path: str) -> pd.Index[Any]:
     """The names of a table's rows."""
     frame = file[path]
-    values = _readable(frame, _index_key(frame))
+    values = _readable(frame, index_key(frame))
     names: pd.Index[Any] = pd.Index(_decoded(values) if isinstance(frame, h5py.Dataset) else read_elem(values))
     return names.astype(str)
 
@@ -116,7 +118,13 @@ def _readable(frame: h5py.Group | h5py.Dataset, name: str) -> Any:
     return element
 
 
-def _index_key(frame: h5py.Group | h5py.Dataset) -> str:
+def is_plain_frame(frame: h5py.Group | h5py.Dataset) -> bool:
+    """Whether each column of a table is an element of its own, as since anndata 0.8."""
+    return not isinstance(frame, h5py.Dataset) and "__categories" not in frame
+
+
+def index_key(frame: h5py.Group | h5py.Dataset) -> str:
+    """The name under which a table keeps the names of its rows."""
     if isinstance(frame, h5py.Dataset):
         return str((frame.dtype.names or ("",))[0])
     return str(text_of(frame.attrs.get("_index", "index" if "index" in frame else "_index")))

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from annpipes._meters import measured
 from annpipes._rows import RowArray
 from annpipes._store.damage import Origin
+from annpipes._store.decoding import Decoder, copy_decoded
 from annpipes._store.hdf5 import FileBytes
-from annpipes._store.inflating import Functions, Scratch, copy_inflated
+from annpipes._store.inflating import Scratch
 from annpipes._store.kernels import Bytes, copy_columns, copy_pieces, first_outside, read_pieces
 from annpipes._store.layout import Layout
 from annpipes._store.pieces import Pieces
 
-__all__ = ["Inflation", "Target", "as_words", "word_limit"]
+__all__ = ["Decoding", "Target", "as_words", "word_limit"]
 
 
 class Target:
@@ -54,29 +55,30 @@ class Target:
             raise self.origin.damage(first, last, f"a column is not in 0 … {(self.below or 0) - 1}")
 
 
-class Inflation:
-    """Storage chunks of gzip alone, on their way to a target."""
+class Decoding:
+    """Storage chunks that the compiled loop decodes, on their way to a target."""
 
     def __init__(
         self,
-        functions: Functions,
+        decoder: Decoder,
         source: FileBytes,
         layout: Layout,
         pieces: Pieces,
         edges: RowArray,
         target: Target,
     ) -> None:
-        self.functions, self.source, self.pieces, self.edges, self.target = functions, source, pieces, edges, target
+        self.decoder, self.source, self.pieces, self.edges, self.target = decoder, source, pieces, edges, target
         numbers = pieces.chunks[edges[:-1]]
         self.offsets, self.sizes, self.decoded = layout.offsets[numbers], layout.sizes[numbers], layout.chunk_bytes
 
     def copy(self, again: Callable[[int, int], None], first: int, last: int) -> None:
         """Copy the pieces of the storage chunks ``first … last-1``; those that fail are left to ``again``."""
-        scratch = Scratch(int(self.sizes[first:last].max()), self.decoded)
+        planes = self.decoded if self.decoder.width > 1 else 0
+        scratch = Scratch(int(self.sizes[first:last].max()), self.decoded, planes)
         while first < last:
             with measured("decode"):
-                first = copy_inflated(
-                    self.functions,
+                first = copy_decoded(
+                    self.decoder,
                     self.source.descriptor,
                     self.offsets,
                     self.sizes,
@@ -85,6 +87,7 @@ class Inflation:
                     last,
                     scratch.state,
                     scratch.encoded,
+                    scratch.planes,
                     scratch.decoded,
                     self.pieces.froms,
                     self.pieces.tos,

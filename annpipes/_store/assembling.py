@@ -1,0 +1,248 @@
+"""A complete .h5ad file, put together from parts and tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import anndata
+import h5py
+import numpy as np
+from anndata.io import write_elem
+
+from annpipes._rows import RowArray, restore_order
+from annpipes._store.base import FieldStore
+from annpipes._store.collection import Collection
+from annpipes._store.encoding import Encoding
+from annpipes._store.gathering import Table, scratch_file
+from annpipes._store.h5ad import H5adStore
+from annpipes._store.parting import Matrix
+from annpipes._store.row_space import RowSpace
+from annpipes._store.tables import is_frame, read_frame
+from annpipes._store.writing import append, create
+from annpipes.types import Chunk
+
+__all__ = ["SHUFFLED", "Assembly", "mark_of"]
+
+SHUFFLED = "annpipes-shuffled"
+"""The attribute of a file that says its rows were shuffled, and how."""
+
+_STRING_BYTES, _VALUE_BYTES = 250, 40  # working memory of one row of a column
+_DICTS = ("layers", "obsm", "obsp", "varm", "varp", "uns")
+
+
+class PartOfOutput(Protocol):
+    """What an output file needs to know of a part."""
+
+    def path(self) -> str:
+        """Where it lies, once it is finished."""
+
+    def rows(self) -> RowArray:
+        """Its rows in the inputs, in their new order; shape ``(n,)``."""
+
+    def lengths(self, field: str) -> RowArray:
+        """How many values each row of a sparse matrix stores; shape ``(n,)``."""
+
+
+class Assembly:
+    """What the output files have in common.
+
+    Parameters
+    ----------
+    store
+        The inputs.
+    matrices
+        Those that parts hold.
+    encoding
+        Of these and of the tables' numbers.
+    memory
+        Bytes that the rows of one column may take at once.
+    """
+
+    def __init__(self, store: FieldStore, matrices: Sequence[Matrix], encoding: Encoding, memory: int) -> None:
+        self.store, self.matrices, self.encoding, self.memory = store, matrices, encoding, memory
+        self.inputs = [one for one in _inputs(store) if isinstance(one, H5adStore)]
+        self.space = RowSpace([one.n_obs for one in self.inputs])
+        in_parts = {matrix.field for matrix in matrices}
+        obsm = [field for field in store.fields if field.startswith("obsm/") and field not in in_parts]
+        framed = [field for field in obsm if all(_is_table(one, field) for one in self.inputs)]
+        self.tables = [Table(self.inputs, path, self.space) for path in ("obs", *framed)]
+        self.dense = [field for field in obsm if field not in framed]
+
+    @property
+    def left_out(self) -> list[str]:
+        """What the inputs have and the outputs lack."""
+        names = [f"{table.path}/{column}" for table in self.tables for column in table.left_out]
+        kept = {*(matrix.field for matrix in self.matrices), *self.dense, *(table.path for table in self.tables)}
+        for one in self.inputs:
+            with one.file.open() as file:
+                groups = ("obsp",) if len(self.inputs) == 1 else ("obsp", "varm", "varp", "uns")
+                names += [f"{group}/{key}" for group in groups if group in file for key in file[group]]
+                fields = [field for field in one.fields if field.split("/")[0] in ("X", "layers", "raw", "obsm")]
+                names += [field for field in fields if field not in kept]
+        return list(dict.fromkeys(names))
+
+    def write(self, path: str, parts: Sequence[PartOfOutput], n_rows: int, mark: str) -> Iterator[int]:
+        """Write one output file, yielding how many rows are done as parts go by.
+
+        Parameters
+        ----------
+        parts
+            In the order of their rows; each is waited for when it is needed.
+        n_rows
+            How many there are in all of them.
+        mark
+            What to say in the file about how it was shuffled.
+        """
+        with h5py.File(path, "w") as file:
+            _encode(file, "anndata", "0.1.0")
+            file.attrs[SHUFFLED] = mark
+            for name in _DICTS:
+                _encode(file.create_group(name), "dict", "0.1.0")
+            self._copy_the_rest(file)
+            rows = [part.rows for part in parts]
+            for table in self.tables:
+                self._write_table(file, table, rows, n_rows)
+            for field in self.dense:
+                self._write_dense(file, field, rows, n_rows)
+            for matrix in self.matrices:
+                self._create(file, matrix, parts, n_rows)
+            places = {name: 0 for matrix in self.matrices for name in _datasets(matrix)}
+            for part in parts:
+                with h5py.File(part.path(), "r") as source:
+                    yield self._append(file, source, places)
+
+    def _create(self, file: h5py.File, matrix: Matrix, parts: Sequence[PartOfOutput], n_rows: int) -> None:
+        if not matrix.sparse:
+            shape = (n_rows, matrix.columns)
+            _encode(create(file, matrix.field, shape, matrix.dtype, matrix.side, self.encoding), "array", "0.2.0")
+            return
+        lengths = [part.lengths(matrix.field) for part in parts]
+        indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])  # (n_rows + 1,)
+        kind = matrix.index_dtype if indptr[-1] <= np.iinfo(matrix.index_dtype).max else np.int64
+        group = file.require_group(matrix.field)
+        _encode(group, "csr_matrix", "0.1.0")
+        group.attrs["shape"] = np.array([n_rows, matrix.columns])
+        create(group, "data", (indptr[-1],), matrix.dtype, matrix.side, self.encoding)
+        create(group, "indices", (indptr[-1],), matrix.index_dtype, matrix.side, self.encoding)
+        group.create_dataset("indptr", data=indptr.astype(kind))
+
+    def _append(self, file: h5py.File, part: h5py.File, places: dict[str, int]) -> int:
+        """Copy a part's matrices to where those before it end; how many rows it has."""
+        n_rows = 0
+        for matrix in self.matrices:
+            group = part[matrix.field]
+            n_rows = len(group["lengths"]) if matrix.sparse else len(group["rows"]) - int(group["rows"].attrs["skip"])
+            for name, source in zip(
+                _datasets(matrix), ("data", "indices") if matrix.sparse else ("rows",), strict=True
+            ):
+                places[name] = append(file[name], places[name], group[source], int(group[source].attrs["skip"]))
+        return n_rows
+
+    def _copy_the_rest(self, file: h5py.File) -> None:
+        """What has no rows: var, and of a single input uns, varm and varp."""
+        with anndata.settings.override(allow_write_nullable_strings=True):
+            write_elem(file, "var", self.store.var)
+            first = self.inputs[0]
+            with first.file.open() as source:
+                if any(matrix.field == "raw/X" for matrix in self.matrices):
+                    _encode(file.create_group("raw"), "raw", "0.1.0")
+                    old = "raw.var" in source
+                    write_elem(file, "raw/var", read_frame(source, "raw.var" if old else "raw/var"))
+                    _encode(file.create_group("raw/varm"), "dict", "0.1.0")
+                if len(self.inputs) > 1:
+                    return
+                for name in ("uns", "varm", "varp", "raw/varm"):
+                    for key in source[name] if isinstance(source.get(name), h5py.Group) else ():
+                        if not (name == "uns" and key.endswith("_categories") and is_old(source)):
+                            source.copy(f"{name}/{key}", file[name])
+
+    def _write_table(self, file: h5py.File, table: Table, rows: Sequence[Callable[[], RowArray]], n_rows: int) -> None:
+        group = file.create_group(table.path)
+        _encode(group, "dataframe", "0.2.0")
+        group.attrs["_index"] = table.index_name
+        group.attrs.create("column-order", [*table.columns], dtype=h5py.string_dtype())
+        for first, some in self._windows(rows, _STRING_BYTES):
+            _place_rows(group, table.index_name, table.index(some), first, n_rows)
+        for name in table.columns:
+            size = _VALUE_BYTES if getattr(table.dtype(name), "kind", "O") in "biuf" else _STRING_BYTES
+            for first, some in self._windows(rows, size):
+                _place_rows(group, name, table.column(name, some), first, n_rows)
+
+    def _write_dense(self, file: h5py.File, field: str, rows: Sequence[Callable[[], RowArray]], n_rows: int) -> None:
+        reader = self.store.matrix(field)
+        for first, some in self._windows(rows, int(3 * reader.row_bytes) + 1):
+            values = self.store.read(Chunk(*restore_order(some)), [field])[field.replace("/", "_")]
+            _place_rows(file, field, values, first, n_rows)
+
+    def _windows(self, rows: Sequence[Callable[[], RowArray]], row_bytes: int) -> Iterator[tuple[int, RowArray]]:
+        """All rows in as few pieces as memory allows, whole parts each, with the row at which each begins."""
+        first, held = 0, [np.zeros(0, np.int64)]
+        most = self.memory // row_bytes
+        for get in rows:
+            new = get()
+            if (count := sum(map(len, held))) and count + len(new) > most:
+                yield first, np.concatenate(held)
+                first, held = first + count, []
+            held.append(new)
+        yield first, np.concatenate(held)
+
+
+def mark_of(path: str) -> str | None:
+    """What a file says about how it was shuffled; None if it is not there, or says nothing."""
+    if not os.path.exists(path):
+        return None
+    with h5py.File(path, "r") as file:
+        mark: str | None = file.attrs.get(SHUFFLED)
+    return mark
+
+
+def _inputs(store: FieldStore) -> Sequence[FieldStore]:
+    return store.stores if isinstance(store, Collection) else [store]
+
+
+def _is_table(store: H5adStore, field: str) -> bool:
+    with store.file.reading(field) as file:
+        return field in file and not isinstance(file["obsm"], h5py.Dataset) and is_frame(file[field])
+
+
+def is_old(file: h5py.File) -> bool:
+    """Whether a file is older than anndata 0.7, whose uns holds the categories of obs."""
+    return isinstance(file["obs"], h5py.Dataset)
+
+
+def _datasets(matrix: Matrix) -> Sequence[str]:
+    return (f"{matrix.field}/data", f"{matrix.field}/indices") if matrix.sparse else (matrix.field,)
+
+
+def _encode(element: Any, kind: str, version: str) -> None:
+    element.attrs["encoding-type"], element.attrs["encoding-version"] = kind, version
+
+
+def _place_rows(group: h5py.Group, name: str, values: Any, first: int, n_rows: int) -> None:
+    """Write ``values`` as anndata encodes them, as rows from ``first`` on of an element with ``n_rows``."""
+    with scratch_file() as scratch, anndata.settings.override(allow_write_nullable_strings=True):
+        write_elem(scratch, name, values)
+        _place(scratch, name, group, first, len(values), n_rows)
+
+
+def _place(source: h5py.Group, name: str, target: h5py.Group, first: int, count: int, n_rows: int) -> None:
+    element = source[name]
+    if isinstance(element, h5py.Group):
+        copy = target.require_group(name)
+        for part in element:
+            _place(element, part, copy, first, count, n_rows)
+    elif element.shape[:1] != (count,) or name == "categories":
+        if name not in target:
+            source.copy(name, target, name)
+        return
+    else:
+        if name not in target:
+            numbers = element.dtype.kind in "biuf" and n_rows > 0
+            options = {"chunks": True, "compression": "gzip", "compression_opts": 1, "shuffle": True} if numbers else {}
+            target.create_dataset(name, (n_rows, *element.shape[1:]), element.dtype, **options)
+        copy = target[name]
+        copy[first : first + count] = element[()]
+    for key, value in element.attrs.items():
+        copy.attrs[key] = value

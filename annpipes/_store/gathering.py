@@ -1,0 +1,129 @@
+"""Rows of the tables of several files, column by column, in pandas' types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem
+from numpy.typing import NDArray
+
+from annpipes._rows import RowArray, restore_order
+from annpipes._store.alignment import union
+from annpipes._store.h5ad import H5adStore
+from annpipes._store.row_space import RowSpace
+from annpipes._store.tables import frame_columns, frame_length, index_key, is_plain_frame, read_column, read_index
+
+__all__ = ["Table", "scratch_file"]
+
+_SLAB = 1 << 18
+
+
+class Table:
+    """One table (``obs``, or one of ``obsm``) over the rows of several files.
+
+    Of columns, those that all files have. Where files differ in a column, categories share one table, the first
+    file's labels first; numbers take numpy's common dtype; all else becomes strings.
+    """
+
+    def __init__(self, stores: Sequence[H5adStore], path: str, space: RowSpace) -> None:
+        self.stores, self.path, self.space = stores, path, space
+        listed = [_columns(store, path) for store in stores]
+        self.columns = [name for name in listed[0] if all(name in names for names in listed)]
+        self.left_out = [name for name in union(listed) if name not in self.columns]
+        with stores[0].file.reading(path) as file:
+            self.index_name = index_key(file[path])
+
+    def index(self, rows: RowArray) -> NDArray[Any]:
+        """The names of these rows, in the order given; objects ``(n,)``."""
+        return np.asarray(self._gather(None, rows, np.dtype(object)), object)
+
+    def column(self, name: str, rows: RowArray) -> Any:
+        """The values of a column for these rows, in the order given, as a pandas array ``(n,)``."""
+        return self._gather(name, rows, self.dtype(name))
+
+    def dtype(self, name: str) -> Any:
+        """What a column is over all files."""
+        none = np.zeros(0, np.int64)
+        return common_dtype([_some_rows(store, self.path, name, none).dtype for store in self.stores])
+
+    def _gather(self, name: str | None, rows: RowArray, dtype: Any) -> Any:
+        ascending, order = restore_order(rows)
+        parts = [
+            as_dtype(_some_rows(self.stores[share.number], self.path, name, share.rows), dtype)
+            for share in self.space.shares(ascending)
+        ] or [pd.Series([], dtype=dtype)]
+        together = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        return together.iloc[order].values
+
+
+def scratch_file() -> h5py.File:
+    """An HDF5 file in memory."""
+    return h5py.File("scratch", "w", driver="core", backing_store=False)
+
+
+def common_dtype(dtypes: Sequence[Any]) -> Any:
+    """What holds values of all these types."""
+    if all(dtype == dtypes[0] for dtype in dtypes):
+        return dtypes[0]
+    if all(isinstance(dtype, pd.CategoricalDtype) for dtype in dtypes):
+        return pd.CategoricalDtype(union(list(dtype.categories) for dtype in dtypes))
+    if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
+        return np.result_type(*dtypes)
+    return np.dtype(object)
+
+
+def as_dtype(values: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
+    """``values`` in a type that holds them; as strings where it is that of objects."""
+    if dtype != np.dtype(object) or values.dtype == dtype:
+        return values.astype(dtype)
+    missing = values.isna()
+    return values.astype(object).where(missing, values.astype(object).map(str)).where(~missing, None)
+
+
+def _columns(store: H5adStore, path: str) -> tuple[str, ...]:
+    with store.file.reading(path) as file:
+        return frame_columns(file[path])
+
+
+def _some_rows(store: H5adStore, path: str, column: str | None, rows: RowArray) -> pd.Series[Any]:
+    """A column (None: the names) of ascending ``rows``."""
+    with store.file.reading(f"{path}/{column or 'index'}") as file:
+        frame = file[path]
+        if not is_plain_frame(frame):  # of old versions, which anndata reads whole
+            whole = read_index(file, path).to_series() if column is None else read_column(file, path, column)
+            return whole.iloc[rows].reset_index(drop=True)
+        with scratch_file() as scratch:
+            _pick(frame, column or index_key(frame), scratch, rows, frame_length(frame))
+            values = read_elem(scratch[column or index_key(frame)])
+    return pd.Series(values).reset_index(drop=True)
+
+
+def _pick(group: h5py.Group, name: str, target: h5py.Group, rows: RowArray, length: int) -> None:
+    """Copy an element with only some of its rows."""
+    element = group[name]
+    if isinstance(element, h5py.Group):
+        copy = target.create_group(name)
+        for part in element:
+            _pick(element, part, copy, rows, length)
+    elif element.shape[:1] != (length,) or name == "categories":
+        group.copy(name, target)
+        return
+    else:
+        copy = target.create_dataset(name, data=_take(element, rows), dtype=element.dtype)
+    for key, value in element.attrs.items():
+        copy.attrs[key] = value
+
+
+def _take(dataset: h5py.Dataset, rows: RowArray) -> NDArray[Any]:
+    """Ascending ``rows`` of a dataset, read in slabs."""
+    values = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
+    slabs = [*range(0, len(dataset), _SLAB), len(dataset)]
+    for (first, last), (start, stop) in zip(pairwise(slabs), pairwise(np.searchsorted(rows, slabs)), strict=True):
+        if start < stop:
+            values[start:stop] = dataset[first:last][rows[start:stop] - first]
+    return values

@@ -1,0 +1,123 @@
+"""What an HDF5 file holds, element by element, as far as it can be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import h5py
+from h5py import h5o
+
+from annpipes._store.tables import text_of
+
+__all__ = [
+    "SPARSE",
+    "codes_of",
+    "datasets_in",
+    "encoding_of",
+    "is_column",
+    "is_expression",
+    "is_sparse",
+    "report_order",
+    "stored_bytes",
+    "survey",
+    "unit_of",
+]
+
+SPARSE = {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}
+"""Encodings of sparse matrices; anndata < 0.7 wrote the short ones."""
+
+Tell = Callable[[str, str], None]
+"""Called with the path of what cannot be opened, and why."""
+
+
+def survey(group: h5py.Group, tell: Tell) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+    """Path and element of all that a file holds, groups before their members, each element once."""
+    seen: set[Any] = set()
+    waiting: list[tuple[str, h5py.Group | h5py.Dataset]] = [("", group)]
+    while waiting:
+        path, element = waiting.pop()
+        try:
+            info = h5o.get_info(element.id)
+            if (address := (info.fileno, info.addr)) in seen:  # a second hard link, or a circle
+                continue
+            seen.add(address)
+            names = list(element) if isinstance(element, h5py.Group) else []
+        except Exception as error:  # h5py raises whatever damage leads it to
+            tell(path, f"cannot be opened ({error})")
+            continue
+        if path:
+            yield path, element
+        for name in reversed(names):
+            place = f"{path}/{name}".lstrip("/")
+            try:
+                member = element[name]
+            except Exception as error:
+                tell(place, f"cannot be opened ({error})")
+            else:
+                if isinstance(member, h5py.Group | h5py.Dataset):  # a named type holds no values
+                    waiting.append((place, member))
+
+
+def datasets_in(element: h5py.Group | h5py.Dataset) -> list[h5py.Dataset]:
+    """The datasets of an element, as far as they can be opened."""
+    found = [element] if isinstance(element, h5py.Dataset) else []
+    return found + [part for _, part in survey(element, lambda path, why: None) if isinstance(part, h5py.Dataset)]
+
+
+def stored_bytes(element: h5py.Group | h5py.Dataset) -> int:
+    """What an element takes in the file, without text (HDF5 keeps that elsewhere, for all elements together)."""
+    return sum(part.id.get_storage_size() for part in {part.id: part for part in datasets_in(element)}.values())
+
+
+def encoding_of(element: h5py.Group | h5py.Dataset) -> str:
+    """How anndata says an element is encoded; "" if it does not say."""
+    said = element.attrs.get("encoding-type", element.attrs.get("h5sparse_format", ""))
+    return str(text_of(said))
+
+
+def is_sparse(element: h5py.Group | h5py.Dataset) -> bool:
+    """Whether an element is a sparse matrix."""
+    return isinstance(element, h5py.Group) and encoding_of(element) in SPARSE
+
+
+def codes_of(element: h5py.Group | h5py.Dataset) -> tuple[h5py.Dataset, int] | None:
+    """Codes and the number of categories, if an element is a column of categories."""
+    if isinstance(element, h5py.Group):
+        if encoding_of(element) != "categorical":
+            return None
+        return element["codes"], len(element["categories"])
+    reference = element.attrs.get("categories")  # anndata 0.7 kept them aside
+    return (element, len(element.file[reference])) if isinstance(reference, h5py.Reference) else None
+
+
+def is_expression(path: str) -> bool:
+    """Whether an element is X, a layer or raw's X, or a part of one."""
+    pieces = path.split("/")
+    return pieces[0] in ("X", "layers", "raw.X") or pieces[:2] == ["raw", "X"]
+
+
+def is_column(field: str) -> bool:
+    """Whether a field is a column of obs, or the names of its rows."""
+    return field == "obs_names" or field.startswith("obs/")
+
+
+def unit_of(path: str) -> str:
+    """What the first dimension of an element counts: ``rows`` along obs, ``genes`` along var, or ``entries``."""
+    pieces = path.split("/")
+    if "__categories" in pieces or (len(pieces) > 2 and pieces[-1] == "categories"):
+        return "entries"
+    if is_expression(path) or pieces[0] in ("obs", "obsm", "obsp"):
+        return "rows"
+    of_genes = pieces[0] in ("var", "varm", "varp", "raw.var", "raw.varm") or pieces[:2] in _RAW_GENES
+    return "genes" if of_genes else "entries"
+
+
+_RAW_GENES = (["raw", "var"], ["raw", "varm"])
+_ORDER = ("X", "layers", "raw", "obsm", "obs", "var")
+
+
+def report_order(path: str) -> tuple[int, str]:
+    """A key to sort elements by: X, layers, raw, obs …, and what is no field last."""
+    group = path.split("/")[0].split(".")[0]
+    return _ORDER.index(group) if group in _ORDER else len(_ORDER), path

@@ -1,0 +1,140 @@
+"""How speed is measured: in turns, from a known page cache, by medians."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from annpipes._rows import RowArray, join_ranges
+
+__all__ = ["Times", "available_memory", "cached_share", "drop", "interleaved", "machine", "sample_rows", "warm"]
+
+_BUFFER = 16 << 20
+
+
+class Times:
+    """Seconds of several contenders that took turns.
+
+    >>> times = Times({"ours": [1.0, 3.0, 2.0], "theirs": [4.0, 9.0, 4.0]})
+    >>> times.rate("ours", 100), times.rates("ours", 100), times.speed("ours", "theirs")
+    (50.0, (33.333333333333336, 100.0), 2.0)
+
+    Parameters
+    ----------
+    seconds
+        By contender, one number for each turn.
+    """
+
+    def __init__(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        self.seconds = seconds
+
+    def rate(self, contender: str, amount: float) -> float:
+        """``amount`` per second, by the median turn."""
+        return amount / median(self.seconds[contender])
+
+    def rates(self, contender: str, amount: float) -> tuple[float, float]:
+        """``amount`` per second in the slowest and in the fastest turn."""
+        return amount / max(self.seconds[contender]), amount / min(self.seconds[contender])
+
+    def speed(self, contender: str, reference: str) -> float:
+        """How many times as fast as ``reference``, by the median turns."""
+        return median(self.seconds[reference]) / median(self.seconds[contender])
+
+    def spread(self, contender: str, reference: str) -> list[float]:
+        """The least and the greatest speed of any one turn, which tells how far to trust the median."""
+        pairs = zip(self.seconds[contender], self.seconds[reference], strict=True)
+        speeds = [other / own for own, other in pairs]
+        return [min(speeds), max(speeds)]
+
+
+def interleaved(
+    contenders: Mapping[str, Callable[[], Any]], turns: int, before: Callable[[], Any], *, discarded: int = 1
+) -> Times:
+    """Times of contenders called A, B, A, B, …, each after ``before``, which is not timed.
+
+    First rounds are ``discarded``: one compiles, opens files and fills tables.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(turns + discarded):
+        for name, call in contenders.items():
+            before()
+            seconds[name].append(seconds_of(call))
+    return Times({name: taken[discarded:] for name, taken in seconds.items()})
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """How long a call takes; never zero, so that it can be divided by."""
+    begin = time.perf_counter()
+    call()
+    return max(time.perf_counter() - begin, 1e-9)
+
+
+def warm(path: str | os.PathLike[str]) -> None:
+    """Have all of a file in the page cache. Some kernels empty it after seconds (DAMON), so do it often."""
+    buffer = memoryview(bytearray(_BUFFER))
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def drop(path: str | os.PathLike[str]) -> None:
+    """Have none of a file in the page cache, as far as the kernel listens."""
+    with open(path, "rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.fsync(file.fileno())  # a page that was never written out is kept
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cached_share(path: str | os.PathLike[str]) -> float:
+    """The share of a file that is in the page cache, by ``mincore(2)``, which reads nothing."""
+    with open(path, "rb") as file:
+        content = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+    resident = np.zeros(-(-len(content) // mmap.PAGESIZE), np.uint8)  # (pages,)
+    address, length = ctypes.c_void_p(content.ctypes.data), ctypes.c_size_t(len(content))
+    if ctypes.CDLL(None).mincore(address, length, ctypes.c_void_p(resident.ctypes.data)):
+        raise OSError("mincore failed")
+    return float((resident & 1).mean())
+
+
+def sample_rows(n_obs: int, block: int, count: int) -> RowArray:
+    """About ``count`` rows of a file as whole blocks at random places: as sparse as any chunk of a full epoch.
+
+    >>> sample_rows(10, 4, 6)
+    array([8, 9, 0, 1, 2, 3])
+    """
+    firsts = np.random.default_rng(0).permutation(-(-n_obs // block))[: -(-count // block)] * block  # (blocks,)
+    return join_ranges(firsts, np.minimum(block, n_obs - firsts))
+
+
+def machine() -> str:
+    """Processor, cores and memory, as far as the system tells."""
+    cores = f"{len(os.sched_getaffinity(0))} cores"
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{_processor()}, {cores}, {gigabytes:.0f} GB"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as info:
+            names = [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def available_memory() -> int | None:
+    """Bytes that programs and the page cache can still have; None where the system does not tell."""
+    try:
+        with open("/proc/meminfo") as info:
+            fields = dict(line.split(":", 1) for line in info)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return None

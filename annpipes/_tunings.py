@@ -1,0 +1,183 @@
+"""What tuning measured, and which of it to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from textwrap import fill
+
+from annpipes._mixedness import Mixing
+from annpipes._reports import Report, brief_bytes, brief_number, table
+
+__all__ = ["Tuning", "TuningPoint", "noise_of", "recommend"]
+
+_WIDTH = 100
+_LEAST_NOISE, _MOST_NOISE, _UNKNOWN_NOISE = 0.05, 0.25, 0.1
+_EQUAL = 2  # ratios to random batches that agree to so many digits are taken for equal
+
+
+@dataclass(frozen=True)
+class TuningPoint(Report):
+    """A block and chunk size, measured.
+
+    Parameters
+    ----------
+    block_size, chunk_size
+        As of `stream`.
+    memory
+        Bytes of two chunks: the one in use, and the one being read.
+    cells_per_s
+        The median over turns.
+    spread
+        From the slowest turn to the fastest, over the median.
+    turns
+        How often it was timed.
+    mixing
+        How mixed the batches are.
+    """
+
+    block_size: int
+    chunk_size: int
+    memory: int
+    cells_per_s: float
+    spread: float
+    turns: int
+    mixing: Mixing
+
+
+@dataclass(frozen=True)
+class Tuning(Report):
+    """What `tune` measured and recommends; ``str`` shows it as a table.
+
+    Parameters
+    ----------
+    name, n_obs
+        Of the data.
+    batch_size, fields, x
+        What was streamed.
+    label
+        The obs column whose labels tell how mixed batches are; None for parts of the file.
+    least_mixing
+        The ratio to random batches that was asked for.
+    noise
+        Speeds that differ by less, as a share, are taken for equal.
+    cached
+        Share of the files in the page cache before and after; None where there are none, or it can't be known.
+    points
+        All that were measured.
+    left_out
+        Block and chunk sizes that would have taken too long.
+    recommended
+        The point chosen.
+    reason
+        Why it was chosen.
+    code
+        The line of code with these sizes.
+    """
+
+    name: str
+    n_obs: int
+    batch_size: int
+    fields: tuple[str, ...]
+    x: str
+    label: str | None
+    least_mixing: float
+    noise: float
+    cached: tuple[float, float] | None
+    points: tuple[TuningPoint, ...]
+    left_out: tuple[tuple[int, int], ...]
+    recommended: TuningPoint
+    reason: str
+    code: str
+
+    def __str__(self) -> str:
+        judged = f"obs/{self.label}" if self.label is not None else "place in the file (64 parts)"
+        head = (
+            f"{self.name}: {self.n_obs:,} rows, batches of {self.batch_size:,}, {', '.join(self.fields)} as {self.x}; "
+            f"mixing of {judged}"
+        )
+        rows = [
+            [
+                ">" if point is self.recommended else "",
+                f"{point.block_size:,}",
+                f"{point.chunk_size:,}",
+                brief_bytes(point.memory),
+                brief_number(point.cells_per_s),
+                f"{point.spread / 2:.0%}" if point.turns > 1 else "",
+                f"{point.mixing.ratio:.3f}",
+                f"{point.mixing.entropy:.2f}",
+                f"{point.mixing.random_entropy:.2f}",
+                f"{point.mixing.neighbours:.1%}",
+            ]
+            for point in self.points
+        ]
+        header = ["", "block", "chunk", "memory", "cells/s", "±", "mixing", "entropy", "random", "neighbours"]
+        shown = table(header, rows, range(1, len(header)))
+        return "\n".join([head, "", shown, "", *_notes(self), "", fill(self.reason, _WIDTH), self.code])
+
+
+def _notes(tuning: Tuning) -> list[str]:
+    most = max(point.turns for point in tuning.points)
+    turns = "once each" if most == 1 else f"in up to {most} turns, each with another epoch"
+    cached = ""
+    if tuning.cached is not None:
+        before, after = tuning.cached
+        cached = f" The page cache held {before:.0%} of the data before, {after:.0%} after."
+    random = tuning.points[0].mixing.random_neighbours
+    notes = [
+        "mixing: entropy of the labels in a batch, over that of random batches. neighbours: rows whose successor",
+        f"in the file is in the same batch; of random batches {random:.1%}.",
+        f"Timed {turns}.{cached}",
+    ]
+    if tuning.noise >= _MOST_NOISE:
+        notes.append("Speeds differ much from turn to turn: the machine was busy with something else, so try again.")
+    if tuning.left_out:
+        for chunk in sorted({chunk for _, chunk in tuning.left_out}):
+            some = ", ".join(f"{block:,}" for block, other in tuning.left_out if other == chunk)
+            notes.append(f"Left out for want of time (raise seconds): chunks of {chunk:,} with blocks of {some}.")
+    return notes
+
+
+def noise_of(points: Sequence[TuningPoint]) -> float:
+    """By how much speeds differ from turn to turn, as a share; within reason."""
+    spreads = [point.spread for point in points if point.turns > 1]
+    return min(max(median(spreads) / 2, _LEAST_NOISE), _MOST_NOISE) if spreads else _UNKNOWN_NOISE
+
+
+def recommend(points: Sequence[TuningPoint], least: float, noise: float) -> tuple[TuningPoint, str]:
+    """The point to take, and a sentence that says why.
+
+    The fastest one whose mixing is at least ``least``. Of those slower by at most ``noise``, a share, the best
+    mixed; then the one with the least memory, the smallest blocks. If none is mixed well enough, the best mixed.
+    """
+    mixed = [point for point in points if point.mixing.ratio >= least]
+    if not mixed:
+        best = max(points, key=lambda point: (_mixed(point), point.cells_per_s))
+        return best, (
+            f"No setting reaches a mixing of {least:g}: {_sizes(best, 'b')} come nearest with {best.mixing.ratio:.3f}. "
+            f"Smaller blocks mix better, and so do larger chunks, which need more memory."
+        )
+    fastest = max(mixed, key=lambda point: point.cells_per_s)
+    near = [point for point in mixed if point.cells_per_s >= (1 - noise) * fastest.cells_per_s]
+    best = max(near, key=lambda point: (_mixed(point), -point.memory, -point.block_size))
+    if best is fastest:
+        return best, f"{_sizes(best, 'B')} are the fastest with a mixing of at least {least:g}."
+    gains = {
+        "mix better": _mixed(best) > _mixed(fastest),
+        "need less memory": best.memory < fastest.memory,
+        "are smaller": best.block_size < fastest.block_size,
+    }
+    gain = next((gain for gain, holds in gains.items() if holds), "mix no worse")
+    return best, (
+        f"{_sizes(best, 'B')} are as fast, within the noise of {noise:.0%}, as the fastest with a mixing of at least "
+        f"{least:g} ({_sizes(fastest, 'b')}), and {gain}."
+    )
+
+
+def _mixed(point: TuningPoint) -> float:
+    return round(min(point.mixing.ratio, 1.0), _EQUAL)
+
+
+def _sizes(point: TuningPoint, first: str) -> str:
+    return f"{first}locks of {point.block_size:,} in chunks of {point.chunk_size:,}"

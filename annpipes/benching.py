@@ -1,0 +1,149 @@
+"""How fast a file is read on this machine, and what limits it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from annpipes._benchmarks import BenchCase, BenchLimit, Benchmark, BenchPeer
+from annpipes._peers import as_peers
+from annpipes._reports import Progress, no_progress
+from annpipes._rows import as_count
+from annpipes._store import Threads
+from annpipes._timing import available_memory, machine
+from annpipes._trials import Cold, Sample, Trial
+from annpipes._verdicts import conclude, find
+from annpipes.errors import FormatError, ParameterError, ParameterTypeError
+from annpipes.sources import IndexSource
+
+__all__ = ["BenchCase", "BenchLimit", "BenchPeer", "Benchmark", "bench"]
+
+T = TypeVar("T")
+
+_ORDERS = ("random", "blocks", "sequential")
+
+
+def bench(
+    data: str | os.PathLike[str],
+    *,
+    batch_size: int = 256,
+    chunk_size: int = 16_384,
+    seconds: float = 3.0,
+    against: str | Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> Benchmark:
+    """Cells per second of a file on this machine in each order and form, next to what is possible.
+
+    >>> found = bench("pbmc.h5ad", seconds=0.02)
+    >>> [(case.order, case.form) for case in found.cases]
+    [('random', 'dense'), ('blocks', 'dense'), ('sequential', 'dense')]
+    >>> print(found.route)
+    direct (uncompressed)
+
+    Orders are random rows, shuffled blocks of the size that `IndexSource` advises, and rows as they
+    stand; forms are CSR and dense batches (dense alone where X is dense). Each is measured over
+    rows from all of the file, in turns with the bare work that it cannot do without, from the
+    page cache. For the limit ``disk``, the file is dropped from the page cache first.
+
+    Parameters
+    ----------
+    data
+        Path of an ``.h5ad`` file.
+    batch_size, chunk_size
+        As of `stream`.
+    seconds
+        About how long each case is measured; it takes longer where one chunk takes longer.
+    against
+        Other loaders to run on the same rows: ``"installed"``, or names among ``anndata`` (a loop over
+        a backed AnnData), ``scdataset`` and ``annloader``.
+    progress
+        Called with the steps done and all steps.
+
+    Raises
+    ------
+    ParameterError, ParameterTypeError
+        A parameter cannot be right, or ``data`` is not one file.
+    SourceError, FormatError, FieldError, DamageError
+        There is no such file, or no X in it that can be read by rows, or it has none.
+    """
+    batch_size, chunk_size = as_count(batch_size, "batch_size"), as_count(chunk_size, "chunk_size")
+    budget, names = _as_seconds(seconds), as_peers(against)
+    source, path = _source(data), os.fspath(data)
+    fits = _fits_memory(path)
+    steps = _Steps(progress, len(_ORDERS) * (2 + len(names)))
+    every = [Sample.of(path, source, order, batch_size, chunk_size) for order in _ORDERS]
+    colds = [steps.after(Cold(sample, budget)) for sample in every]  # before annpipes maps the file, which keeps it
+    cases: list[BenchCase] = []
+    peers: list[BenchPeer] = []
+    with Threads() as threads:
+        for sample, cold in zip(every, colds, strict=True):
+            trial = Trial(sample, cold, budget, fits_memory=fits, threads=threads)
+            cases += steps.after(trial.cases())
+            peers += [steps.after(trial.against(name)) for name in names]
+    return Benchmark(
+        file=source.files[0],
+        n_obs=source.store.n_obs,
+        n_vars=source.store.n_vars,
+        file_bytes=os.path.getsize(path),
+        route=source.route("X"),
+        batch_size=batch_size,
+        chunk_size=every[0].chunk_size,
+        machine=machine(),
+        threads=threads.count,
+        cached_share=max((cold.kept for cold in colds if cold.kept is not None), default=None),
+        fits_memory=fits,
+        cases=tuple(cases),
+        peers=tuple({(peer.name, peer.order): peer for peer in peers}.values()),  # one that is missing, once
+        findings=tuple(find([case for case in cases if case.order == order], fits) for order in _ORDERS),
+        conclusion=conclude(cases, reason=_reason(source.route("X")), fits_memory=fits),
+    )
+
+
+def _as_seconds(seconds: float) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ParameterTypeError(f"seconds must be a number, got {seconds!r}")
+    if not 0 < seconds < math.inf:
+        raise ParameterError(f"seconds must be more than 0, got {seconds}")
+    return float(seconds)
+
+
+def _source(data: Any) -> IndexSource:
+    """The rows of one file that has an X to be measured."""
+    if not isinstance(data, str | os.PathLike):
+        raise ParameterTypeError(
+            f"data must be the path of one .h5ad file, got {type(data).__name__}: measure the files of a collection "
+            f"one by one; what is in memory needs no file to be read"
+        )
+    source = IndexSource(data)
+    if len(source.files) != 1:
+        raise ParameterError(f"data must be one .h5ad file, got {len(source.files)} in {data!r}: measure one of them")
+    source.store.check(["X"])
+    if not source.store.n_obs:
+        raise FormatError(f"{os.fspath(data)} has no cells, so there is nothing to measure")
+    return source
+
+
+def _fits_memory(path: str) -> bool | None:
+    memory = available_memory()
+    return None if memory is None else os.path.getsize(path) < memory
+
+
+def _reason(route: str) -> str:
+    """Why a route goes through h5py."""
+    return route.removeprefix("h5py (").removesuffix(")") if route.startswith("h5py (") else route
+
+
+class _Steps:
+    """Progress by steps."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.done, self.total = progress, 0, total
+        progress(0, total)
+
+    def after(self, result: T) -> T:
+        """``result``, whose making was a step."""
+        self.done += 1
+        self.progress(self.done, self.total)
+        return result

@@ -1,0 +1,146 @@
+"""The command line: `annpipes inspect`, `bench`, `tune` and `shuffle`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from annpipes._reports import Progress, Report, no_progress
+from annpipes.benching import bench
+from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, SourceError
+from annpipes.inspecting import check, inspect
+from annpipes.plotting import plot_tuning
+from annpipes.rewriting import shuffle
+from annpipes.tuning import tune
+
+__all__ = ["annpipes"]
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class _Commands(click.Group):
+    """Commands whose errors are one line: exit code 2 if the call is wrong, 1 if the work failed."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except AnnpipesError as error:
+            click.echo(f"annpipes: {error}", err=True)
+            wrong_call = isinstance(error, ParameterError | ParameterTypeError | FieldError | SourceError)
+            sys.exit(2 if wrong_call else 1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="annpipes")
+def annpipes() -> None:
+    """Look into .h5ad files, measure how fast they can be read, and rewrite them.
+
+    Exit codes: 0 if all is well, 1 if a file is damaged or the work failed, 2 if the call is wrong.
+    """
+
+
+@annpipes.command("inspect")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--check", "read_all", is_flag=True, help="Read everything once and report damage.")
+@click.option("--chunk-size", default=16_384, show_default=True, help="Rows of a chunk, for its memory.")
+@_as_json
+def _inspect(files: tuple[str, ...], read_all: bool, chunk_size: int, as_json: bool) -> None:
+    """What files hold, how each field is stored and read, and what to do about problems."""
+    healthy, reports = True, []
+    for file in files:
+        shown: list[Report] = [] if read_all else [inspect(file, chunk_size=chunk_size)]
+        if read_all:
+            with _bar(f"checking {file}") as progress:
+                checked = check(file, progress=progress)
+            healthy &= checked.healthy
+            shown.append(checked)
+        reports += shown
+        if not as_json:
+            click.echo("\n\n".join(map(str, shown)) + ("\n" if file != files[-1] else ""))
+    if as_json:
+        click.echo(json.dumps([report.to_dict() for report in reports], indent=1))
+    sys.exit(0 if healthy else 1)
+
+
+@annpipes.command("bench")
+@click.argument("file")
+@click.option("--batch-size", default=256, show_default=True)
+@click.option("--chunk-size", default=16_384, show_default=True)
+@click.option("--seconds", default=3.0, show_default=True, help="Measuring time of each case.")
+@click.option("--against", multiple=True, help="A peer to run on the same file (may be repeated), or 'installed'.")
+@_as_json
+def _bench(
+    file: str, batch_size: int, chunk_size: int, seconds: float, against: tuple[str, ...], as_json: bool
+) -> None:
+    """How fast this file is read on this machine, beside the limits of disk, decoding and memory."""
+    peers: Any = "installed" if against == ("installed",) else against
+    with _bar(f"measuring {file}") as progress:
+        report = bench(
+            file, batch_size=batch_size, chunk_size=chunk_size, seconds=seconds, against=peers, progress=progress
+        )
+    _print(report, as_json)
+
+
+@annpipes.command("tune")
+@click.argument("file")
+@click.option("--label", help="The obs column whose labels shall be mixed.")
+@click.option("--memory", default="2GB", show_default=True, help="What two chunks may take.")
+@click.option("--batch-size", default=256, show_default=True)
+@click.option("--plot", help="Draw speed against mixing: a .png or .svg file.")
+@_as_json
+def _tune(file: str, label: str | None, memory: str, batch_size: int, plot: str | None, as_json: bool) -> None:
+    """The block and chunk size that read fast and mix well, by measuring a few."""
+    with _bar(f"measuring {file}") as progress:
+        report = tune(file, label, memory=memory, batch_size=batch_size, progress=progress)
+    if plot is not None:
+        plot_tuning(report, plot)
+    _print(report, as_json)
+
+
+@annpipes.command("shuffle")
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option("-o", "--output", required=True, help="The .h5ad file to write.")
+@click.option("--rows-per-file", type=int, help="Write several files of so many rows.")
+@click.option("--codec", default="lz4", show_default=True, help="lz4, zstd, gzip or none.")
+@click.option(
+    "--dtype", help="A narrower type for the values of X, such as uint16; refused where a value would change."
+)
+@click.option("--memory", default="4GB", show_default=True, help="What one process may take.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--groupby", help="An obs column: rows of one label stand together.")
+@click.option("--join", default="inner", show_default=True, help="Genes of several inputs: inner or outer.")
+@click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
+@click.option("--scheduler", help="Address of a Dask scheduler whose workers write the parts.")
+@_as_json
+def _shuffle(inputs: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
+    """Rewrite files in shuffled order, fast to read, as plain .h5ad again; goes on where it was broken off."""
+    with _bar(f"shuffling into {output}") as progress:
+        report = shuffle(list(inputs), output, progress=progress, **options)
+    _print(report, as_json)
+
+
+def _print(report: Report, as_json: bool) -> None:
+    click.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Progress]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield no_progress
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+        yield _updates(bar)
+
+
+def _updates(bar: Any) -> Callable[[int, int], None]:
+    def update(done: int, total: int) -> None:
+        bar.length = max(total, 1)
+        bar.update(min(done, bar.length) - bar.pos)
+
+    return update

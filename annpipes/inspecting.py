@@ -1,0 +1,284 @@
+"""What a file holds, how it is stored, and whether it is intact."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+from annpipes._reports import Progress, Report, brief_bytes, brief_number, no_progress, table
+from annpipes._rows import as_count
+from annpipes._store import Damage, Element, FieldReport, Finding, check_file, describe_file, findings_of
+from annpipes.errors import FieldError, ParameterTypeError
+
+__all__ = ["CheckReport", "Damage", "FieldReport", "Finding", "Inspection", "check", "inspect"]
+
+_WIDTH = 100
+_COLUMNS = ("obs", "obs_names")
+
+
+@dataclass(frozen=True)
+class Inspection(Report):
+    """What `inspect` tells of a file; its ``str`` is what ``annpipes inspect`` prints.
+
+    Parameters
+    ----------
+    file, file_bytes
+        Its path and size.
+    n_obs, n_vars
+        Rows and genes.
+    fields
+        How each field is stored.
+    others
+        Elements that annpipes does not read.
+    chunk_rows, chunk_bytes, loader_bytes
+        Rows of a chunk, what it takes in memory with X alone, and what a `Loader` takes: the chunk in use and
+        the one being read.
+    block_size, block_reason
+        The block size that `IndexSource` chooses, and why.
+    findings
+        Problems and remarks, with what to do.
+    """
+
+    file: str
+    file_bytes: int
+    n_obs: int
+    n_vars: int
+    fields: tuple[FieldReport, ...]
+    others: tuple[Element, ...]
+    chunk_rows: int
+    chunk_bytes: float
+    loader_bytes: float
+    block_size: int
+    block_reason: str
+    findings: tuple[Finding, ...]
+
+    def __getitem__(self, field: str) -> FieldReport:
+        found = {report.field: report for report in self.fields}
+        if field not in found:
+            raise FieldError(f"no field {field!r} in {self.file}; fields: {', '.join(found)}")
+        return found[field]
+
+    def __str__(self) -> str:
+        matrices = [report for report in self.fields if report.field.partition("/")[0] not in _COLUMNS]
+        columns = [report for report in self.fields if report.field.partition("/")[0] in _COLUMNS]
+        parts = [
+            f"{self.file}: {self.n_obs:,} rows × {self.n_vars:,} genes, {brief_bytes(self.file_bytes)}",
+            _matrix_table(matrices),
+            _density_table([report for report in matrices if report.stored_values is not None]),
+            _column_table(columns),
+            self._advice(),
+            "\n".join(map(_finding_text, self.findings)) or "problems  none found",
+        ]
+        return "\n\n".join(filter(None, parts))
+
+    def _advice(self) -> str:
+        lines = [f"blocks    {self.block_size:,} rows: {self.block_reason}"]
+        if self.chunk_bytes:
+            lines.append(
+                f"memory    {brief_bytes(self.chunk_bytes)} for a chunk of {self.chunk_rows:,} rows of X, "
+                f"{brief_bytes(self.loader_bytes)} for a Loader (one in use, one being read)"
+            )
+        if self.others:
+            names = ", ".join(f"{other.name} {brief_bytes(other.stored_bytes)}" for other in self.others)
+            lines.append(f"not read  {names}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class CheckReport(Report):
+    """What `check` found; its ``str`` is what ``annpipes inspect --check`` prints.
+
+    Parameters
+    ----------
+    file
+        Its path.
+    healthy
+        Whether everything could be read and nothing is damaged.
+    read_bytes
+        How much was read, decoded.
+    damage
+        What is damaged, with rows.
+    remarks
+        What is unusual, and right.
+    unchecked
+        What could not be looked at, because HDF5 lacks a filter.
+    """
+
+    file: str
+    healthy: bool
+    read_bytes: int
+    damage: tuple[Damage, ...]
+    remarks: tuple[Damage, ...]
+    unchecked: tuple[Damage, ...]
+
+    def __str__(self) -> str:
+        told = "no damage" if self.healthy else "NOT INTACT"
+        lines = [f"{self.file}: {told} ({brief_bytes(self.read_bytes)} read)"]
+        for label, entries in (("damage", self.damage), ("unchecked", self.unchecked), ("remark", self.remarks)):
+            lines += [_labelled(label, str(entry)) for entry in entries]
+        return "\n".join(lines)
+
+
+def inspect(path: str | os.PathLike[str], *, chunk_size: int = 16_384) -> Inspection:
+    """How a file is stored, how it is read, and what could be better.
+
+    >>> report = inspect("pbmc.h5ad")
+    >>> report.n_obs, report["raw/X"].encoding, report["raw/X"].per_row.most, report["raw/X"].route
+    (700, 'csr', 409, 'direct (uncompressed)')
+    >>> print(report.findings[1].what)
+    columns do not ascend within rows, first in row 0 (256 rows looked at)
+
+    It costs little more than opening the file: ``indptr`` and the obs names are read whole, and of matrices and
+    text a few rows are looked at. `check` reads everything.
+
+    Parameters
+    ----------
+    path
+        Path of an ``.h5ad`` file.
+    chunk_size
+        Rows of the chunk whose memory is told.
+
+    Raises
+    ------
+    SourceError, FormatError, DamageError
+        No such file, no AnnData file, or one that cannot be opened.
+    ParameterError, ParameterTypeError
+        ``chunk_size`` cannot be right, or ``path`` is no path.
+    """
+    size = as_count(chunk_size, "chunk_size")
+    facts = describe_file(_as_path(path, "inspect"))
+    rows = min(size, facts.n_obs)
+    x_bytes = next((report.row_bytes for report in facts.fields if report.field == "X"), 0.0) * rows
+    return Inspection(
+        file=facts.path,
+        file_bytes=facts.file_bytes,
+        n_obs=facts.n_obs,
+        n_vars=facts.n_vars,
+        fields=facts.fields,
+        others=facts.others,
+        chunk_rows=rows,
+        chunk_bytes=x_bytes,
+        loader_bytes=x_bytes * (2 if size < facts.n_obs else 1),
+        block_size=facts.advice.size,
+        block_reason=facts.advice.reason,
+        findings=findings_of(facts.fields),
+    )
+
+
+def check(path: str | os.PathLike[str], *, progress: Progress = no_progress) -> CheckReport:
+    """All damage of a file, after everything in it was read once.
+
+    >>> report = check("pbmc.h5ad")
+    >>> report.healthy, report.damage
+    (True, ())
+
+    Damage is: bytes that do not decode or have a wrong checksum, an ``indptr`` that contradicts itself, columns
+    outside of the matrix, NaN and infinite values in X, layers and raw, codes without a category, lengths that differ
+    from those of obs and var, and whatever HDF5 cannot read. One damaged storage chunk does not hide another. Of one
+    kind in one field at most 50 stretches of rows are listed; the last covers the rest.
+
+    Parameters
+    ----------
+    path
+        Path of an ``.h5ad`` file.
+    progress
+        Called with the bytes that are done and all there are.
+
+    Raises
+    ------
+    SourceError, FormatError
+        No such file, or a directory.
+    ParameterTypeError
+        ``path`` is no path.
+    """
+    name = _as_path(path, "check")
+    found = check_file(name, progress)
+    healthy = not found.damage and not found.unchecked
+    return CheckReport(name, healthy, found.read_bytes, found.damage, found.remarks, found.unchecked)
+
+
+def _as_path(path: Any, function: str) -> str:
+    if not isinstance(path, str | os.PathLike):
+        raise ParameterTypeError(
+            f"path must be the path of one .h5ad file, got {type(path).__name__}: {function} looks at how a file is "
+            f"stored, so write an AnnData first (adata.write_h5ad), and call it for each of many files"
+        )
+    return os.fspath(path)
+
+
+def _matrix_table(reports: list[FieldReport]) -> str:
+    if not reports:
+        return ""
+    header = ["matrix", "encoding", "dtype", "columns", "stored", "ratio", "codec", "storage chunk", "route"]
+    rows = [
+        [
+            report.field,
+            report.encoding,
+            report.dtype + (f" + {report.index_dtype}" if report.index_dtype else ""),
+            f"{report.shape[1]:,}" if len(report.shape) > 1 else "–",
+            *_size(report),
+            _storage_chunk(report),
+            _route(report),
+        ]
+        for report in reports
+    ]
+    return table(header, rows, numbers=[3, 4, 5])
+
+
+def _density_table(reports: list[FieldReport]) -> str:
+    if not reports:
+        return ""
+    rows = []
+    for report in reports:
+        counts = report.per_row
+        numbers = (counts.least, counts.median, counts.mean, counts.most) if counts else ()
+        density = f"{report.density:.3g}" if report.density is not None else "–"
+        rows.append([report.field, *(map(brief_number, numbers) if counts else "––––"), density])
+    return table(["values per row", "least", "median", "mean", "most", "density"], rows, numbers=range(1, 6))
+
+
+def _column_table(reports: list[FieldReport]) -> str:
+    header = ["column", "encoding", "dtype", "stored", "ratio", "codec", "storage chunk"]
+    rows = []
+    for report in reports:
+        count = f"{report.categories:,} " if report.categories is not None else ""
+        rows.append([report.field, count + report.encoding, report.dtype, *_size(report), _storage_chunk(report)])
+    return table(header, rows, numbers=[3, 4])
+
+
+def _size(report: FieldReport) -> list[str]:
+    stored = brief_bytes(report.stored_bytes) if report.stored_bytes is not None else "–"
+    ratio = brief_number(report.ratio) if report.ratio is not None and report.codec else "–"
+    return [stored, ratio, report.codec or "–"]
+
+
+def _storage_chunk(report: FieldReport) -> str:
+    if report.storage_chunk is None:
+        return "–"
+    sides = " × ".join(f"{side:,}" for side in report.storage_chunk)
+    if report.index_dtype is None or report.storage_chunk_rows is None:
+        return sides
+    return f"{sides} (about {brief_number(report.storage_chunk_rows)} rows)"
+
+
+def _route(report: FieldReport) -> str:
+    return "–" if not report.route else "h5py" if "h5py (" in report.route else report.route.split(" (")[0]
+
+
+def _finding_text(finding: Finding) -> str:
+    text = _labelled(finding.level, f"{finding.field}: {finding.what}")
+    return text if not finding.remedy else text + "\n" + _labelled("", f"→ {finding.remedy}")
+
+
+def _labelled(label: str, text: str) -> str:
+    """Text behind a label, its lines broken where they are long."""
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent=f"{label:<10}",
+        subsequent_indent=" " * 10,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

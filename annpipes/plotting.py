@@ -1,0 +1,299 @@
+"""Pictures of mixing, speed and coverage, drawn with matplotlib."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annpipes._mixedness import PlannedBatches, batch_entropies, file_parts, population_of
+from annpipes._rows import as_natural
+from annpipes._tunings import Tuning, TuningPoint
+from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.loaders import Loader
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Recorder", "plot_coverage", "plot_mixing", "plot_throughput", "plot_tuning"]
+
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito: told apart by everybody
+_GREY = "#555555"
+_SINGLE = 400  # batches that are drawn one by one; of more, bands
+_BANDS = 100
+_CELL_ROWS = 25  # rows expected in each field of a coverage picture, at least
+_MOST_CELLS = 80  # along each side
+_WINDOW_BATCHES = 16  # that come in each span of time over which speed is taken, at least on average
+
+
+def plot_tuning(tuning: Tuning, where: Any = None) -> Axes:
+    """Speed against mixing of each setting that `tune` measured, one line for each chunk size.
+
+    >>> tuning = tune("pbmc.h5ad", "louvain", blocks=[1, 16], chunks=[512], seconds=1)
+    >>> plot_tuning(tuning, "tuning.png").get_xlabel()
+    'mixing: entropy of obs/louvain in a batch, over that of random batches'
+
+    Parameters
+    ----------
+    tuning
+        What `tune` returned.
+    where
+        A path ending in ``.png`` or ``.svg`` to save the picture, or matplotlib's `Axes` to draw into.
+    """
+    if not isinstance(tuning, Tuning):
+        raise ParameterTypeError(f"tuning must be what tune returned, got {type(tuning).__name__}")
+    axes, save = _canvas(where)
+    chunks = sorted({point.chunk_size for point in tuning.points})
+    for colour, chunk in zip(cycle(_COLOURS), chunks, strict=False):
+        line = sorted(
+            (point for point in tuning.points if point.chunk_size == chunk), key=lambda point: point.block_size
+        )
+        axes.plot(*zip(*map(_place, line), strict=True), "o-", color=colour, lw=1.5, ms=5, label=f"{chunk:,} rows")
+    best = tuning.recommended
+    axes.plot(*_place(best), "o", ms=13, mfc="none", mec="black", mew=1.5, ls="none", label="recommended")
+    axes.axvline(tuning.least_mixing, color=_GREY, lw=1, ls="--", label=f"asked for: {tuning.least_mixing:g}")
+    axes.set_xlim(min(0.9, tuning.least_mixing, *(_place(point)[0] for point in tuning.points)) - 0.02, 1.05)
+    axes.set_ylim(0, 1.08 * max(point.cells_per_s for point in tuning.points))
+    for point in _told_apart([best, *tuning.points], axes):
+        axes.annotate(f"{point.block_size:,}", _place(point), (6, 3), textcoords="offset points", fontsize=8)
+    judged = "the place in the file" if tuning.label is None else f"obs/{tuning.label}"
+    axes.set_xlabel(f"mixing: entropy of {judged} in a batch, over that of random batches")
+    axes.set_ylabel("cells per second")
+    axes.set_title(f"{tuning.name}: block sizes (numbers) by chunk size")
+    axes.legend(frameon=False, fontsize=8, title="chunk", title_fontsize=8, loc="lower left")
+    return save()
+
+
+def _place(point: TuningPoint) -> tuple[float, float]:
+    return point.mixing.ratio, point.cells_per_s
+
+
+def _told_apart(points: Iterable[TuningPoint], axes: Axes) -> list[TuningPoint]:
+    """Those of the points, earlier ones first, whose numbers would not cover each other."""
+    size = np.array([np.ptp(axes.get_xlim()) * 0.06, np.ptp(axes.get_ylim()) * 0.035])
+    kept: list[TuningPoint] = []
+    for point in points:
+        if all((np.abs(np.subtract(_place(point), _place(other))) > size).any() for other in kept):
+            kept.append(point)
+    return kept
+
+
+def plot_mixing(loaders: Loader | Mapping[str, Loader], column: str | None = None, where: Any = None) -> Axes:
+    """The entropy of labels in each batch of an epoch, next to what random batches have on average.
+
+    >>> loaders = {"shuffled": stream("pbmc.h5ad", 32), "as it stands": stream("pbmc.h5ad", 32, shuffle=False)}
+    >>> plot_mixing(loaders, "louvain", "mixing.png").get_ylabel()
+    'entropy of obs/louvain in a batch (bits)'
+
+    It is computed from the plan: X is not read. Of a long epoch the mean of neighbouring batches is drawn, and the
+    band in which nine tenths of them lie.
+
+    Parameters
+    ----------
+    loaders
+        A loader, or several by the name that the picture gives them.
+    column
+        An obs column of labels. When None, which of 64 equal parts of the file a row lies in.
+    where
+        As of `plot_tuning`.
+    """
+    axes, save = _canvas(where)
+    random: float | None = None
+    for colour, (name, loader) in zip(cycle(_COLOURS), _named(loaders, Loader).items(), strict=False):
+        store = loader._source.store
+        codes = file_parts(store.n_obs) if column is None else store.codes(column)
+        order = loader._order(loader.epoch)
+        planned = PlannedBatches.of(order, loader.ranks.rank, loader.ranks.world_size)
+        if not planned.rows:
+            raise ParameterError("loaders must have batches, and an epoch of this one has none")
+        _draw_batches(axes, np.array(planned.places), batch_entropies(planned.rows, codes), colour, name or "batches")
+        if random is None:
+            random = planned.mixing(codes, population_of(order, codes)).random_entropy
+    axes.axhline(random or 0.0, color="black", lw=1, ls="--", label="random batches, mean", zorder=3)
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
+    axes.locator_params(axis="x", integer=True)
+    axes.set_xlabel("batch")
+    axes.set_ylabel(f"entropy of {'the place in the file' if column is None else f'obs/{column}'} in a batch (bits)")
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    return save()
+
+
+def _draw_batches(axes: Axes, places: NDArray[Any], values: NDArray[Any], colour: str, name: str) -> None:
+    if len(values) <= _SINGLE:
+        axes.plot(places, values, "o", color=colour, ms=3, label=name, ls="none")
+        return
+    parts = np.array_split(np.arange(len(values)), _BANDS)
+    middle = [places[part].mean() for part in parts]
+    low, high = np.array([np.quantile(values[part], [0.05, 0.95]) for part in parts]).T
+    axes.fill_between(middle, low, high, color=colour, alpha=0.2, lw=0)
+    axes.plot(middle, [values[part].mean() for part in parts], color=colour, lw=1.5, label=name)
+
+
+class Recorder:
+    """The batches of anything that yields batches, and when each came.
+
+    >>> recorder = Recorder(stream("pbmc.h5ad", batch_size=100))
+    >>> for batch in recorder:
+    ...     pass
+    >>> sum(recorder.rows), len(recorder.seconds)
+    (700, 7)
+
+    Parameters
+    ----------
+    batches
+        A `Loader`, a `DataLoader`, or any other iterable of tensors, arrays or dicts of them.
+    """
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self.batches = batches
+        self.rows: list[int] = []
+        """Rows of each batch of the pass last begun."""
+        self.seconds: list[float] = []
+        """When each batch came, since the pass began."""
+
+    def __iter__(self) -> Iterator[Any]:
+        rows, seconds = self.rows, self.seconds = [], []
+        begin = time.perf_counter()
+        for batch in self.batches:
+            seconds.append(time.perf_counter() - begin)
+            rows.append(_n_rows(batch))
+            yield batch
+
+
+def _n_rows(batch: Any) -> int:
+    """How many rows a batch has: those of its first part, if it has parts."""
+    if isinstance(batch, Mapping) and batch:
+        return _n_rows(next(iter(batch.values())))
+    if hasattr(batch, "shape"):
+        return int(batch.shape[0])
+    return _n_rows(batch[0]) if isinstance(batch, tuple) and batch else len(batch)
+
+
+def plot_throughput(recorders: Recorder | Mapping[str, Recorder], where: Any = None) -> Axes:
+    """Cells per second over the time of a pass, and the mean of the whole.
+
+    >>> recorder = Recorder(stream("pbmc.h5ad", batch_size=16))
+    >>> for batch in recorder:
+    ...     pass
+    >>> plot_throughput(recorder, "throughput.svg").get_ylabel()
+    'cells per second'
+
+    Parameters
+    ----------
+    recorders
+        A recorder that has been iterated, or several by the name that the picture gives them.
+    where
+        As of `plot_tuning`.
+    """
+    axes, save = _canvas(where)
+    for colour, (name, recorder) in zip(cycle(_COLOURS), _named(recorders, Recorder).items(), strict=False):
+        if not recorder.rows:
+            raise ParameterError(f"recorders must have been iterated, and {name or 'this one'} has seen no batch")
+        seconds, rows = np.array(recorder.seconds), np.array(recorder.rows)
+        edges = np.linspace(0, seconds[-1], int(np.clip(len(rows) // _WINDOW_BATCHES, 1, _MOST_CELLS)) + 1)
+        rates = np.histogram(seconds, edges, weights=rows)[0] / np.diff(edges)
+        mean = rows.sum() / seconds[-1]
+        axes.stairs(rates, edges, baseline=None, color=colour, lw=1.5, label=f"{name or 'mean'}: {mean:,.0f} cells/s")
+        axes.axhline(mean, color=colour, lw=1, ls="--")
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
+    axes.set_xlim(left=0)
+    axes.set_xlabel("seconds since the pass began")
+    axes.set_ylabel("cells per second")
+    axes.legend(frameon=False, fontsize=8, title="mean of the pass (dashed)", title_fontsize=8)
+    return save()
+
+
+def plot_coverage(loader: Loader, where: Any = None, *, epoch: int | None = None) -> Axes:
+    """From where in the file the rows of each moment of an epoch come, next to an even spread.
+
+    >>> plot_coverage(stream("pbmc.h5ad", batch_size=32), "coverage.png").get_title()
+    'rows of each part of the file in the course of epoch 0'
+
+    1 is what an even spread has; rows as they stand make a diagonal, and large blocks stripes. It is computed
+    from the plan.
+
+    Parameters
+    ----------
+    loader
+        The loader.
+    where
+        As of `plot_tuning`.
+    epoch
+        Which one; the next when None.
+    """
+    if not isinstance(loader, Loader):
+        raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")
+    axes, save = _canvas(where)
+    number = loader.epoch if epoch is None else as_natural(epoch, "epoch")
+    planned = PlannedBatches.of(loader._order(number), loader.ranks.rank, loader.ranks.world_size)
+    if not planned.rows:
+        raise ParameterError("loader must have batches, and this epoch has none")
+    n_obs = loader._source.store.n_obs
+    density, x_edges, y_edges = _density(planned, n_obs)
+    colors = importlib.import_module("matplotlib.colors")
+    shades = colors.LinearSegmentedColormap.from_list("less, even, more", ["#5E3C99", "#F7F7F7", "#E66101"])
+    norm = colors.TwoSlopeNorm(1, 0, 3)
+    mesh = axes.pcolormesh(x_edges, y_edges, density.T, cmap=shades, norm=norm, rasterized=True)
+    axes.figure.colorbar(mesh, ax=axes, extend="max", label="rows, next to an even spread", ticks=[0, 1, 2, 3])
+    axes.locator_params(axis="x", integer=True)
+    axes.set_xlabel("batch")
+    axes.set_ylabel("row of the file")
+    axes.set_title(f"rows of each part of the file in the course of epoch {number}")
+    return save()
+
+
+def _density(planned: PlannedBatches, n_obs: int) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]:
+    """Rows from each part of the file in each part of the epoch, next to an even spread; and the edges of both."""
+    assert planned.places is not None
+    total = sum(map(len, planned.rows))
+    cells = int(np.clip(np.sqrt(total / _CELL_ROWS), 1, _MOST_CELLS))
+    groups = np.array_split(np.arange(len(planned.rows)), min(cells, len(planned.rows)))
+    edges = np.linspace(0, n_obs, min(cells, n_obs) + 1)
+    counts = np.array([np.histogram(np.concatenate([planned.rows[i] for i in group]), edges)[0] for group in groups])
+    density = counts / counts.sum(axis=1, keepdims=True) * counts.shape[1]  # (parts of the epoch, parts of the file)
+    return density, np.array([*(planned.places[group[0]] for group in groups), planned.of_batches]), edges
+
+
+def _named(given: Any, kind: type) -> Mapping[str, Any]:
+    named = given if isinstance(given, Mapping) else {"": given}
+    if not named:
+        raise ParameterError(f"there must be at least one {kind.__name__} to draw, got {given!r}")
+    for value in named.values():
+        if not isinstance(value, kind):
+            raise ParameterTypeError(f"expected a {kind.__name__}, or several by name, got {type(value).__name__}")
+    return named
+
+
+def _canvas(where: Any) -> tuple[Axes, Callable[[], Axes]]:
+    """Axes to draw into, and a function that saves the picture, if it is to be saved, and returns them."""
+    if hasattr(where, "pcolormesh"):
+        return where, lambda: where
+    if where is not None:
+        if not isinstance(where, str | os.PathLike):
+            raise ParameterTypeError(f"where must be a path or matplotlib's Axes, got {type(where).__name__}")
+        if not os.fspath(where).lower().endswith((".png", ".svg")):
+            raise ParameterError(f"where must end in .png or .svg, got {os.fspath(where)!r}")
+    try:
+        figure = importlib.import_module("matplotlib.figure").Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("pictures need matplotlib: pip install 'annpipes[plot]'", name=error.name) from error
+    axes: Axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E5E5E5", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.title.set_fontsize(10)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(importlib.import_module("matplotlib.ticker").StrMethodFormatter("{x:,.10g}"))
+
+    def save() -> Axes:
+        if where is not None:
+            figure.savefig(where)
+        return axes
+
+    return axes, save

@@ -1,0 +1,286 @@
+"""Files rewritten in shuffled order."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from glob import escape, glob
+from typing import Any
+
+import numpy as np
+
+from annpipes._jobs import Job, Workshop, open_inputs, opened, working_folder
+from annpipes._making import Steps, make
+from annpipes._reports import Progress, Report, brief_bytes, brief_number, no_progress
+from annpipes._rows import as_bytes, as_count, as_natural
+from annpipes._store import FieldStore, encoded_row_bytes, encoding_of, matrices_of
+from annpipes.errors import DiskSpaceError, ParameterError, ParameterTypeError, SourceError
+from annpipes.types import Chunk
+
+__all__ = ["Rewrite", "shuffle"]
+
+_PROGRAM_BYTES = 600_000_000  # Python with what annpipes imports, and working memory of decoding
+_LARGEST_PART = 1_000_000_000  # longer parts mix no better, and more is lost when one is broken off
+_LEAST_ROWS = 1024
+_SAMPLE_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Rewrite(Report):
+    """What `shuffle` wrote.
+
+    Parameters
+    ----------
+    files
+        The output files, in order.
+    n_obs
+        Rows in all of them.
+    input_bytes, output_bytes
+        Sizes of all inputs and of all outputs.
+    codec
+        How values are compressed.
+    parts, reused_parts
+        How many parts there were, and how many of them were finished before.
+    seconds
+        How long it took.
+    left_out
+        What the inputs have and the outputs lack.
+    """
+
+    files: tuple[str, ...]
+    n_obs: int
+    input_bytes: int
+    output_bytes: int
+    codec: str
+    parts: int
+    reused_parts: int
+    seconds: float
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        many = f"{len(self.files)} files, {self.files[0]} to {self.files[-1]}" if len(self.files) > 1 else self.files[0]
+        share = self.output_bytes / max(1, self.input_bytes)
+        lines = [
+            f"{many}: {self.n_obs:,} rows, {brief_bytes(self.output_bytes)} "
+            f"({share:.0%} of the input), codec {self.codec}",
+            f"{self.seconds:,.1f} s, {brief_number(self.n_obs / max(self.seconds, 1e-9))} rows/s"
+            + (f"; {self.reused_parts} of {self.parts} parts were finished before" if self.reused_parts else ""),
+        ]
+        if self.left_out:
+            lines.append(f"left out: {', '.join(self.left_out)}")
+        if self.codec in ("lz4", "zstd"):
+            lines.append("anndata.read_h5ad reads it after `import hdf5plugin`; annpipes needs nothing.")
+        data = self.files[0] if len(self.files) == 1 else list(self.files) if len(self.files) < 4 else self._pattern()
+        lines.append(f"read it: ap.stream({data!r}, batch_size=256)")
+        return "\n".join(lines)
+
+    def _pattern(self) -> str:
+        stem, suffix = os.path.splitext(self.files[0])
+        return f"{stem.rpartition('-')[0]}-*{suffix}"
+
+
+def shuffle(
+    data: Any,
+    output: str | os.PathLike[str],
+    *,
+    rows_per_file: int | None = None,
+    codec: str = "lz4",
+    dtype: str | Mapping[str, str] | None = None,
+    memory: int | str = "4GB",
+    seed: int = 0,
+    groupby: str | None = None,
+    block_size: int | None = None,
+    join: str = "inner",
+    overwrite: bool = False,
+    scheduler: str | None = None,
+    progress: Progress = no_progress,
+) -> Rewrite:
+    """One or many ``.h5ad`` files rewritten in shuffled order, fast to read, as plain ``.h5ad`` again.
+
+    >>> done = shuffle("pbmc.h5ad", "shuffled.h5ad")
+    >>> import anndata, hdf5plugin
+    >>> adata = anndata.read_h5ad("shuffled.h5ad")
+    >>> adata.n_obs, adata.obs_names[0] == anndata.read_h5ad("pbmc.h5ad").obs_names[0]
+    (700, False)
+
+    Blocks of rows are drawn in random order and read part by part; within a part, rows are
+    permuted. The order follows from the inputs, ``seed`` and the parameters, ``memory`` among them.
+
+    Finished parts lie in ``<output>.unfinished`` until all is done. If the work is broken off, the
+    same call goes on with what is missing. An output file appears under its name when it is complete.
+
+    Kept are X, layers, raw, obs, obsm and var, and of a single input also uns, varm and varp;
+    ``obsp`` is left out. Several inputs are joined as a `Collection` does: genes as ``join`` says, and
+    the obs columns, layers and obsm that all of them have.
+
+    Parameters
+    ----------
+    data
+        A path, a list of paths, or a pattern.
+    output
+        Where the result goes. With ``rows_per_file``, ``out.h5ad`` becomes ``out-0.h5ad``, ``out-1.h5ad`` …
+    rows_per_file
+        Rows of each output file; all in one when None.
+    codec
+        ``"lz4"`` (fast) and ``"zstd"`` (smaller) need ``hdf5plugin`` wherever the file is read with h5py or anndata;
+        ``"gzip"`` needs nothing and is slower; ``"none"`` is the fastest and largest.
+    dtype
+        A narrower type for the values of X, such as ``"uint16"`` for counts, or types by field; refused
+        where a value would change.
+    memory
+        Bytes that one process may take, or a string such as ``"4GB"``.
+    seed
+        Equal seeds give equal orders.
+    groupby
+        An obs column of labels: rows of one label stand together, label after label, and are shuffled among themselves.
+    block_size
+        How many rows are read together; as of `IndexSource` when None.
+    join
+        The genes of several inputs, ``"inner"`` or ``"outer"``.
+    overwrite
+        Replace an output that is there.
+    scheduler
+        Address of a Dask scheduler whose workers write the parts; they need the same paths. ``memory``
+        is then that of each of them.
+    progress
+        Called with the number of steps done and of all steps.
+
+    Raises
+    ------
+    ParameterError
+        An output is there already, ``memory`` is too small for a part, or a value does not fit into ``dtype``.
+    DiskSpaceError
+        The disk is too full for the parts and the result.
+    StateError
+        The folder of parts belongs to another shuffle, or another process works in it.
+    SourceError, FormatError, DamageError
+        An input that is missing, that has no rows to read, or that is damaged.
+    """
+    began = time.monotonic()
+    encoding_of(codec)
+    inputs = _paths(data)
+    budget = as_bytes(memory, "memory")
+    if join not in ("inner", "outer"):
+        raise ParameterError(f"join must be 'inner' or 'outer', got {join!r}")
+    store = open_inputs(inputs, join)
+    dtypes = _dtypes(dtype)
+    most = max(1, store.n_obs)
+    job = Job(
+        inputs=tuple(inputs),
+        join=join,
+        data=f"{zlib.crc32(json.dumps(dict(store.fingerprint())).encode()):08x}",
+        output=_output(output, inputs),
+        seed=as_natural(seed, "seed"),
+        groupby=groupby,
+        block_size=store.block_advice().size if block_size is None else as_count(block_size, "block_size"),
+        rows_per_file=most if rows_per_file is None else as_count(rows_per_file, "rows_per_file"),
+        rows_per_part=_rows_per_part(store, dtypes, budget),
+        codec=codec,
+        dtypes=tuple(sorted(dtypes.items())),
+        memory=budget,
+    )
+    workshop = opened(job)
+    if not os.path.isdir(job.folder):
+        _check_outputs(workshop, overwrite)
+    _check_space(workshop)
+    with working_folder(job) as attempt:
+        reused = make(workshop, attempt, scheduler, Steps(progress, 2 * store.n_obs))
+    opened.cache_clear()
+    progress(2 * store.n_obs, 2 * store.n_obs)
+    return Rewrite(
+        files=tuple(os.path.relpath(path) if not os.path.isabs(output) else path for path in workshop.outputs()),
+        n_obs=store.n_obs,
+        input_bytes=sum(map(os.path.getsize, inputs)),
+        output_bytes=sum(map(os.path.getsize, workshop.outputs())),
+        codec=codec,
+        parts=len(workshop.pieces),
+        reused_parts=reused,
+        seconds=time.monotonic() - began,
+        left_out=tuple(workshop.assembly.left_out),
+    )
+
+
+def _paths(data: Any) -> list[str]:
+    """The input files, absolute."""
+    if isinstance(data, str | os.PathLike):
+        path = os.fspath(data)
+        found = [path] if os.path.exists(path) else sorted(glob(path, recursive=True))
+        if not found:
+            raise SourceError(
+                f"no file {path!r}" if not any(sign in path for sign in "*?[") else f"no file matches {path!r}"
+            )
+        return [os.path.abspath(one) for one in found]
+    if not isinstance(data, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in data):
+        raise ParameterTypeError(
+            f"data must be paths of .h5ad files, got {type(data).__name__}: write an AnnData with write_h5ad first"
+        )
+    if not data:
+        raise ParameterError("data is an empty list: there is nothing to shuffle")
+    return [path for one in data for path in _paths(one)]
+
+
+def _output(output: str | os.PathLike[str], inputs: Sequence[str]) -> str:
+    path = os.path.abspath(output)
+    if not path.endswith(".h5ad"):
+        raise ParameterError(f"output must end in .h5ad, got {os.fspath(output)!r}")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise ParameterError(f"output: there is no folder {os.path.dirname(path)!r}")
+    if os.path.realpath(path) in map(os.path.realpath, inputs):
+        raise ParameterError(f"output {os.fspath(output)!r} is an input: choose another name")
+    return path
+
+
+def _dtypes(dtype: str | Mapping[str, str] | None) -> dict[str, str]:
+    given = {} if dtype is None else {"X": dtype} if isinstance(dtype, str) else dict(dtype)
+    for field, name in given.items():
+        try:
+            kind = np.dtype(name).kind
+        except TypeError:
+            kind = "O"
+        if kind not in "iuf":
+            raise ParameterError(f"dtype of {field} must be a numpy type of numbers such as 'uint16', got {name!r}")
+    return given
+
+
+def _rows_per_part(store: FieldStore, dtypes: Mapping[str, str], memory: int) -> int:
+    matrices = matrices_of(store, dtypes)
+    widest = max([store.matrix(matrix.field).row_bytes for matrix in matrices], default=1.0)
+    resident = 8 * store.n_obs * (sum(matrix.sparse for matrix in matrices) + 1)
+    rows = min((memory - _PROGRAM_BYTES - resident) // 4, _LARGEST_PART) / max(1.0, widest)
+    needed = min(_LEAST_ROWS, store.n_obs)
+    if rows < needed:
+        least = _PROGRAM_BYTES + resident + 4 * needed * widest
+        raise ParameterError(
+            f"memory must be at least {brief_bytes(1.01 * least)} for these files, got {brief_bytes(memory)}"
+        )
+    return int(max(1, rows))
+
+
+def _check_outputs(workshop: Workshop, overwrite: bool) -> None:
+    for path in workshop.outputs():
+        if os.path.exists(path) and not overwrite:
+            raise ParameterError(f"output {path!r} is there already: choose another name, or pass overwrite=True")
+
+
+def _check_space(workshop: Workshop) -> None:
+    """Refuse to begin what the disk cannot hold: all parts, and the outputs beside them."""
+    store = workshop.store
+    starts = np.linspace(0, max(store.n_obs - _SAMPLE_ROWS // 8, 0), 8).astype(np.int64)
+    rows = np.unique((starts[:, None] + np.arange(_SAMPLE_ROWS // 8)).clip(max=max(store.n_obs - 1, 0)))[: store.n_obs]
+    row_bytes = encoded_row_bytes(store, Chunk(rows, np.arange(len(rows))), workshop.matrices, workshop.encoding)
+    columns = sum(field.startswith("obs/") for field in store.fields)
+    dense = sum(store.matrix(field).row_bytes for field in workshop.assembly.dense)
+    needed = 1.1 * store.n_obs * (2 * row_bytes + 8 * columns + 64 + dense)
+    folder = workshop.job.folder
+    there = sum(os.path.getsize(path) for path in glob(os.path.join(escape(folder), "*")))
+    free = shutil.disk_usage(os.path.dirname(workshop.job.output)).free
+    if needed - there > free:
+        raise DiskSpaceError(
+            f"{os.path.dirname(folder)} has {brief_bytes(free)} free, and shuffling needs about "
+            f"{brief_bytes(needed - there)} there (parts and result): make room, or choose another folder or codec"
+        )

@@ -1,0 +1,280 @@
+"""Block and chunk size for some data and some memory, chosen by measuring."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annpipes._mixedness import MOST_ROWS, Mixing, PlannedBatches, file_parts, population_of
+from annpipes._reports import Progress, no_progress
+from annpipes._rows import as_bytes, as_count, as_natural
+from annpipes._speeds import rates_in_turns
+from annpipes._store import Store, as_fields, open_store
+from annpipes._timing import cached_share
+from annpipes._tunings import Tuning, TuningPoint, noise_of, recommend
+from annpipes.collating import Form
+from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.loaders import Loader
+from annpipes.streaming import stream
+
+__all__ = ["Mixing", "Tuning", "TuningPoint", "mixing_of", "tune"]
+
+_CHUNKS = 3  # chunk sizes, each a quarter of the one before
+_LARGEST_CHUNK = 1 << 17
+_JUDGED_ROWS = 250_000  # for the mixing of each point: 1,000 batches of 256
+_MOST_EPOCHS = 50
+
+
+def mixing_of(
+    loader: Loader, column: str | None = None, *, epoch: int | None = None, most_rows: int = MOST_ROWS
+) -> Mixing:
+    """How mixed the batches of a loader's epoch are, from its plan: X is not read.
+
+    >>> print(mixing_of(stream("pbmc.h5ad", batch_size=64, block_size=1), "louvain"))
+    label entropy 3.05 bits, 0.999 of the 3.06 of random batches; 8.14% of neighbours together, 8.95% at random
+
+    Parameters
+    ----------
+    loader
+        The loader; of several ranks, this one's batches.
+    column
+        An obs column of labels. When None, which of 64 equal parts of the file a row lies in.
+    epoch
+        Which one; the next when None.
+    most_rows
+        If the epoch has more, chunks of about so many rows are judged that are spread evenly over it.
+        Random batches are drawn from all rows nevertheless, unless a sampler or a mixture draws the epoch's.
+
+    Raises
+    ------
+    FieldError
+        No such column, or one of numbers.
+    """
+    if not isinstance(loader, Loader):
+        raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")
+    number = loader.epoch if epoch is None else as_natural(epoch, "epoch")
+    order, ranks = loader._order(number), loader.ranks
+    planned = PlannedBatches.of(order, ranks.rank, ranks.world_size, as_count(most_rows, "most_rows"))
+    codes = _codes(loader._source.store, column)
+    return planned.mixing(codes, population_of(order, codes))
+
+
+def tune(
+    data: Any,
+    label: str | None = None,
+    *,
+    memory: int | str = "2GB",
+    batch_size: int = 256,
+    fields: Sequence[str] = ("X",),
+    x: Form = "dense",
+    blocks: Sequence[int] | None = None,
+    chunks: Sequence[int] | None = None,
+    mixing: float = 0.95,
+    seconds: float = 60.0,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Tuning:
+    """The block and chunk size to stream some data with, from measured speed and mixing.
+
+    >>> tuning = tune("pbmc.h5ad", "louvain", blocks=[1, 16], chunks=[512], seconds=1)
+    >>> [(point.block_size, point.chunk_size) for point in tuning.points]
+    [(1, 512), (16, 512)]
+    >>> tuning.code.replace(f"block_size={tuning.recommended.block_size}", "block_size=…")
+    'ap.stream("pbmc.h5ad", batch_size=256, block_size=…, chunk_size=512)'
+
+    Each setting is timed with a `Loader` over the first chunks of an epoch, which are whole blocks from all over the
+    file; those that could be recommended several times, each over another epoch. Recommended is the fastest one that is mixed well enough;
+    of those as fast within the noise, the best mixed one, of these the one that needs the least memory, and then
+    the one with the smallest blocks.
+
+    Parameters
+    ----------
+    data
+        As of `IndexSource`.
+    label
+        The obs column by which batches are to be mixed. When None, batches are judged by which of
+        64 equal parts of the file their rows lie in, as if each part were a label.
+    memory
+        Bytes, or a string such as ``"2GB"``, that two chunks may take.
+    batch_size, fields, x
+        As of `stream`.
+    blocks, chunks
+        Sizes to try in place of those that follow from the storage and from ``memory``.
+    mixing
+        How near the entropy of labels in a batch must come to that of random batches, from 0 to 1.
+    seconds
+        About how long it may take. Each block size is timed once with the smallest chunk in any case; what
+        would take too long is left out, and the report says so.
+    seed
+        Of the orders that are measured.
+    progress
+        Is told how many measurements are done, of how many.
+
+    Raises
+    ------
+    ParameterError
+        No rows, a label with one class, or memory for less than two batches.
+    FieldError
+        No such field or column.
+    """
+    store = open_store(data)
+    names, least = as_fields(fields), _as_share(mixing)
+    store.check(names)
+    if store.n_obs == 0:
+        raise ParameterError(f"data must have rows to tune for, and {store.name} has none")
+    codes = _codes(store, label)
+    if label is not None and store.n_obs > 1 and (codes == codes[0]).all():
+        raise ParameterError(f"label must tell rows apart, and {label!r} has one class: leave it out, or name another")
+    plain: dict[str, Any] = {
+        "batch_size": as_count(batch_size, "batch_size"),
+        "fields": names,
+        "x": x,
+        "seed": as_natural(seed, "seed"),
+    }
+    row_bytes = max(1.0, store.row_bytes(names))
+    limit = _chunk_limit(store.n_obs, plain["batch_size"], int(as_bytes(memory, "memory") / 2 / row_bytes))
+    grid = _grid(
+        _tried(blocks, "blocks") or _block_sizes(store.block_advice().size, store.n_obs),
+        _tried(chunks, "chunks") or _chunk_sizes(limit, store.n_obs),
+        plain["batch_size"],
+    )
+    loaders = {(b, c): stream(store, **plain, block_size=b, chunk_size=c) for b, c in grid}
+    population = population_of(loaders[grid[0]]._order(0), codes)
+    mixings = {sizes: _judged(loader).mixing(codes, population) for sizes, loader in loaders.items()}
+    mixed = [sizes for sizes in grid if mixings[sizes].ratio >= least]
+    before = _cached(store)
+    rates, left_out = rates_in_turns(loaders, _as_seconds(seconds), progress, mixed)
+    after = _cached(store)
+    points = tuple(
+        TuningPoint(
+            block_size=block,
+            chunk_size=chunk,
+            memory=round(min(2 * chunk, store.n_obs) * row_bytes),
+            cells_per_s=median(found),
+            spread=(max(found) - min(found)) / median(found),
+            turns=len(found),
+            mixing=mixings[block, chunk],
+        )
+        for (block, chunk), found in rates.items()
+    )
+    noise = noise_of(points)
+    recommended, reason = recommend(points, least, noise)
+    return Tuning(
+        name=store.name,
+        n_obs=store.n_obs,
+        batch_size=plain["batch_size"],
+        fields=names,
+        x=x,
+        label=label,
+        least_mixing=least,
+        noise=noise,
+        cached=None if before is None or after is None else (before, after),
+        points=points,
+        left_out=tuple(left_out),
+        recommended=recommended,
+        reason=reason,
+        code=_code(data, plain, recommended),
+    )
+
+
+def _judged(loader: Loader) -> PlannedBatches:
+    """Batches of the first epoch, or of several if that is short."""
+    epochs = range(min(max(_JUDGED_ROWS // max(loader._schedule.n_rows, 1), 1), _MOST_EPOCHS))
+    parts = [PlannedBatches.of(loader._order(epoch), most_rows=_JUDGED_ROWS) for epoch in epochs]
+    return PlannedBatches([rows for part in parts for rows in part.rows], sum(part.of_batches for part in parts))
+
+
+def _chunk_limit(n_obs: int, batch_size: int, rows: int) -> int:
+    """The largest chunk of whole batches of which two have no more than twice ``rows``, and that makes sense."""
+    if rows < min(batch_size, n_obs):
+        raise ParameterError(
+            f"memory must hold two chunks of at least one batch ({min(batch_size, n_obs):,} rows each), and it holds "
+            f"{rows:,} rows each: give more, or a smaller batch_size"
+        )
+    return min(max(rows, batch_size), max(_LARGEST_CHUNK, batch_size), -(-n_obs // batch_size) * batch_size)
+
+
+def _chunk_sizes(limit: int, n_obs: int) -> list[int]:
+    """All rows if they fit, or the largest power of two that does; and about a quarter and a sixteenth of it."""
+    largest = limit if limit >= n_obs else _power(limit)
+    return [largest, *(_power(largest // 4**i) for i in range(1, _CHUNKS))]
+
+
+def _power(size: int) -> int:
+    return 1 << int(math.log2(max(1, size)))
+
+
+def _block_sizes(advised: int, n_obs: int) -> list[int]:
+    """One row, and what the storage advises, a few times smaller and larger."""
+    sizes = [advised // 16, advised // 4, advised, advised * 4, advised * 16]
+    return [1, *(size for size in sizes if 1 <= size < n_obs)]
+
+
+def _grid(blocks: Iterable[int], chunks: Iterable[int], batch_size: int) -> list[tuple[int, int]]:
+    """Pairs of block and chunk size, small chunks first; chunks of whole batches, as a Loader cuts them."""
+    whole = sorted({max(chunk // batch_size, 1) * batch_size for chunk in chunks})
+    tried = sorted(set(blocks))
+    return [(block, chunk) for chunk in whole for block in tried if block <= chunk or block == tried[0]]
+
+
+def _cached(store: Store) -> float | None:
+    """The share of the data's files in the page cache, if it has any and the system tells."""
+    paths = [path for path in store.files if os.path.isfile(path)]
+    sizes = [os.path.getsize(path) for path in paths]
+    try:
+        return float(np.average([cached_share(path) for path in paths], weights=sizes)) if paths else None
+    except (OSError, AttributeError):  # no mincore
+        return None
+
+
+def _codes(store: Store, column: str | None) -> NDArray[Any]:
+    return file_parts(store.n_obs) if column is None else store.codes(column)
+
+
+def _tried(sizes: Sequence[int] | None, argument: str) -> list[int]:
+    return [as_count(size, f"each of {argument}") for size in sizes or ()]
+
+
+def _as_share(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ParameterError(f"mixing must be a number from 0 to 1, got {value!r}")
+    return float(value)
+
+
+def _as_seconds(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ParameterError(f"seconds must be a number above 0, got {value!r}")
+    return float(value)
+
+
+def _code(data: Any, plain: Mapping[str, Any], point: TuningPoint) -> str:
+    """The line that streams ``data`` with these sizes."""
+    options = {
+        "batch_size": plain["batch_size"],
+        "fields": list(plain["fields"]) if plain["fields"] != ("X",) else None,
+        "x": plain["x"] if plain["x"] != "dense" else None,
+        "block_size": point.block_size,
+        "chunk_size": point.chunk_size,
+        "seed": plain["seed"] or None,
+    }
+    given = "".join(f", {name}={_spelled(value)}" for name, value in options.items() if value is not None)
+    return f"ap.stream({_spelled(data)}{given})"
+
+
+def _spelled(value: Any) -> str:
+    """A value as it is typed; data that can't be is called by a name."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)
+    if isinstance(value, list | tuple) and all(isinstance(part, str | os.PathLike) for part in value):
+        return f"[{', '.join(map(_spelled, value))}]"
+    if isinstance(value, int):
+        return str(value)
+    return "adata" if hasattr(value, "obs") and hasattr(value, "X") else "data"

@@ -1,0 +1,493 @@
+"""Each kind of planted damage is found, with its rows, and nothing is found in what is intact."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import anndata
+import h5py
+import hdf5plugin
+import numpy as np
+import pandas as pd
+import pytest
+from builders import N_OBS, adata_of, tiny, write
+from scipy import sparse
+from storage_files import (
+    compact,
+    create,
+    csr_file,
+    csr_of,
+    dense_file,
+    in_h5py_alone,
+    matrix_values,
+    places_of,
+    relayout,
+)
+from storage_files import write as write_x
+
+from annpipes._store import stretches
+from annpipes.errors import FormatError, ParameterTypeError, SourceError
+from annpipes.inspecting import CheckReport, check
+
+GZIP = {"chunks": 16, "compression": "gzip"}
+Place = tuple[str, int | None, int | None]
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "in stretches"], autouse=True)
+def stretched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test reads small files as large ones are read, too."""
+    if request.param:
+        monkeypatch.setattr(stretches, "STRETCH_BYTES", 100)
+        monkeypatch.setattr("annpipes._store.matrix_checks.STRETCH_BYTES", 100)
+        monkeypatch.setattr("annpipes._store.matrix_checks._LEAST_STORAGE_CHUNKS", 1)
+
+
+def places(report: CheckReport) -> set[Place]:
+    """Where damage was found."""
+    return {(one.field, one.first, one.last) for one in report.damage}
+
+
+def edit(path: Path, change: Callable[[h5py.File], None]) -> Path:
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return path
+
+
+def flip(path: Path, field: str, number: int) -> None:
+    """Flip a bit in the middle of a storage chunk."""
+    offset, size = places_of(path, field)[number]
+    content = bytearray(path.read_bytes())
+    content[offset + size // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def put(path: Path, field: str, where: Any, value: Any) -> Path:
+    return edit(path, lambda file: file[field].__setitem__(where, value))
+
+
+class TestIntact:
+    @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+    @pytest.mark.parametrize("x", ["csr", "dense", "csc"])
+    def test_files_of_all_kinds_of_fields_are_healthy(self, tmp_path: Path, x: str, compression: str | None) -> None:
+        report = check(write(adata_of(x=x), tmp_path / "cells.h5ad", compression))
+        assert report.healthy
+        assert not report.damage
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"chunks": 16},
+            GZIP,
+            {"shuffle": True, **GZIP},
+            {"fletcher32": True, **GZIP},
+            {"chunks": 16, "compression": "lzf"},
+            {"chunks": 16, **hdf5plugin.LZ4()},
+            {"chunks": 16, **hdf5plugin.Blosc()},
+            {"chunks": 16, **hdf5plugin.Bitshuffle()},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("make", [csr_file, dense_file])
+    def test_storage_of_all_kinds_is_healthy(self, tmp_path: Path, make: Any, options: dict[str, Any]) -> None:
+        report = check(make(tmp_path / "cells.h5ad", **options))
+        assert (report.healthy, report.damage, report.remarks) == (True, (), ())
+
+    @pytest.mark.parametrize("shape", [(0, 4), (1, 4), (4, 0), (1, 1)])
+    @pytest.mark.parametrize("make", [np.asarray, csr_of, sparse.csc_matrix])
+    def test_small_files_are_healthy(self, tmp_path: Path, shape: tuple[int, int], make: Any) -> None:
+        assert check(write_x(tmp_path / "cells.h5ad", make(np.ones(shape, "f4")))).healthy
+
+    def test_what_is_unusual_but_right_is_healthy(self, tmp_path: Path) -> None:
+        adata = tiny(9)
+        adata.obs["missing"] = np.nan
+        adata.obs["absent"] = pd.Categorical([None] * 9, ["a"])
+        adata.obsm["not known"] = np.full((9, 2), np.nan)
+        adata.obsm["table"] = pd.DataFrame({"a": [np.nan] * 9}, index=adata.obs_names)
+        adata.obsp["near"] = sparse.identity(9, format="csr") * np.inf
+        adata.varm["loadings"] = np.full((3, 2), np.nan)
+        adata.uns = {
+            "a": {"b": np.nan, "c": "text"},
+            "table": pd.DataFrame({"x": range(4)}),
+            "of 3": np.zeros((3, 2, 2)),
+        }
+        adata.raw = adata.copy()
+        path = write(adata, tmp_path / "odd: näme.h5ad")
+        relayout(path, "obsp/near/indptr", compact)
+        report = check(path)
+        assert report.damage == ()
+        assert report.healthy
+
+    def test_ragged_arrays_have_lengths_of_their_own(self, tmp_path: Path) -> None:
+        ak = pytest.importorskip("awkward")
+        adata = tiny(3)
+        adata.obsm["ragged"] = ak.Array([[1, 2, 3], [], [4]])
+        assert check(write(adata, tmp_path / "cells.h5ad")).damage == ()
+
+    def test_it_reads_every_byte_and_tells_how_far_it_is(self, tmp_path: Path) -> None:
+        path, told = write(adata_of(), tmp_path / "cells.h5ad", "gzip"), list[tuple[int, int]]()
+        report = check(path, progress=lambda done, total: told.append((done, total)))
+        sizes = []
+        with h5py.File(path) as file:
+            file.visititems(lambda _, part: sizes.append(part.nbytes) if isinstance(part, h5py.Dataset) else None)
+        assert report.read_bytes == sum(sizes)
+        assert told[-1] == (sum(sizes), sum(sizes))
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+    def test_the_file_is_left_as_it_was(self, tmp_path: Path) -> None:
+        path = write(tiny(9), tmp_path / "cells.h5ad")
+        before = path.read_bytes(), path.stat().st_mtime_ns
+        check(path)
+        assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("forced", [False, True], ids=["direct", "h5py"])
+class TestStorageChunks:
+    @pytest.mark.parametrize(
+        "options",
+        [GZIP, {"shuffle": True, **GZIP}, {"chunks": 16, "fletcher32": True}, {"fletcher32": True, **GZIP}],
+        ids=["gzip", "shuffle", "checksum", "gzip + checksum"],
+    )
+    @pytest.mark.parametrize("numbers", [(0,), (2,), (0, 3), (1, 2)])
+    def test_those_of_sparse_rows_are_all_found(
+        self, tmp_path: Path, options: dict[str, Any], numbers: tuple[int, ...], forced: bool
+    ) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **options)
+        indptr = anndata.read_h5ad(path).X.indptr
+        hurt = set()
+        for number in numbers:
+            flip(path, "X/data", number)
+            hurt |= {row for row in range(23) if indptr[row] < 16 * number + 16 and indptr[row + 1] > 16 * number}
+        flip(path, "X/indices", 5)
+        report = _checked(path, forced)
+        found = [one for one in report.damage if one.field == "X/data"]
+        filled = {row for row in range(23) if indptr[row] < indptr[row + 1]}
+        assert {row for one in found for row in range(one.first, one.last + 1)} & filled == hurt & filled
+        assert any(one.field == "X/indices" for one in report.damage)
+        assert {one.field for one in report.damage} == {"X/data", "X/indices"}
+        assert not report.healthy
+
+    @pytest.mark.parametrize("options", [{}, {"compression": "gzip"}], ids=["checksum", "gzip + checksum"])
+    def test_those_of_dense_rows_are_all_found(self, tmp_path: Path, options: dict[str, Any], forced: bool) -> None:
+        path = dense_file(tmp_path / "cells.h5ad", chunks=(4, 5), fletcher32=True, **options)
+        flip(path, "X", 1)  # columns 5 … 8 of rows 0 … 3
+        flip(path, "X", 8)  # rows 16 … 19
+        assert places(_checked(path, forced)) == {("X", 0, 3), ("X", 16, 19)}
+
+    def test_neighbours_of_a_bad_one_are_still_looked_at(self, tmp_path: Path, forced: bool) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **GZIP)
+        x = anndata.read_h5ad(path).X
+        wrong = int(x.indptr[20])
+        put(path, "X/indices", wrong, 77)
+        put(path, "X/data", wrong, np.nan)
+        flip(path, "X/indices", 0)
+        flip(path, "X/data", 0)
+        last = int(np.searchsorted(x.indptr, 15, side="right")) - 1
+        expected = {("X/indices", 1, last), ("X/data", 1, last), ("X/indices", 20, 20), ("X", 20, 20)}
+        assert places(_checked(path, forced)) == expected
+
+    def test_those_of_indptr_are_found(self, tmp_path: Path, forced: bool) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **GZIP)
+        relayout(path, "X/indptr", create(chunks=8, compression="gzip"))
+        flip(path, "X/indptr", 1)
+        assert places(_checked(path, forced)) == {("X/indptr", 8, 15)}
+
+    @pytest.mark.parametrize(
+        "field", ["obs/int32", "obs/donor/codes", "obsm/X_pca", "obsp/near", "uns/numbers", "varm/L"]
+    )
+    def test_those_of_other_elements_are_found(self, tmp_path: Path, field: str, forced: bool) -> None:
+        adata = adata_of()
+        adata.obsp["near"], adata.uns["numbers"] = np.eye(N_OBS), np.arange(29)
+        adata.varm["L"] = np.ones((11, 2))
+        path = write(adata, tmp_path / "cells.h5ad")
+        with h5py.File(path) as file:
+            sides = file[field].shape
+        relayout(path, field, create(chunks=(4, *sides[1:]), fletcher32=True))
+        flip(path, field, 1)
+        assert places(_checked(path, forced)) == {(field, 4, 7)}
+
+
+def _checked(path: Path, forced: bool) -> CheckReport:
+    if not forced:
+        return check(path)
+    with in_h5py_alone():
+        return check(path)
+
+
+INDPTR = {
+    "decreases": (lambda p: np.where(np.arange(len(p)) == 12, p[9], p), {11}),
+    "begins late": (lambda p: np.maximum(p, 1), {0}),
+    "ends beyond the data": (lambda p: np.append(p[:-1], p[-1] + 1), {22}),
+    "ends far": (lambda p: np.append(p[:-1], 2**62), {22}),
+    "ends early": (lambda p: np.minimum(p, p[-1] - 1), {None}),
+    "is too short": (lambda p: p[:-1], {None}),
+    "is too long": (lambda p: np.append(p, p[-1]), {None}),
+    "is empty": (lambda p: p[:0], {None}),
+    "is two-dimensional": (lambda p: p[:, None], {None}),
+    "holds fractions": (lambda p: p + 0.5, {None}),
+    "holds text": (lambda p: np.array([b"1"] * len(p)), {None}),
+}
+
+
+class TestSparse:
+    @pytest.mark.parametrize(("change", "rows"), INDPTR.values(), ids=INDPTR)
+    def test_an_indptr_that_no_matrix_has_is_found(self, tmp_path: Path, change: Any, rows: set[int | None]) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **GZIP)
+        with h5py.File(path) as file:
+            pointers = file["X/indptr"][()].astype("i8")
+        relayout(path, "X/indptr", create(), np.asarray(change(pointers)))
+        report = check(path)
+        assert not report.healthy
+        assert {one.field for one in report.damage} == {"X/indptr"}
+        assert rows <= {one.first for one in report.damage}
+
+    def test_columns_are_looked_at_where_indptr_is_damaged(self, tmp_path: Path) -> None:
+        path = put(csr_file(tmp_path / "cells.h5ad", **GZIP), "X/indptr", 0, 1)
+        put(path, "X/indices", 30, -1)
+        report = check(path)
+        assert places(report) == {("X/indptr", 0, 0), ("X/indices", 30, 30)}
+        assert {one.unit for one in report.damage} == {"rows", "entries"}
+
+    @pytest.mark.parametrize("column", [-1, 9, 2**31 - 1, -(2**31)])
+    @pytest.mark.parametrize("options", [{}, GZIP, {"chunks": 16, "compression": "lzf"}], ids=["plain", "gzip", "lzf"])
+    def test_a_column_outside_names_its_row(self, tmp_path: Path, column: int, options: dict[str, Any]) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **options)
+        indptr = anndata.read_h5ad(path).X.indptr
+        for row in (3, 4, 20):
+            put(path, "X/indices", int(indptr[row]), column)
+        report = check(path)
+        assert places(report) == {("X/indices", 3, 4), ("X/indices", 20, 20)}
+        assert {one.what for one in report.damage} == {"a column is not in 0 … 8"}
+
+    @pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+    def test_columns_of_every_type_are_looked_at(self, tmp_path: Path, kind: str) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **GZIP)
+        with h5py.File(path) as file:
+            columns, indptr = file["X/indices"][()].astype(kind), file["X/indptr"][()]
+        columns[-1] = 9 if kind[0] == "u" else -1
+        relayout(path, "X/indices", create(**GZIP), columns)
+        row = int(np.searchsorted(indptr, len(columns) - 1, side="right")) - 1
+        assert places(check(path)) == {("X/indices", row, row)}
+
+    def test_columns_out_of_order_or_twice_are_remarks(self, tmp_path: Path) -> None:
+        indptr, indices = [0, 2, 4, 4, 6, 9], [0, 1, 1, 0, 2, 2, 2, 0, 2]
+        x = sparse.csr_matrix((np.ones(9, "f4"), indices, indptr), (5, 3))
+        report = check(write_x(tmp_path / "cells.h5ad", x))
+        assert report.healthy
+        remarks = {(one.field, one.what.split(":")[0], one.first, one.last) for one in report.remarks}
+        assert remarks == {
+            ("X/indices", "columns do not ascend", 1, 1),
+            ("X/indices", "columns do not ascend", 4, 4),
+            ("X/indices", "a column is stored twice", 3, 4),
+        }
+
+    @pytest.mark.parametrize("field", ["X", "layers/counts", "raw/X", "obsm/near", "obsp/near", "uns/near"])
+    def test_every_sparse_matrix_is_looked_at(self, tmp_path: Path, field: str) -> None:
+        adata = adata_of()
+        adata.obsp["near"] = adata.uns["near"] = sparse.identity(N_OBS, format="csr")
+        path = put(write(adata, tmp_path / "cells.h5ad", "gzip"), f"{field}/indices", 0, 99)
+        with h5py.File(path) as file:
+            row = int(np.searchsorted(file[f"{field}/indptr"][()], 0, side="right")) - 1
+        assert places(check(path)) == {(f"{field}/indices", row, row)}
+
+    def test_a_matrix_stored_by_columns_is_looked_at_by_columns(self, tmp_path: Path) -> None:
+        path = write(adata_of(x="csc"), tmp_path / "cells.h5ad")
+        x = anndata.read_h5ad(path).X
+        put(path, "X/indices", int(x.indptr[2]), N_OBS)
+        report = check(path)
+        assert [(one.field, one.unit, one.first, one.what) for one in report.damage] == [
+            ("X/indices", "columns", 2, "a row is not in 0 … 28")
+        ]
+
+    @pytest.mark.parametrize("part", ["data", "indices", "indptr"])
+    def test_a_part_that_is_gone_is_named(self, tmp_path: Path, part: str) -> None:
+        path = edit(write(adata_of(), tmp_path / "cells.h5ad"), lambda file: file.pop(f"X/{part}"))
+        assert (f"X/{part}", None, None) in places(check(path))
+
+    @pytest.mark.parametrize("shape", [(22, 9), (23, 8), (23, 10), (-1, 9), (23,), "x"])
+    def test_a_shape_that_does_not_fit_is_found(self, tmp_path: Path, shape: Any) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **GZIP)
+        report = check(edit(path, lambda file: file["X"].attrs.__setitem__("shape", shape)))
+        assert not report.healthy
+        assert all(one.field.startswith("X") for one in report.damage)
+
+
+class TestValues:
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+    @pytest.mark.parametrize("make", [csr_of, np.asarray])
+    def test_nan_and_infinite_values_name_their_rows(self, tmp_path: Path, make: Any, kind: str, value: float) -> None:
+        path = write_x(tmp_path / "cells.h5ad", make(matrix_values()))
+        values = matrix_values(dtype="float64")
+        values[[3, 4, 20], 5] = value
+        stored = values if make is np.asarray else csr_of(values).data
+        if make is csr_of:
+            write_x(path, csr_of(values.astype("f4")))
+        relayout(
+            path, "X" if make is np.asarray else "X/data", create(compression="gzip", chunks=7), stored.astype(kind)
+        )
+        report = check(path)
+        assert places(report) == {("X", 3, 4), ("X", 20, 20)}
+        assert {one.what for one in report.damage} == {"NaN" if np.isnan(value) else "an infinite value"}
+
+    @pytest.mark.parametrize("field", ["layers/logged", "raw/X/data"])
+    def test_layers_and_raw_are_looked_at(self, tmp_path: Path, field: str) -> None:
+        path = put(write(adata_of(), tmp_path / "cells.h5ad"), field, 0, np.nan)
+        with h5py.File(path) as file:
+            row = 0 if "raw" not in field else int(np.searchsorted(file["raw/X/indptr"][()], 0, side="right")) - 1
+        assert places(check(path)) == {(field.removesuffix("/data"), row, row)}
+
+    def test_very_many_stretches_end_in_one_for_the_rest(self, tmp_path: Path) -> None:
+        values = np.ones((500, 2), "f4")
+        values[::2] = np.nan
+        report = check(write_x(tmp_path / "cells.h5ad", values))
+        assert len(report.damage) == 50
+        assert sum(one.count for one in report.damage) == 250
+        assert (report.damage[-1].first, report.damage[-1].last) == (98, 498)
+        assert "rows 98 … 498 (201 of these 401)" in str(report)
+
+
+class TestColumns:
+    @pytest.mark.parametrize("code", [3, 99, -2])
+    def test_a_code_without_a_category_names_its_row(self, tmp_path: Path, code: int) -> None:
+        path = put(write(adata_of(), tmp_path / "cells.h5ad", "gzip"), "obs/donor/codes", 7, code)
+        assert places(check(put(path, "obs/donor/codes", 28, code))) == {
+            ("obs/donor/codes", 7, 7),
+            ("obs/donor/codes", 28, 28),
+        }
+
+    @pytest.mark.parametrize(
+        "column", ["obs/int32", "obs/barcode", "obs/donor/codes", "obs/nullable_int/mask", "var/v"]
+    )
+    @pytest.mark.parametrize("length", [5, 35])
+    def test_a_column_of_another_length_is_named(self, tmp_path: Path, column: str, length: int) -> None:
+        adata = adata_of()
+        adata.var["v"] = np.arange(11)
+        path = write(adata, tmp_path / "cells.h5ad")
+        with h5py.File(path) as file:
+            values, kind = file[column][()], file[column].dtype
+        relayout(path, column, create(dtype=kind), np.resize(values, length))
+        assert places(check(path)) == {(column, None, None)}
+
+    @pytest.mark.parametrize("field", ["X", "layers/logged", "obsm/X_pca", "obsp/near", "varm/L"])
+    def test_a_matrix_of_another_length_is_named(self, tmp_path: Path, field: str) -> None:
+        adata = adata_of(x="dense")
+        adata.obsp["near"], adata.varm["L"] = np.eye(N_OBS), np.ones((11, 2))
+        path = write(adata, tmp_path / "cells.h5ad")
+        with h5py.File(path) as file:
+            values = file[field][()]
+        relayout(path, field, create(), values[:-1])
+        assert places(check(path)) == {(field, None, None)}
+
+    def test_text_that_is_no_text_names_its_row(self, tmp_path: Path) -> None:
+        path = write(adata_of(), tmp_path / "cells.h5ad")
+        put(path, "obs/barcode", 7, b"\xff\xfe")
+        assert places(check(path)) == {("obs/barcode", 7, 7)}
+
+    def test_a_link_that_leads_nowhere_is_named(self, tmp_path: Path) -> None:
+        path = edit(
+            write(adata_of(), tmp_path / "cells.h5ad"),
+            lambda file: (file.pop("obs/int8"), file.__setitem__("obs/int8", h5py.SoftLink("/no"))),
+        )
+        assert {one.field for one in check(path).damage} == {"obs/int8"}
+
+    @pytest.mark.parametrize("element", ["X", "obs", "obs/donor", "uns", "var/_index"])
+    def test_an_attribute_that_is_gone_is_named(self, tmp_path: Path, element: str) -> None:
+        path = write(adata_of(), tmp_path / "cells.h5ad")
+        report = check(edit(path, lambda file: file[element].attrs.__delitem__("encoding-version")))
+        assert [(one.field, "encoding-version" in one.what) for one in report.damage] == [(element, True)]
+
+    def test_attributes_that_cannot_be_read_are_told(self, tmp_path: Path) -> None:
+        path = write(adata_of(), tmp_path / "cells.h5ad")
+        content = path.read_bytes()
+        heap = content.rindex(b"GCOL")  # the last collection of text, that of attributes and strings
+        path.write_bytes(content[:heap] + b"XXXX" + content[heap + 4 :])
+        report = check(path)
+        assert not report.healthy
+        assert report.damage
+
+    def test_what_is_no_anndata_file_is_not_healthy(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "other.h5ad", "w") as file:
+            file["x"] = np.arange(3)
+        report = check(tmp_path / "other.h5ad")
+        assert not report.healthy
+        assert "no group 'obs' or 'var'" in report.damage[0].what
+
+
+class TestWholeFile:
+    @pytest.mark.parametrize("options", [{}, GZIP], ids=["plain", "gzip"])
+    def test_a_file_that_was_cut_off_is_not_healthy(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **options)
+        size = path.stat().st_size
+        for left in (size - 1, size // 2, 2000, 96, 8, 1, 0):
+            os.truncate(path, left)
+            report = check(path)
+            assert [one.field for one in report.damage] == ["file"]
+            assert not report.healthy
+
+    def test_a_table_that_points_outside_of_the_file_names_the_rows(self, tmp_path: Path) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **GZIP)
+        indptr = anndata.read_h5ad(path).X.indptr
+        offset = places_of(path, "X/data")[1][0].to_bytes(8, "little")
+        content = path.read_bytes()
+        assert content.count(offset) == 1
+        path.write_bytes(content.replace(offset, (1 << 40).to_bytes(8, "little")))
+        rows = np.searchsorted(indptr, [16, 31], side="right") - 1
+        assert places(check(path)) == {("X/data", *rows.tolist())}
+
+    def test_many_kinds_at_once_are_all_found(self, tmp_path: Path) -> None:
+        path = write(adata_of(), tmp_path / "cells.h5ad")
+        put(path, "layers/logged", (5, 2), np.nan)
+        put(path, "obs/donor/codes", 7, 99)
+        put(path, "layers/counts/indices", 0, 99)
+        put(path, "raw/X/indptr", 0, 3)
+        relayout(path, "obs/int8", create(), np.zeros(3, "i1"))
+        fields = {one.field for one in check(path).damage}
+        assert fields == {"layers/logged", "obs/donor/codes", "layers/counts/indices", "raw/X/indptr", "obs/int8"}
+
+    def test_a_missing_filter_is_not_taken_for_health(self, tmp_path: Path) -> None:
+        path = csr_file(tmp_path / "cells.h5ad", **GZIP)
+        with mock.patch("h5py.h5z.filter_avail", return_value=False):
+            report = check(path)
+        assert not report.healthy
+        assert not report.damage
+        assert [one.field for one in report.unchecked] == ["X"]
+        assert "pip install hdf5plugin" in str(report)
+
+    @pytest.mark.parametrize("data", [tiny(3), ["a.h5ad"], 7, None], ids=["AnnData", "list", "number", "None"])
+    def test_what_is_no_path_is_refused(self, data: Any) -> None:
+        with pytest.raises(ParameterTypeError, match=r"path must be the path of one \.h5ad file, got .*write_h5ad"):
+            check(data)
+
+    def test_no_file_is_an_error_and_no_damage(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="no file"):
+            check(tmp_path / "absent.h5ad")
+        with pytest.raises(FormatError, match="is a directory"):
+            check(tmp_path)
+
+
+def test_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = csr_file(Path("cells.h5ad"))
+    size = 92 * 8 + 24 * 4 + (23 + 9) * 8
+    assert str(check(path)) == f"cells.h5ad: no damage ({size / 1000:.3g} kB read)"
+    x = anndata.read_h5ad(path).X
+    for row in (3, 4, 20):
+        put(path, "X/indices", int(x.indptr[row]), -1)
+    put(path, "X/data", 0, np.nan)
+    report = check(path)
+    assert str(report).splitlines() == [
+        f"cells.h5ad: NOT INTACT ({size / 1000:.3g} kB read)",
+        "damage    X/indices, rows 3 … 4: a column is not in 0 … 8",
+        "damage    X/indices, row 20: a column is not in 0 … 8",
+        "damage    X, row 1: NaN",
+        "remark    X/indices, rows 3 … 4: columns do not ascend",
+        "remark    X/indices, row 20: columns do not ascend",
+    ]
+    values = json.loads(json.dumps(report.to_dict()))
+    assert (values["healthy"], values["damage"][0]["first"], values["damage"][0]["last"]) == (False, 3, 4)

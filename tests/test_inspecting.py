@@ -1,0 +1,326 @@
+"""What `inspect` tells of a file agrees with h5py, anndata and scipy."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import hdf5plugin
+import numpy as np
+import pandas as pd
+import pytest
+from builders import N_OBS, adata_of, tiny, write
+from scipy import sparse
+from storage_files import compact, create, csr_file, csr_of, dense_file, matrix_values, relayout
+from storage_files import write as write_x
+
+from annpipes import IndexSource
+from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
+from annpipes.inspecting import Inspection, inspect
+
+
+def found(report: Inspection, field: str, level: str = "problem") -> str:
+    """What is told of a field at that level."""
+    named = [one for one in report.findings if field in one.field.split(", ") and one.level == level]
+    return "\n".join(f"{one.what} → {one.remedy}" for one in named)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+@pytest.mark.parametrize("x", ["csr", "dense", "csc"])
+def test_sizes_types_and_counts_are_those_of_the_file(tmp_path: Path, x: str, compression: str | None) -> None:
+    path = write(adata_of(x=x), tmp_path / "cells.h5ad", compression)
+    report, adata = inspect(path), anndata.read_h5ad(path)
+    assert (report.n_obs, report.n_vars) == adata.shape
+    assert report.file_bytes == path.stat().st_size
+    values = {"X": adata.X, "raw/X": adata.raw.X, **{f"layers/{key}": layer for key, layer in adata.layers.items()}}
+    values |= {f"obsm/{key}": value for key, value in adata.obsm.items()}
+    with h5py.File(path) as file:
+        for field, matrix in values.items():
+            told, element = report[field], file[field]
+            parts = list(element.values()) if isinstance(element, h5py.Group) else [element]
+            assert told.shape == matrix.shape
+            assert told.dtype == str(matrix.dtype)
+            assert told.decoded_bytes == sum(part.nbytes for part in parts)
+            assert told.stored_bytes == sum(part.id.get_storage_size() for part in parts)
+            assert told.storage_chunk == (element["data"] if sparse.issparse(matrix) else element).chunks
+            assert told.codec == (compression or "")
+            if sparse.issparse(matrix):
+                assert told.encoding == matrix.format
+                assert (told.stored_values, told.index_dtype) == (matrix.nnz, str(matrix.indices.dtype))
+                assert told.density == pytest.approx(matrix.nnz / np.prod(matrix.shape))
+            if sparse.issparse(matrix) and matrix.format == "csr":
+                counts = np.diff(matrix.indptr)
+                per_row = (told.per_row.least, told.per_row.median, told.per_row.mean, told.per_row.most)
+                assert per_row == (counts.min(), np.median(counts), counts.mean(), counts.max())
+
+
+def test_every_field_is_told_and_no_more(h5ad: Path) -> None:
+    fields = IndexSource(h5ad).store.fields
+    assert [report.field for report in inspect(h5ad).fields] == [field for field in fields if field != "rows"]
+
+
+@pytest.mark.parametrize(
+    ("column", "encoding", "dtype", "categories"),
+    [
+        ("obs/int16", "numbers", "int16", None),
+        ("obs/float64", "numbers", "float64", None),
+        ("obs/bool", "booleans", "bool", None),
+        ("obs/barcode", "strings", "text", None),
+        ("obs/cell_type", "categories", "int8", 4),
+        ("obs/alias", "nullable string", "text", None),
+        ("obs/nullable_int", "nullable integer", "int64", None),
+        ("obs/nullable_bool_absent", "nullable boolean", "bool", None),
+        ("obs_names", "strings", "text", None),
+    ],
+)
+def test_columns_are_told_by_their_encoding(
+    h5ad: Path, column: str, encoding: str, dtype: str, categories: int | None
+) -> None:
+    report = inspect(h5ad)[column]
+    assert (report.encoding, report.dtype, report.categories) == (encoding, dtype, categories)
+    assert (report.shape, report.error) == ((N_OBS,), "")
+
+
+def test_a_table_in_obsm_is_told(tmp_path: Path) -> None:
+    adata = tiny(9)
+    adata.obsm["scores"] = pd.DataFrame({"a": np.arange(9.0), "b": 1}, index=adata.obs_names)
+    adata.obsm["words"] = pd.DataFrame({"a": list("abcdefghi")}, index=adata.obs_names)
+    report = inspect(write(adata, tmp_path / "cells.h5ad"))
+    assert report["obsm/scores"].encoding == "table"
+    assert report["obsm/scores"].route == "memory (a table)"
+    assert "take it over into obs" in found(report, "obsm/words", "remark")
+
+
+def test_blocks_and_memory_are_those_of_a_source(h5ad: Path) -> None:
+    report, source = inspect(h5ad, chunk_size=10), IndexSource(h5ad)
+    assert report.block_size == source.plan.block_size
+    assert report.block_reason == source.block_reason
+    x = anndata.read_h5ad(h5ad).X
+    assert report.chunk_bytes == pytest.approx(10 * x.nnz / N_OBS * 8)
+    assert report.loader_bytes == 2 * report.chunk_bytes
+    assert inspect(h5ad).loader_bytes == inspect(h5ad).chunk_bytes  # there is but one chunk
+
+
+def test_elements_that_are_no_fields_are_listed_with_their_size(tmp_path: Path) -> None:
+    adata = tiny(9)
+    adata.obsp["near"] = sparse.identity(9, format="csr")
+    adata.uns["note"] = np.arange(5)
+    others = {other.name: other.stored_bytes for other in inspect(write(adata, tmp_path / "cells.h5ad")).others}
+    assert others == {"obsp": 9 * 8 + 9 * 4 + 10 * 4, "uns": 5 * 8}
+
+
+def test_it_is_plain_values_for_machines(h5ad: Path) -> None:
+    report = inspect(h5ad)
+    values = json.loads(json.dumps(report.to_dict()))
+    assert values["n_obs"] == N_OBS
+    assert [field["field"] for field in values["fields"]] == [field.field for field in report.fields]
+
+
+def test_a_matrix_is_not_read_as_a_whole(tmp_path: Path) -> None:
+    values = np.ones((5000, 20), "f4")
+    path = dense_file(tmp_path / "cells.h5ad", chunks=(10, 20), compression="gzip")
+    write_x(path, values)
+    relayout(path, "X", create(chunks=(10, 20), compression="gzip"))
+    assert inspect(path)["X"].sample.rows == 256
+
+
+class TestProblems:
+    def test_a_healthy_file_has_none(self, tmp_path: Path) -> None:
+        report = inspect(write(tiny(9), tmp_path / "cells.h5ad"))
+        assert not report.findings
+        assert "none found" in str(report)
+
+    def test_gzip_is_a_remark(self, tmp_path: Path) -> None:
+        report = inspect(csr_file(tmp_path / "cells.h5ad", chunks=16, compression="gzip"))
+        assert [(one.level, one.field) for one in report.findings] == [("remark", "X")]
+        assert "gzip" in report.findings[0].what
+
+    def test_csc_is_told_with_the_line_that_converts_it(self, tmp_path: Path) -> None:
+        report = inspect(write(adata_of(x="csc"), tmp_path / "cells.h5ad"))
+        assert "adata.X = adata.X.tocsr()" in found(report, "X")
+        assert report["X"].route == ""
+        assert not found(report, "layers/counts")
+
+    @pytest.mark.parametrize(
+        "options", [{"compression": "lzf"}, {**hdf5plugin.Bitshuffle()}], ids=["lzf", "bitshuffle"]
+    )
+    def test_the_route_through_h5py_says_why(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        report = inspect(csr_file(tmp_path / "cells.h5ad", chunks=16, **options))
+        assert report["X"].route.startswith("h5py (")
+        assert "is decoded by HDF5 alone" in found(report, "X")
+        assert "annpipes shuffle" in found(report, "X")
+
+    def test_odd_storage_goes_through_h5py(self, tmp_path: Path) -> None:
+        path = write_x(tmp_path / "cells.h5ad", matrix_values())
+        relayout(path, "X", compact)
+        assert "compact storage" in found(inspect(path), "X")
+
+    def test_columns_out_of_order_and_twice_name_the_first_row(self, tmp_path: Path) -> None:
+        indptr, indices = [0, 2, 4, 4, 6], [0, 1, 1, 0, 2, 2]
+        x = sparse.csr_matrix((np.ones(6, "f4"), indices, indptr), (4, 3))
+        report = inspect(write_x(tmp_path / "cells.h5ad", x))
+        assert (report["X"].sample.unsorted_row, report["X"].sample.twice_row) == (1, 3)
+        assert "first in row 1" in found(report, "X", "remark")
+        assert "first in row 3" in found(report, "X")
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("make", [np.asarray, csr_of])
+    def test_nan_in_the_rows_looked_at_names_the_first(self, tmp_path: Path, make: Any, value: float) -> None:
+        values = matrix_values()
+        values[[3, 5], 2] = value
+        assert "first in row 3" in found(inspect(write_x(tmp_path / "cells.h5ad", make(values))), "X")
+
+    def test_negative_values_are_a_remark(self, tmp_path: Path) -> None:
+        values = matrix_values()
+        values[4, 8] = -1
+        report = inspect(write_x(tmp_path / "cells.h5ad", csr_of(values)))
+        assert "first in row 4" in found(report, "X", "remark")
+        assert not found(report, "X")
+
+    def test_large_storage_chunks_say_how_many_rows_are_decoded_for_one(self, tmp_path: Path) -> None:
+        path = write_x(tmp_path / "cells.h5ad", np.ones((6000, 2), "f4"))
+        relayout(path, "X", create(chunks=(2000, 2), compression="gzip"))
+        assert "for one row, 2,000 rows (16 kB) are decoded" in found(inspect(path), "X")
+        relayout(path, "X", create(chunks=(2000, 2)))  # any row of these can be read alone
+        assert not found(inspect(path), "X")
+
+    def test_small_storage_chunks_are_told(self, tmp_path: Path) -> None:
+        path = write_x(tmp_path / "cells.h5ad", np.ones((3000, 4), "f4"))
+        relayout(path, "X", create(chunks=(1, 4), compression="gzip"))
+        assert "3,000 of 16 B" in found(inspect(path), "X")
+
+    def test_wide_types_are_told(self, tmp_path: Path) -> None:
+        path = write_x(tmp_path / "cells.h5ad", csr_of(matrix_values(dtype="float64")))
+        with h5py.File(path) as file:
+            columns = file["X/indices"][()].astype("i8")
+        relayout(path, "X/indices", create(), columns)
+        remarks = found(inspect(path), "X", "remark")
+        assert "int32 holds all 9" in remarks
+        assert "whole numbers stored as float64" in remarks
+
+    def test_fractions_in_float64_are_right(self, tmp_path: Path) -> None:
+        report = inspect(write_x(tmp_path / "cells.h5ad", csr_of(matrix_values(dtype="float64") / 3)))
+        assert not report.findings
+
+    def test_a_dense_matrix_of_zeros_is_told(self, tmp_path: Path) -> None:
+        values = np.zeros((20, 10), "f4")
+        values[:, :2] = 1
+        assert "80% of the values are zero" in found(inspect(write_x(tmp_path / "cells.h5ad", values)), "X")
+        values[:, :5] = 1
+        assert not inspect(write_x(tmp_path / "cells.h5ad", values)).findings
+
+    def test_obs_names_that_are_not_unique_are_told(self, tmp_path: Path) -> None:
+        path = write(tiny(5), tmp_path / "cells.h5ad")
+        with h5py.File(path, "r+") as file:
+            file["obs/_index"][:] = ["a", "b", "a", "b", "a"]
+        assert "3 names repeat an earlier one" in found(inspect(path), "obs_names")
+
+    def test_strings_that_repeat_could_be_categories(self, tmp_path: Path) -> None:
+        adata = tiny(60)
+        adata.obs["donor"] = pd.array(["one", "two", "three"] * 20, dtype="string")
+        path = write(adata, tmp_path / "cells.h5ad")
+        with h5py.File(path, "r+") as file:  # anndata makes categories of them by itself, other writers do not
+            del file["obs/donor"]
+            made = file.create_dataset("obs/donor", data=["one", "two", "three"] * 20, dtype=h5py.string_dtype())
+            made.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+        assert "3 in 60 rows" in found(inspect(path), "obs/donor", "remark")
+        assert not found(inspect(path), "obs_names", "remark")
+
+    def test_damage_of_one_field_leaves_the_others_to_be_told(self, tmp_path: Path) -> None:
+        path = write(adata_of(), tmp_path / "cells.h5ad")
+        with h5py.File(path, "r+") as file:
+            file["X/indptr"][3] = 10_000
+            del file["obsm/near/data"]
+        report = inspect(path)
+        assert "decreases after row" in found(report, "X")
+        assert "--check" in found(report, "X")
+        assert "obsm/near" in found(report, "obsm/near")
+        assert report["layers/counts"].error == report["obs/donor"].error == ""
+
+    def test_a_column_outside_in_the_rows_looked_at_is_told(self, tmp_path: Path) -> None:
+        path = write(adata_of(), tmp_path / "cells.h5ad")
+        with h5py.File(path, "r+") as file:
+            file["X/indices"][0] = 99
+        assert "a column is not in 0 … 10" in found(inspect(path), "X")
+
+    def test_a_column_of_another_length_is_told(self, tmp_path: Path) -> None:
+        path = write(adata_of(), tmp_path / "cells.h5ad")
+        relayout(path, "obs/int32", create(), np.arange(20, dtype="i4"))
+        assert "has 20 values, but there are 29 rows" in found(inspect(path), "obs/int32")
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (1, 4), (4, 0), (1, 1)])
+@pytest.mark.parametrize("make", [np.asarray, csr_of])
+def test_small_files_have_no_problems(tmp_path: Path, shape: tuple[int, int], make: Any) -> None:
+    report = inspect(write_x(tmp_path / "cells.h5ad", make(np.ones(shape, "f4"))))
+    assert not report.findings
+    assert str(report)
+
+
+def test_names_may_be_odd(tmp_path: Path) -> None:
+    adata = tiny(3)
+    adata.layers["a: b (c)"] = adata.X.copy()
+    adata.obs["Ümläut [%]"] = [1, 2, 3]
+    report = inspect(write(adata, tmp_path / "odd: näme.h5ad"))
+    assert report["layers/a: b (c)"].route == "direct (uncompressed)"
+    assert "obs/Ümläut [%]" in str(report)
+
+
+@pytest.mark.parametrize("data", [tiny(3), ["a.h5ad"], 7, None], ids=["AnnData", "list", "number", "None"])
+def test_what_is_no_path_is_refused(data: Any) -> None:
+    with pytest.raises(ParameterTypeError, match=r"path must be the path of one \.h5ad file, got .*write_h5ad"):
+        inspect(data)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no file"):
+        inspect(tmp_path / "absent.h5ad")
+    (tmp_path / "text.h5ad").write_text("obs,var")
+    with pytest.raises(FormatError, match="not an HDF5 file"):
+        inspect(tmp_path / "text.h5ad")
+    path = write(tiny(3), tmp_path / "cut.h5ad")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DamageError, match=r"cut\.h5ad"):
+        inspect(path)
+
+
+def test_parameters_are_checked(h5ad: Path) -> None:
+    with pytest.raises(ParameterError, match="chunk_size must be at least 1, got 0"):
+        inspect(h5ad, chunk_size=0)
+    with pytest.raises(FieldError, match="no field 'Y' in"):
+        inspect(h5ad)["Y"]
+
+
+def test_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_x(Path("small.h5ad"), csr_of(matrix_values()))
+    for name in ("data", "indices"):
+        relayout(path, f"X/{name}", create(chunks=16, compression="gzip"))
+    with h5py.File(path) as file:  # what zlib makes of it is its own affair
+        stored = sum(part.id.get_storage_size() for part in file["X"].values())
+    decoded = np.count_nonzero(matrix_values()) * 8 + 24 * 4
+    size, ratio = f"{path.stat().st_size / 1000:.3g} kB", f"{decoded / stored:.3g}"
+    assert str(inspect(path)) == PRINTED.format(size=size, stored=f"{stored} B", ratio=ratio)
+
+
+PRINTED = textwrap.dedent("""\
+    small.h5ad: 23 rows × 9 genes, {size}
+
+    matrix  encoding  dtype            columns  stored  ratio  codec  storage chunk      route
+    X       csr       float32 + int32        9   {stored}   {ratio}  gzip   16 (about 4 rows)  direct
+
+    values per row  least  median  mean  most  density
+    X                   0       4     4     7    0.444
+
+    column     encoding  dtype  stored  ratio  codec  storage chunk
+    obs_names  strings   text        –      –  –      –
+
+    blocks    8 rows: two storage chunks of about 4 rows, direct (gzip)
+    memory    736 B for a chunk of 23 rows of X, 736 B for a Loader (one in use, one being read)
+
+    remark    X: gzip: read directly and by all cores, and still inflating is what takes the time
+              → where speed matters, `annpipes shuffle` writes it with lz4, or without compression""")

@@ -1,0 +1,227 @@
+"""Rewritten files hold what anndata reads from the inputs, whatever happens on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import hdf5plugin  # noqa: F401 # registers the filters that plain anndata needs
+import numpy as np
+import pandas as pd
+import pytest
+from builders import adata_of, dense, tiny, write
+from scipy import sparse
+
+import annpipes as ap
+from annpipes import shuffle
+from annpipes.errors import DiskSpaceError, ParameterError, StateError
+
+SMALL = "620MB"  # hardly more than the program itself needs: several parts even of small files
+
+
+def cells(path: Path, n_obs: int = 6000, n_vars: int = 300, seed: int = 0, compression: Any = "gzip") -> Path:
+    """Rows that differ, of uneven length, sorted by label."""
+    rng = np.random.default_rng(seed)
+    x = sparse.csr_matrix(rng.integers(1, 200, (n_obs, n_vars)) * (rng.random((n_obs, n_vars)) < 0.2))
+    adata = anndata.AnnData(x.astype(np.float32))
+    adata.obs_names = [f"{seed}-{i}" for i in range(n_obs)]
+    adata.obs["number"] = np.arange(n_obs)
+    adata.obs["kind"] = np.array(["a", "b", "c"])[np.arange(n_obs) * 3 // max(n_obs, 1)]
+    return write(adata, path, compression)
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    """Values of ``uns`` and of tables alike."""
+    assert type(found) is type(expected)
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_equal(found[key], expected[key])
+    elif isinstance(expected, pd.DataFrame):
+        pd.testing.assert_frame_equal(found, expected)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+def same_cells(found: anndata.AnnData, expected: anndata.AnnData) -> None:
+    """Every row of every field, by name."""
+    names = expected.obs_names
+    places = found.obs_names.get_indexer(names)
+    assert len(found) == len(names)
+    assert sorted(places) == list(range(len(names)))
+    assert_equal(found.obs.loc[names], expected.obs)
+    assert_equal(found.var, expected.var)
+    assert found.X.dtype == expected.X.dtype
+    for theirs, ours in [
+        (expected.X, found.X),
+        *((expected.layers[key], found.layers[key]) for key in expected.layers),
+        *((expected.obsm[key], found.obsm[key]) for key in expected.obsm),
+        *([(expected.raw.X, found.raw.X)] if expected.raw is not None else []),
+    ]:
+        np.testing.assert_array_equal(dense(ours)[places], dense(theirs))
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "gzip", "none"])
+@pytest.mark.parametrize("x", ["csr", "dense"])
+def test_every_field_of_every_row_is_kept(tmp_path: Path, x: str, codec: str) -> None:
+    source = write(adata_of(x=x), tmp_path / "in.h5ad", "gzip")
+    shuffle(source, tmp_path / "out.h5ad", codec=codec)
+    found, expected = (anndata.read_h5ad(path) for path in (tmp_path / "out.h5ad", source))
+    same_cells(found, expected)
+    assert list(found.obs_names) != list(expected.obs_names)
+    assert not (tmp_path / "out.h5ad.unfinished").exists()
+
+
+def test_real_cells_keep_what_stands_beside_their_rows(pbmc_folder: Path, tmp_path: Path) -> None:
+    done = shuffle(pbmc_folder / "pbmc.h5ad", tmp_path / "out.h5ad", codec="gzip")
+    found, expected = (anndata.read_h5ad(path) for path in (tmp_path / "out.h5ad", pbmc_folder / "pbmc.h5ad"))
+    same_cells(found, expected)
+    assert_equal(dict(found.uns), dict(expected.uns))
+    assert_equal(dict(found.varm), dict(expected.varm))
+    assert_equal(found.raw.var, expected.raw.var)
+    assert set(done.left_out) == {"obsp/connectivities", "obsp/distances"}
+
+
+def test_parts_and_files_together_hold_every_row_once(tmp_path: Path) -> None:
+    source = cells(tmp_path / "in.h5ad")
+    done = shuffle(source, tmp_path / "out.h5ad", rows_per_file=2500, memory=SMALL)
+    assert [Path(file).name for file in done.files] == ["out-0.h5ad", "out-1.h5ad", "out-2.h5ad"]
+    assert done.parts > 3
+    parts = [anndata.read_h5ad(file) for file in done.files]
+    assert [len(part) for part in parts] == [2500, 2500, 1000]
+    same_cells(anndata.concat(parts, merge="same"), anndata.read_h5ad(source))
+    assert {"a", "b", "c"} == set(parts[2].obs["kind"])  # sorted in the input
+
+
+def test_equal_seeds_give_equal_orders(tmp_path: Path) -> None:
+    source = cells(tmp_path / "in.h5ad", 500)
+    names = {}
+    for name, seed in {"a": 0, "b": 0, "c": 1}.items():
+        shuffle(source, tmp_path / f"{name}.h5ad", seed=seed)
+        names[name] = list(anndata.read_h5ad(tmp_path / f"{name}.h5ad").obs_names)
+    assert names["a"] == names["b"] != names["c"]
+
+
+def test_rows_of_a_label_stand_together_and_are_shuffled(tmp_path: Path) -> None:
+    source = cells(tmp_path / "in.h5ad")
+    shuffle(source, tmp_path / "out.h5ad", groupby="kind", memory=SMALL)
+    found = anndata.read_h5ad(tmp_path / "out.h5ad")
+    same_cells(found, anndata.read_h5ad(source))
+    assert list(found.obs["kind"]) == sorted(found.obs["kind"])
+    assert (np.diff(found.obs["number"]) == 1).mean() < 0.1
+
+
+def test_files_with_other_genes_and_labels_are_joined_as_anndata_does(tmp_path: Path) -> None:
+    first, second = (anndata.read_h5ad(cells(tmp_path / f"{i}.h5ad", 1500, seed=i)) for i in range(2))
+    second = second[:, list(range(200, 40, -1))].copy()
+    second.obs["kind"] = second.obs["kind"].cat.rename_categories({"a": "z"})
+    write(second, tmp_path / "1.h5ad", "gzip")
+    shuffle([tmp_path / "0.h5ad", tmp_path / "1.h5ad"], tmp_path / "out.h5ad", memory=SMALL)
+    expected = anndata.concat([first, second])
+    found = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert set(found.obs["kind"].cat.categories) == {"a", "b", "c", "z"}
+    found.obs["kind"], expected.obs["kind"] = found.obs["kind"].astype(str), expected.obs["kind"].astype(str)
+    same_cells(found[:, expected.var_names], expected)
+
+
+@pytest.mark.parametrize("n_obs", [0, 1])
+def test_no_rows_or_one(tmp_path: Path, n_obs: int) -> None:
+    source = write(tiny(n_obs), tmp_path / "in.h5ad")
+    shuffle(source, tmp_path / "out.h5ad")
+    assert anndata.read_h5ad(tmp_path / "out.h5ad").shape == (n_obs, 3)
+
+
+def test_narrower_types_are_refused_where_a_value_would_change(tmp_path: Path) -> None:
+    source = cells(tmp_path / "in.h5ad", 200)
+    shuffle(source, tmp_path / "out.h5ad", dtype="uint8")
+    found, expected = anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source)
+    assert found.X.dtype == np.uint8
+    assert (found[expected.obs_names].X != expected.X).nnz == 0
+    with pytest.raises(ParameterError, match=r"int8 cannot hold .* of X, row \d+: choose a wider one"):
+        shuffle(source, tmp_path / "narrow.h5ad", dtype="int8")
+    assert not (tmp_path / "narrow.h5ad").exists()
+
+
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = cells(tmp_path / "in.h5ad", 200)
+    (tmp_path / "there.h5ad").touch()
+    for output, options, message in [
+        ("there.h5ad", {}, "is there already"),
+        ("in.h5ad", {}, "is an input"),
+        ("out.h5", {}, "must end in .h5ad"),
+        ("out.h5ad", {"memory": "100MB"}, "memory must be at least"),
+        ("out.h5ad", {"codec": "rar"}, "codec must be one of"),
+    ]:
+        with pytest.raises(ParameterError, match=message):
+            shuffle(source, tmp_path / output, **options)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    with pytest.raises(DiskSpaceError, match="has 10 B free"):
+        shuffle(source, tmp_path / "out.h5ad")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "there.h5ad"]
+
+
+RUN = "import sys, annpipes; annpipes.shuffle(sys.argv[1], sys.argv[2], memory='620MB')"
+
+
+def test_ten_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
+    source, output = cells(tmp_path / "in.h5ad", 20_000), tmp_path / "out.h5ad"
+    rng, kept = np.random.default_rng(0), set()
+    for _ in range(10):
+        process = subprocess.Popen([sys.executable, "-c", RUN, source, output])
+        folder = tmp_path / "out.h5ad.unfinished"
+        while process.poll() is None and not (folder / "job.json").exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if output.exists():  # complete, or it would not be there
+            break
+        finished = {path.name for path in folder.glob("part-*.h5")}
+        assert kept <= finished  # nothing finished is made again
+        kept = finished
+    if not output.exists():
+        shuffle(source, output, memory=SMALL)
+    same_cells(anndata.read_h5ad(output), anndata.read_h5ad(source))
+    shuffle(source, tmp_path / "undisturbed.h5ad", memory=SMALL)
+    undisturbed = anndata.read_h5ad(tmp_path / "undisturbed.h5ad")
+    assert list(anndata.read_h5ad(output).obs_names) == list(undisturbed.obs_names)
+
+
+def test_parts_of_another_shuffle_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = cells(tmp_path / "in.h5ad", 200)
+    monkeypatch.setattr("annpipes.rewriting.make", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        shuffle(source, tmp_path / "out.h5ad")
+    monkeypatch.undo()
+    with pytest.raises(StateError, match="seed was 0 and is 1"):
+        shuffle(source, tmp_path / "out.h5ad", seed=1)
+    shuffle(source, tmp_path / "out.h5ad")
+    same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
+
+
+def test_damage_in_the_input_is_told_and_no_output_appears(tmp_path: Path) -> None:
+    source = cells(tmp_path / "in.h5ad")
+    with h5py.File(source, "r") as file:
+        info = file["X/data"].id.get_chunk_info(1)
+    with open(source, "r+b") as raw:
+        raw.seek(info.byte_offset + info.size // 2)
+        raw.write(b"\xff" * 64)
+    with pytest.raises(ap.errors.DamageError, match="X/data"):
+        shuffle(source, tmp_path / "out.h5ad", memory=SMALL)
+    assert not os.path.exists(tmp_path / "out.h5ad")
+
+
+def test_the_result_streams_in_larger_blocks(tmp_path: Path) -> None:
+    source = cells(tmp_path / "in.h5ad")
+    shuffle(source, tmp_path / "out.h5ad")
+    loader = ap.stream(tmp_path / "out.h5ad", 64, fields=["X", "obs/number"])
+    assert sorted(number for batch in loader for number in batch["obs_number"].tolist()) == [*range(6000)]
