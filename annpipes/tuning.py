@@ -89,9 +89,9 @@ def tune(
     'ap.stream("pbmc.h5ad", batch_size=256, block_size=…, chunk_size=512)'
 
     Each setting is timed with a `Loader` over the first chunks of an epoch, which are whole blocks from all over the
-    file; those that could be recommended several times, each over another epoch. Recommended is the fastest one that is mixed well enough;
-    of those as fast within the noise, the best mixed one, of these the one that needs the least memory, and then
-    the one with the smallest blocks.
+    file; those that could be recommended several times, each over another epoch. Recommended is the fastest one that
+    is mixed well enough; of those as fast within the noise, the best mixed one, of these the one that needs the
+    least memory, and then the one with the smallest blocks.
 
     Parameters
     ----------

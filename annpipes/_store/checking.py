@@ -83,6 +83,7 @@ class _Check:
         elements = dict(survey(opened, lambda path, why: damage.note(path or _FILE, why)))
         self.total = sum(map(_decoded_bytes, elements.values()))
         self.lengths = _lengths(elements)
+        self._described(_FILE, opened)
         for path in [path for path, element in elements.items() if not self._described(path, element)]:
             del elements[path]
         matrices = {path for path, element in elements.items() if is_sparse(element)}

@@ -24,7 +24,7 @@ def create(
     """An empty dataset whose storage chunks hold ``side`` elements, or rows if it is two-dimensional."""
     if encoding.encode is None or 0 in shape:
         return group.create_dataset(name, shape, dtype)
-    return group.create_dataset(name, shape, dtype, chunks=(side, *shape[1:]), **encoding.options)
+    return group.create_dataset(name, shape, dtype, chunks=(min(side, shape[0]), *shape[1:]), **encoding.options)
 
 
 def write_at(dataset: h5py.Dataset, first: int, values: NDArray[Any], encoding: Encoding) -> None:
