@@ -29,7 +29,7 @@ napoleon_attr_annotations = False  # types stand in the signature
 
 # Every reference of ours must resolve; these lead to other projects, which an offline build can't look up.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(anndata|np|numpy|pandas|scipy|sklearn|scanpy|torch|collections|enum|typing)\..*"),
+    (r"py:.*", r"(anndata|np|numpy|pandas|scipy|sklearn|scanpy|torch|collections|enum|os|typing)\..*"),
     (r"py:.*", r"DataLoader|Dataset|Tensor|ArrayLike|NDArray"),  # torch's and numpy's, by their short names
     (r"py:.*", r"annpipes\._.*"),  # private, in signatures
 ]

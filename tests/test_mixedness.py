@@ -60,6 +60,8 @@ def test_a_short_last_batch_is_compared_with_random_ones_as_short() -> None:
     mixing = Mixing.of([range(8), range(8, 10)], codes)
     assert mixing.entropy == pytest.approx((3 + 1) / 2)
     assert mixing.ratio == pytest.approx(1)
+    # Nine of ten rows have a successor, which is one of the 7, or of the 1, others of their batch.
+    assert mixing.random_neighbours == pytest.approx(0.9 * (8 * 7 / 9 + 2 * 1 / 9) / 10)
 
 
 def test_missing_labels_are_a_class_of_their_own() -> None:
@@ -91,6 +93,16 @@ def test_chunks_of_a_long_epoch_lie_all_over_it() -> None:
     assert [batch.tolist() for batch in planned.rows] == [every[place] for place in planned.places]
     assert (planned.rows[0][0], planned.rows[-1][-1]) == (0, 999)
     assert np.diff(planned.places).max() < 250 / 8
+
+
+def test_the_random_batches_of_a_long_epoch_are_of_all_its_rows() -> None:
+    codes = np.arange(1000) // 500
+    epoch = schedule_of(BlockShuffled(InOrder(range(1000), 8))).epoch((0, 0))
+    some, every = PlannedBatches.of(epoch, most_rows=100), PlannedBatches.of(epoch)
+    mixing = some.mixing(codes, population_of(epoch, codes))
+    assert mixing.n_batches < 30
+    assert mixing.random_entropy == every.mixing(codes).random_entropy
+    assert mixing.random_neighbours == pytest.approx(0.999 * 3 / 999)
 
 
 def test_the_population_is_that_of_the_rows_chosen() -> None:

@@ -56,7 +56,7 @@ class Stretches:
         self.step = dataset.chunks[0] if dataset.chunks else 1
         self.bad: list[Bad] = []
         self.table = ""  # what is wrong with the table of storage chunks
-        self._text = h5py.check_string_dtype(self.dtype) is not None
+        self._text = h5py.check_string_dtype(self.dtype)
         self._direct: Direct | None = None
         self._halved = 0
         if len(self.shape) in (1, 2) and self.dtype.kind in "biuf":
@@ -95,7 +95,9 @@ class Stretches:
 
     def _read(self, first: int, last: int) -> NDArray[Any]:
         if self._direct is None:
-            source = self.dataset.asstr() if self._text else self.dataset
+            source = self.dataset
+            if self._text is not None:  # old files call bytes of fixed length ASCII, whatever letters they hold
+                source = source.asstr(self._text.encoding if self._text.length is None else "utf-8")
             values: NDArray[Any] = np.asarray(source[first:last])
             return values if self._text or values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
         values = empty((last - first, *self.shape[1:]), self.dtype)
