@@ -181,7 +181,7 @@ def _on_cluster(scheduler: str) -> Run:
                 )
                 for piece in todo
             ]
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=client.loop):
                 _settle(parts[future.result()])
 
     return run
