@@ -65,8 +65,8 @@ def conclude(cases: Sequence[BenchCase], *, reason: str = "", fits_memory: bool 
     if main.disk and main.disk.cells_per_second < main.cells_per_second and fits_memory is not False:
         seconds = main.epoch_seconds * main.cells_per_second / main.disk.cells_per_second
         sentences.append(
-            f"A file that is not in memory yet comes at most at the disk's {_speed(main.disk)}: "
-            f"{brief_time(seconds)} for the first epoch."
+            f"The first epoch, while the file is not in memory yet, takes at least {brief_time(seconds)}: the disk "
+            f"gives {_speed(main.disk)}."
         )
     if max(map(_unrest, cases)) > _MUCH:
         sentences.append("Turns differ much, so the machine was busy: repeat this when it is quiet.")
@@ -90,7 +90,7 @@ def _decode(case: BenchCase) -> str:
     copy = "An uncompressed copy" if "lz4" in limit.work else "An uncompressed or LZ4 copy"
     return (
         f"The file is the limit: {limit.work} takes most of the time. {copy} (annpipes shuffle) would not need it; "
-        f"without decoding, at most {brief_number(rest)} cells/s."
+        f"without decoding, at most {brief_number(rest)} cells/s from memory."
     )
 
 

@@ -166,7 +166,7 @@ def test_a_disk_faster_than_reading_never_binds() -> None:
 def test_compression_that_binds_is_the_files_fault() -> None:
     assert conclude([case(104_000, DECODE, COPY)]) == (
         "The file is the limit: inflating gzip takes most of the time. An uncompressed or LZ4 copy (annpipes shuffle) "
-        "would not need it; without decoding, at most 1,000,000 cells/s."
+        "would not need it; without decoding, at most 1,000,000 cells/s from memory."
     )
 
 
@@ -212,8 +212,8 @@ def test_a_disk_that_binds_every_epoch_is_named() -> None:
 
 def test_a_disk_slower_than_reading_costs_the_first_epoch() -> None:
     assert conclude([case(104_000, DECODE, disk=DISK)]).endswith(
-        "A file that is not in memory yet comes at most at the disk's 21,000 cells/s (215 MB/s): 9.5 s for the first "
-        "epoch."
+        "The first epoch, while the file is not in memory yet, takes at least 9.5 s: the disk gives 21,000 cells/s "
+        "(215 MB/s)."
     )
 
 
