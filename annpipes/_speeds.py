@@ -17,6 +17,7 @@ Sizes = tuple[int, int]
 
 _TURNS = 5
 _FAR_SLOWER = 3
+_FIRST_TURN = 2 / 3  # of the time; the rest is for those that matter
 _TIMED_ROWS = 16_384  # at least, where an epoch has more than a few chunks
 _FEW_CHUNKS = 4
 _SHORT = 0.05  # seconds: epochs are repeated until so many have passed
@@ -38,7 +39,7 @@ def rates_in_turns(
     deque(islice(next(iter(loaders.values())), 2), maxlen=0)  # compiles, opens files
     for sizes, loader in loaders.items():
         started = time.perf_counter()
-        if sizes[1] > smallest and started - begin + _expected(sizes, loaders, taken) > seconds:
+        if sizes[1] > smallest and started - begin + _expected(sizes, loaders, taken) > _FIRST_TURN * seconds:
             left_out.append(sizes)
         else:
             rates[sizes] = [_rate(loader, 0)]

@@ -119,7 +119,7 @@ class Tuning(Report):
 
 def _notes(tuning: Tuning) -> list[str]:
     most = max(point.turns for point in tuning.points)
-    turns = "once each" if most == 1 else f"in up to {most} turns, each with another epoch"
+    turns = "once each (more seconds give a median)" if most == 1 else f"in up to {most} turns, each with another epoch"
     cached = ""
     if tuning.cached is not None:
         before, after = tuning.cached

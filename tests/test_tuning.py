@@ -177,7 +177,7 @@ def test_what_would_take_too_long_is_left_out_and_said(path: Path, monkeypatch: 
     assert [(p.block_size, p.chunk_size) for p in tuning.points] == [(2, 30)]
     assert tuning.left_out == ((2, 100),)
     assert "Left out for want of time (raise seconds): chunks of 100 with blocks of 2." in str(tuning)
-    assert "Timed once each." in str(tuning)
+    assert "Timed once each (more seconds give a median)." in str(tuning)
 
 
 def test_the_speed_is_the_median_of_turns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
