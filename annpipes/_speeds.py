@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
 from annpipes._reports import Progress
+from annpipes._timing import available_memory
 from annpipes.loaders import Loader
 
-__all__ = ["rates_in_turns"]
+__all__ = ["rates_in_turns", "warm_files"]
 
 Sizes = tuple[int, int]
 """Of blocks and chunks."""
@@ -20,7 +22,8 @@ _FAR_SLOWER = 3
 _FIRST_TURN = 2 / 3  # of the time; the rest is for those that matter
 _TIMED_ROWS = 16_384  # at least, where an epoch has more than a few chunks
 _FEW_CHUNKS = 4
-_SHORT = 0.05  # seconds: epochs are repeated until so many have passed
+_BUFFER = 16 << 20
+_SHORT = 0.2  # seconds: as many chunks or epochs are timed as take longer
 
 
 def rates_in_turns(
@@ -36,12 +39,16 @@ def rates_in_turns(
     left_out: list[Sizes] = []
     taken: dict[Sizes, float] = {}  # seconds
     smallest = min(chunk for _, chunk in loaders)
-    deque(islice(next(iter(loaders.values())), 2), maxlen=0)  # compiles, opens files
+    ready: set[int] = set()  # chunk sizes
     for sizes, loader in loaders.items():
         started = time.perf_counter()
         if sizes[1] > smallest and started - begin + _expected(sizes, loaders, taken) > _FIRST_TURN * seconds:
             left_out.append(sizes)
         else:
+            if sizes[1] not in ready:
+                _get_ready(loaders[max(other for other in loaders if other[1] == sizes[1])])
+                ready.add(sizes[1])
+                started = time.perf_counter()
             rates[sizes] = [_rate(loader, 0)]
             taken[sizes] = time.perf_counter() - started
         progress(len(rates) + len(left_out), total)
@@ -57,6 +64,13 @@ def rates_in_turns(
     return rates, left_out
 
 
+def _get_ready(loader: Loader) -> None:
+    """Read two chunks: what compiles, opens files, and has the system find memory for chunks of this size."""
+    schedule = loader._schedule
+    loader.set_epoch(_TURNS)
+    deque(islice(loader, 2 * schedule.chunk_size // schedule.batch_size), maxlen=0)
+
+
 def _expected(sizes: Sizes, loaders: Mapping[Sizes, Loader], taken: Mapping[Sizes, float]) -> float:
     """Seconds that timing a loader will take, by what a row took with these or the largest blocks so far."""
     if not taken:
@@ -65,25 +79,35 @@ def _expected(sizes: Sizes, loaders: Mapping[Sizes, Loader], taken: Mapping[Size
     return _rows_read(loaders[sizes]) * taken[alike[-1]] / _rows_read(loaders[alike[-1]])
 
 
-def _timed_chunks(loader: Loader) -> int:
-    """How many chunks are timed after the first one, or 0 where an epoch has so few that it is timed as a whole."""
-    schedule = loader._schedule
-    if schedule.n_steps <= _FEW_CHUNKS:
-        return 0
-    return min(max(1, -(-_TIMED_ROWS // schedule.chunk_size)), schedule.n_steps - 2)
+def warm_files(paths: Sequence[str], seconds: float) -> None:
+    """Read files that fit in free memory into the page cache, but for so long only: all loaders then find it alike."""
+    free = available_memory()
+    if free is None or sum(map(os.path.getsize, paths)) > free / 2:
+        return
+    end, buffer = time.perf_counter() + seconds, memoryview(bytearray(_BUFFER))
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            while time.perf_counter() < end and file.readinto(buffer):
+                pass
+
+
+def _timed_whole(loader: Loader) -> bool:
+    """Whether an epoch has so few chunks that it is timed as a whole."""
+    return loader._schedule.n_steps <= _FEW_CHUNKS
 
 
 def _rows_read(loader: Loader) -> int:
-    """How many rows are read to time a loader: of chunks also the first one, and one ahead."""
-    timed, schedule = _timed_chunks(loader), loader._schedule
-    return (timed + 2) * schedule.chunk_size if timed else schedule.n_rows
+    """How many rows are read at least to time a loader: of chunks also the first one, and one ahead."""
+    schedule = loader._schedule
+    timed = -(-_TIMED_ROWS // schedule.chunk_size)
+    return schedule.n_rows if _timed_whole(loader) else min((timed + 2) * schedule.chunk_size, schedule.n_rows)
 
 
 def _rate(loader: Loader, epoch: int) -> float:
     """Cells per second of an epoch that is well under way, or of whole epochs where they are short."""
     loader.set_epoch(epoch)
-    timed, schedule = _timed_chunks(loader), loader._schedule
-    if not timed:
+    schedule = loader._schedule
+    if _timed_whole(loader):
         begin, rows = time.perf_counter(), 0
         while not rows or time.perf_counter() - begin < _SHORT:
             deque(loader, maxlen=0)
@@ -92,8 +116,11 @@ def _rate(loader: Loader, epoch: int) -> float:
     each = schedule.chunk_size // schedule.batch_size
     batches = iter(loader)
     deque(islice(batches, each), maxlen=0)
-    begin = time.perf_counter()
-    deque(islice(batches, timed * each), maxlen=0)
-    taken = time.perf_counter() - begin
+    begin, rows, taken = time.perf_counter(), 0, 0.0
+    for _ in range(schedule.n_steps - 2):  # without the last one, which may be short
+        deque(islice(batches, each), maxlen=0)
+        rows, taken = rows + schedule.chunk_size, time.perf_counter() - begin
+        if rows >= _TIMED_ROWS and taken >= _SHORT:
+            break
     batches.close()  # type: ignore[attr-defined] # a generator, whose reader goes on otherwise
-    return timed * schedule.chunk_size / taken
+    return rows / taken

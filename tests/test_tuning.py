@@ -208,11 +208,11 @@ def test_only_what_could_be_recommended_is_timed_again(path: Path, monkeypatch: 
 
 def test_a_rate_is_of_whole_epochs_or_of_chunks_under_way(path: Path) -> None:
     whole, long = ap.stream(path, 32, chunk_size=96), ap.stream(path, 4, chunk_size=8)
-    assert _speeds._timed_chunks(whole) == 0
-    assert _speeds._timed_chunks(long) == 36  # of 38, the first and the last left out
+    assert _speeds._timed_whole(whole)
+    assert not _speeds._timed_whole(long)
     assert _speeds._rate(whole, 0) > 0
     assert _speeds._rate(long, 3) > 0
-    assert long.epoch == 4
+    assert (long.epoch, long._at) == (4, (3, 74))  # 37 chunks of 38, for the last one is short
 
 
 def test_progress_reaches_its_total(path: Path) -> None:
