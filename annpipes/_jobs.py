@@ -19,12 +19,10 @@ from annpipes._store import (
     Collection,
     FieldStore,
     Matrix,
-    encoding_of,
-    field_key,
+    codec_of,
     finish,
     matrices_of,
     open_store,
-    part_counts,
     part_lengths,
     row_lengths,
 )
@@ -84,26 +82,25 @@ def open_inputs(inputs: Sequence[str], join: str) -> FieldStore:
 
 
 class Workshop:
-    """A job with its inputs open."""
+    """A job with its inputs open as one store."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.store = open_inputs(job.inputs, job.join)
+    def __init__(self, job: Job, store: FieldStore) -> None:
+        self.job, self.store = job, store
         labels = None if job.groupby is None else self.store.codes(job.groupby)
         self.arrangement = Arrangement(self.store.n_obs, job.block_size, job.seed, labels)
         self.pieces = pieces_of(self.store.n_obs, job.rows_per_file, job.rows_per_part)
         self.n_files = self.pieces[-1].file + 1
         self.matrices = matrices_of(self.store, dict(job.dtypes))
-        self.encoding = encoding_of(job.codec)
+        self.encoding = codec_of(job.codec)
         self.assembly = Assembly(self.store, self.matrices, self.encoding, job.memory // 4)
         self._lengths = {matrix.field: row_lengths(self.store, matrix) for matrix in self.matrices if matrix.sparse}
-        self._bases: list[Bases] = []
+        self._before: dict[int, Bases] = {}  # of values, by part
         self.lengths_known = None not in self._lengths.values()
         """Whether it is known before reading how many values each row stores."""
 
     def read(self, chunk: Chunk, matrix: Matrix) -> Any:
         """A matrix's rows."""
-        return self.store.read(chunk, [matrix.field])[field_key(matrix.field)]
+        return self.store.matrix(matrix.field).read(chunk)
 
     def outputs(self) -> list[str]:
         """The names of all output files."""
@@ -123,30 +120,33 @@ class Workshop:
         return part_lengths(self.path_of(piece), field) if get is None else get(self.arrangement.rows(piece))
 
     def bases(self, piece: Piece) -> Bases:
-        """What stands before a part in its output file; if only reading can tell, those before it must be finished."""
-        if self.lengths_known and not self._bases:
-            self._bases = self._all_bases()
-        if self._bases:
-            return self._bases[piece.number]
-        before = [
-            part_counts(self.path_of(other)) for other in self.pieces_of_file(piece.file) if other.start < piece.start
-        ]
+        """How many values of each sparse matrix, and how many rows of others, stand before a part in its output file.
+
+        If only reading can tell how many values there are, the parts before it must be finished.
+        """
+        start = piece.number
+        while start not in self._before and self.pieces[start].first > 0:
+            start -= 1
+        for number in range(start, piece.number + 1):
+            if number not in self._before:
+                self._before[number] = self._values_before(self.pieces[number])
+        return self._as_bases(piece, self._before[piece.number])
+
+    def bases_in_any_order(self, piece: Piece) -> Bases:
+        """As `bases`; if only reading can tell, as if no values stood before: storage chunks are cut anew later."""
+        return self.bases(piece) if self.lengths_known else self._as_bases(piece, dict.fromkeys(self._lengths, 0))
+
+    def _values_before(self, piece: Piece) -> Bases:
+        """How many values of each sparse matrix, counted from those before the part before it."""
+        if piece.first == 0:
+            return dict.fromkeys(self._lengths, 0)
+        last = self.pieces[piece.number - 1]
         return {
-            matrix.field: sum(counts[matrix.field] for counts in before) if matrix.sparse else piece.first
-            for matrix in self.matrices
+            field: count + int(self.lengths(last, field).sum()) for field, count in self._before[last.number].items()
         }
 
-    def _all_bases(self) -> list[Bases]:
-        bases: list[Bases] = []
-        for piece in self.pieces:
-            if piece.first == 0:
-                before = dict.fromkeys((matrix.field for matrix in self.matrices), 0)
-            bases.append(
-                {matrix.field: before[matrix.field] if matrix.sparse else piece.first for matrix in self.matrices}
-            )
-            for field in self._lengths:
-                before[field] += int(self.lengths(piece, field).sum())
-        return bases
+    def _as_bases(self, piece: Piece, values: Bases) -> Bases:
+        return {matrix.field: values.get(matrix.field, piece.first) for matrix in self.matrices}
 
 
 @contextmanager
@@ -196,5 +196,5 @@ def _locked(path: str, folder: str) -> Iterator[None]:
 
 @lru_cache(1)
 def opened(job: Job) -> Workshop:
-    """The job's workshop in this process."""
-    return Workshop(job)
+    """The job's workshop in a process that knows only the job."""
+    return Workshop(job, open_inputs(job.inputs, job.join))

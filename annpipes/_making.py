@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
@@ -12,27 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from annpipes._jobs import Bases, Job, Workshop, opened
-from annpipes._reports import Progress
 from annpipes._rewrites import Piece
 from annpipes._rows import RowArray
 from annpipes._store import PartFile, finish, mark_of
 from annpipes.errors import ParameterError, WorkerError
 
-__all__ = ["Steps", "make"]
-
-
-class Steps:
-    """Adds up what is done, from any thread."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-        self._lock = threading.Lock()
-
-    def __call__(self, count: int) -> None:
-        """So much more is done."""
-        with self._lock:
-            self.done += count
-            self.progress(self.done, self.total)
+__all__ = ["make"]
 
 
 Parts = Mapping[int, Future[None]]
@@ -118,7 +102,7 @@ def _run_here(workshop: Workshop, todo: Sequence[Piece], parts: Parts) -> None:
             before = parts.get(piece.number - 1)
             if not workshop.lengths_known and before is not None:
                 before.result()
-            part = part_of(workshop, piece, workshop.bases(piece))
+            part = _part_of(workshop, piece, workshop.bases(piece))
             for matrix in workshop.matrices:
                 values = workshop.read(part.chunk, matrix)
                 if encoding is not None:
@@ -130,7 +114,7 @@ def _run_here(workshop: Workshop, todo: Sequence[Piece], parts: Parts) -> None:
         parts[piece.number].result()
 
 
-def part_of(workshop: Workshop, piece: Piece, bases: Bases) -> PartFile:
+def _part_of(workshop: Workshop, piece: Piece, bases: Bases) -> PartFile:
     """A part to be written."""
     return PartFile(workshop.path_of(piece), workshop.arrangement.chunk(piece), bases, workshop.encoding)
 
@@ -151,7 +135,7 @@ def write_piece(job: Job, number: int, bases: Bases) -> int:
     workshop = opened(job)
     piece = workshop.pieces[number]
     if not os.path.exists(workshop.path_of(piece)):
-        part = part_of(workshop, piece, bases)
+        part = _part_of(workshop, piece, bases)
         for matrix in workshop.matrices:
             part.add(matrix, workshop.read(part.chunk, matrix))
         part.finish()
@@ -169,27 +153,15 @@ def _on_cluster(scheduler: str) -> Run:
             client = Client(scheduler, timeout="30s", set_as_default=False)
         except (OSError, ValueError) as error:
             raise WorkerError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
-        unknown = {matrix.field: 0 for matrix in workshop.matrices if matrix.sparse}  # cut anew when put together
         with client:
             futures = [
-                client.submit(
-                    write_piece,
-                    workshop.job,
-                    piece.number,
-                    workshop.bases(piece) if workshop.lengths_known else {**piece_bases(workshop, piece), **unknown},
-                    pure=False,
-                )
+                client.submit(write_piece, workshop.job, piece.number, workshop.bases_in_any_order(piece), pure=False)
                 for piece in todo
             ]
             for future in as_completed(futures, loop=client.loop):
                 _settle(parts[future.result()])
 
     return run
-
-
-def piece_bases(workshop: Workshop, piece: Piece) -> Bases:
-    """How many rows stand before a part in its output file, for each matrix."""
-    return dict.fromkeys((matrix.field for matrix in workshop.matrices), piece.first)
 
 
 def _settle(part: Future[None], error: BaseException | None = None) -> None:

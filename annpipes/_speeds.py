@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
 from annpipes._reports import Progress
-from annpipes._timing import available_memory
+from annpipes._timing import available_memory, warm
 from annpipes.loaders import Loader
 
 __all__ = ["rates_in_turns", "warm_files"]
@@ -22,7 +22,6 @@ _FAR_SLOWER = 3
 _FIRST_TURN = 2 / 3  # of the time; the rest is for those that matter
 _TIMED_ROWS = 16_384  # at least, where an epoch has more than a few chunks
 _FEW_CHUNKS = 4
-_BUFFER = 16 << 20
 _SHORT = 0.2  # seconds: as many chunks or epochs are timed as take longer
 
 
@@ -84,11 +83,9 @@ def warm_files(paths: Sequence[str], seconds: float) -> None:
     free = available_memory()
     if free is None or sum(map(os.path.getsize, paths)) > free / 2:
         return
-    end, buffer = time.perf_counter() + seconds, memoryview(bytearray(_BUFFER))
+    until = time.perf_counter() + seconds
     for path in paths:
-        with open(path, "rb", buffering=0) as file:
-            while time.perf_counter() < end and file.readinto(buffer):
-                pass
+        warm(path, until)
 
 
 def _timed_whole(loader: Loader) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 import platform
@@ -15,7 +16,17 @@ import numpy as np
 
 from annpipes._rows import RowArray, join_ranges
 
-__all__ = ["Times", "available_memory", "cached_share", "drop", "interleaved", "machine", "sample_rows", "warm"]
+__all__ = [
+    "Times",
+    "available_memory",
+    "cached_share",
+    "drop",
+    "interleaved",
+    "known_share",
+    "machine",
+    "sample_rows",
+    "warm",
+]
 
 _BUFFER = 16 << 20
 
@@ -77,11 +88,14 @@ def seconds_of(call: Callable[[], Any]) -> float:
     return max(time.perf_counter() - begin, 1e-9)
 
 
-def warm(path: str | os.PathLike[str]) -> None:
-    """Have all of a file in the page cache. Some kernels empty it after seconds (DAMON), so do it often."""
+def warm(path: str | os.PathLike[str], until: float = math.inf) -> None:
+    """Have a file in the page cache, as much of it as can be read ``until`` that time of `time.perf_counter`.
+
+    Some kernels empty the cache after seconds (DAMON), so do it often.
+    """
     buffer = memoryview(bytearray(_BUFFER))
     with open(path, "rb", buffering=0) as file:
-        while file.readinto(buffer):
+        while time.perf_counter() < until and file.readinto(buffer):
             pass
 
 
@@ -102,6 +116,14 @@ def cached_share(path: str | os.PathLike[str]) -> float:
     if ctypes.CDLL(None).mincore(address, length, ctypes.c_void_p(resident.ctypes.data)):
         raise OSError("mincore failed")
     return float((resident & 1).mean())
+
+
+def known_share(path: str | os.PathLike[str]) -> float | None:
+    """As `cached_share`; None where the system cannot tell."""
+    try:
+        return cached_share(path)
+    except (OSError, AttributeError):  # no mincore
+        return None
 
 
 def sample_rows(n_obs: int, block: int, count: int) -> RowArray:

@@ -15,7 +15,7 @@ from annpipes._peers import Task, compare
 from annpipes._rows import Rows
 from annpipes._schedules import Schedule
 from annpipes._store import BareReading, BareWork, Store, Threads, densifying
-from annpipes._timing import Times, cached_share, drop, interleaved, sample_rows, seconds_of, warm
+from annpipes._timing import Times, drop, interleaved, known_share, sample_rows, seconds_of, warm
 from annpipes.loaders import Loader
 from annpipes.sources import IndexSource
 from annpipes.types import Chunk
@@ -97,7 +97,7 @@ class Cold:
 
     def __init__(self, sample: Sample, seconds: float) -> None:
         drop(sample.path)
-        self.kept = _cached(sample.path)
+        self.kept = known_share(sample.path)
         work, n_rows = BareReading(sample.store, sample.chunks).disk(), len(sample.rows)
         self.limit: BenchLimit | None = None
         if work is not None and work.n_bytes:
@@ -106,14 +106,6 @@ class Cold:
                 n_bytes, taken = threads.run_for(tasks, min(seconds, _DISK_SECONDS))
             rate = n_bytes / max(taken, 1e-9)
             self.limit = BenchLimit(work.name, work.what, rate / work.n_bytes * n_rows, rate / 1e6)
-
-
-def _cached(path: str) -> float | None:
-    """The share of a file that is in the page cache; None if it cannot be known."""
-    try:
-        return cached_share(path)
-    except (OSError, AttributeError):  # no such call on this system
-        return None
 
 
 class Trial:
@@ -184,14 +176,14 @@ class Trial:
 
     def warm(self) -> None:
         """Have what the sample needs in the page cache, unless it still is."""
-        cached = _cached(self.sample.path)
+        cached = known_share(self.sample.path)
         if cached is not None and self._cached is not None and cached >= self._cached:
             return
         if self._disk is not None:
             self.threads.run_chunks(self._disk.tasks)
         elif self.fits_memory is not False:
             warm(self.sample.path)
-        self._cached = _cached(self.sample.path)
+        self._cached = known_share(self.sample.path)
 
     def _densifying(self) -> tuple[int, BareWork]:
         """Making the batches of the first chunk dense, and how many rows that are."""

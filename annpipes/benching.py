@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from annpipes._benchmarks import BenchCase, BenchLimit, Benchmark, BenchPeer
 from annpipes._peers import as_peers
-from annpipes._reports import Progress, no_progress
+from annpipes._reports import Progress, Steps, no_progress
 from annpipes._rows import as_count
 from annpipes._store import Threads
 from annpipes._timing import available_memory, machine
@@ -19,8 +19,6 @@ from annpipes.errors import FormatError, ParameterError, ParameterTypeError
 from annpipes.sources import IndexSource
 
 __all__ = ["BenchCase", "BenchLimit", "BenchPeer", "Benchmark", "bench"]
-
-T = TypeVar("T")
 
 _ORDERS = ("random", "blocks", "sequential")
 
@@ -72,7 +70,7 @@ def bench(
     budget, names = _as_seconds(seconds), as_peers(against)
     source, path = _source(data), os.fspath(data)
     fits = _fits_memory(path)
-    steps = _Steps(progress, len(_ORDERS) * (2 + len(names)))
+    steps = Steps(progress, len(_ORDERS) * (2 + len(names)))
     every = [Sample.of(path, source, order, batch_size, chunk_size) for order in _ORDERS]
     colds = [steps.after(Cold(sample, budget)) for sample in every]  # before annpipes maps the file, which keeps it
     cases: list[BenchCase] = []
@@ -133,17 +131,3 @@ def _fits_memory(path: str) -> bool | None:
 def _reason(route: str) -> str:
     """Why a route goes through h5py."""
     return route.removeprefix("h5py (").removesuffix(")") if route.startswith("h5py (") else route
-
-
-class _Steps:
-    """Progress by steps."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.done, self.total = progress, 0, total
-        progress(0, total)
-
-    def after(self, result: T) -> T:
-        """``result``, whose making was a step."""
-        self.done += 1
-        self.progress(self.done, self.total)
-        return result

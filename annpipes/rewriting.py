@@ -9,17 +9,16 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from glob import escape, glob
 from typing import Any
 
 import numpy as np
 
-from annpipes._jobs import Job, Workshop, open_inputs, opened, working_folder
-from annpipes._making import Steps, make
-from annpipes._reports import Progress, Report, brief_bytes, brief_number, no_progress
+from annpipes._jobs import Job, Workshop, open_inputs, working_folder
+from annpipes._making import make
+from annpipes._reports import Progress, Report, Steps, brief_bytes, brief_number, no_progress
 from annpipes._rows import as_bytes, as_count, as_natural
-from annpipes._store import FieldStore, encoded_row_bytes, encoding_of, matrices_of
-from annpipes.errors import DiskSpaceError, ParameterError, ParameterTypeError, SourceError
+from annpipes._store import FieldStore, codec_of, encoded_row_bytes, is_pattern, matrices_of, paths_of
+from annpipes.errors import DiskSpaceError, ParameterError, ParameterTypeError
 from annpipes.types import Chunk
 
 __all__ = ["Rewrite", "shuffle"]
@@ -162,40 +161,37 @@ def shuffle(
         An input that is missing, that has no rows to read, or that is damaged.
     """
     began = time.monotonic()
-    encoding_of(codec)
-    inputs = _paths(data)
-    budget = as_bytes(memory, "memory")
+    paths = _paths(data)
     if join not in ("inner", "outer"):
         raise ParameterError(f"join must be 'inner' or 'outer', got {join!r}")
-    store = open_inputs(inputs, join)
-    dtypes = _dtypes(dtype)
-    most = max(1, store.n_obs)
+    codec_of(codec)
+    dtypes, budget = _dtypes(dtype), as_bytes(memory, "memory")
+    store = open_inputs(paths, join)
     job = Job(
-        inputs=tuple(inputs),
+        inputs=tuple(map(os.path.abspath, paths)),
         join=join,
         data=f"{zlib.crc32(json.dumps(dict(store.fingerprint())).encode()):08x}",
-        output=_output(output, inputs),
+        output=_output(output, paths),
         seed=as_natural(seed, "seed"),
         groupby=groupby,
         block_size=store.block_advice().size if block_size is None else as_count(block_size, "block_size"),
-        rows_per_file=most if rows_per_file is None else as_count(rows_per_file, "rows_per_file"),
+        rows_per_file=as_count(max(1, store.n_obs) if rows_per_file is None else rows_per_file, "rows_per_file"),
         rows_per_part=_rows_per_part(store, dtypes, budget),
         codec=codec,
         dtypes=tuple(sorted(dtypes.items())),
         memory=budget,
     )
-    workshop = opened(job)
+    workshop = Workshop(job, store)
     if not os.path.isdir(job.folder):
         _check_outputs(workshop, overwrite)
     _check_space(workshop)
     with working_folder(job) as attempt:
         reused = make(workshop, attempt, scheduler, Steps(progress, 2 * store.n_obs))
-    opened.cache_clear()
     progress(2 * store.n_obs, 2 * store.n_obs)
     return Rewrite(
         files=tuple(os.path.relpath(path) if not os.path.isabs(output) else path for path in workshop.outputs()),
         n_obs=store.n_obs,
-        input_bytes=sum(map(os.path.getsize, inputs)),
+        input_bytes=sum(map(os.path.getsize, job.inputs)),
         output_bytes=sum(map(os.path.getsize, workshop.outputs())),
         codec=codec,
         parts=len(workshop.pieces),
@@ -206,15 +202,10 @@ def shuffle(
 
 
 def _paths(data: Any) -> list[str]:
-    """The input files, absolute."""
+    """The input files."""
     if isinstance(data, str | os.PathLike):
         path = os.fspath(data)
-        found = [path] if os.path.exists(path) else sorted(glob(path, recursive=True))
-        if not found:
-            raise SourceError(
-                f"no file {path!r}" if not any(sign in path for sign in "*?[") else f"no file matches {path!r}"
-            )
-        return [os.path.abspath(one) for one in found]
+        return paths_of(path) if is_pattern(path) else [path]
     if not isinstance(data, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in data):
         raise ParameterTypeError(
             f"data must be paths of .h5ad files, got {type(data).__name__}: write an AnnData with write_h5ad first"
@@ -277,7 +268,7 @@ def _check_space(workshop: Workshop) -> None:
     dense = sum(store.matrix(field).row_bytes for field in workshop.assembly.dense)
     needed = 1.1 * store.n_obs * (2 * row_bytes + 8 * columns + 64 + dense)
     folder = workshop.job.folder
-    there = sum(os.path.getsize(path) for path in glob(os.path.join(escape(folder), "*")))
+    there = sum(entry.stat().st_size for entry in os.scandir(folder)) if os.path.isdir(folder) else 0
     free = shutil.disk_usage(os.path.dirname(workshop.job.output)).free
     if needed - there > free:
         raise DiskSpaceError(

@@ -16,7 +16,7 @@ from annpipes._reports import Progress, no_progress
 from annpipes._rows import as_bytes, as_count, as_natural
 from annpipes._speeds import rates_in_turns, warm_files
 from annpipes._store import Store, as_fields, open_store
-from annpipes._timing import cached_share
+from annpipes._timing import known_share
 from annpipes._tunings import Tuning, TuningPoint, noise_of, recommend
 from annpipes.collating import Form
 from annpipes.errors import ParameterError, ParameterTypeError
@@ -156,16 +156,8 @@ def tune(
     rates, left_out = rates_in_turns(loaders, _as_seconds(seconds), progress, mixed)
     after = _cached(store)
     points = tuple(
-        TuningPoint(
-            block_size=block,
-            chunk_size=chunk,
-            memory=round(min(2 * chunk, store.n_obs) * row_bytes),
-            cells_per_s=median(found),
-            spread=(max(found) - min(found)) / median(found),
-            turns=len(found),
-            mixing=mixings[block, chunk],
-        )
-        for (block, chunk), found in rates.items()
+        _point(sizes, found, mixings[sizes], round(min(2 * sizes[1], store.n_obs) * row_bytes))
+        for sizes, found in rates.items()
     )
     noise = noise_of(points)
     recommended, reason = recommend(points, least, noise)
@@ -184,6 +176,19 @@ def tune(
         recommended=recommended,
         reason=reason,
         code=_code(data, plain, recommended),
+    )
+
+
+def _point(sizes: tuple[int, int], rates: Sequence[float], mixing: Mixing, memory: int) -> TuningPoint:
+    """A setting, by the rate of each turn."""
+    return TuningPoint(
+        block_size=sizes[0],
+        chunk_size=sizes[1],
+        memory=memory,
+        cells_per_s=median(rates),
+        spread=(max(rates) - min(rates)) / median(rates),
+        turns=len(rates),
+        mixing=mixing,
     )
 
 
@@ -234,11 +239,10 @@ def _paths(store: Store) -> list[str]:
 def _cached(store: Store) -> float | None:
     """The share of the data's files in the page cache, if it has any and the system tells."""
     paths = _paths(store)
-    sizes = [os.path.getsize(path) for path in paths]
-    try:
-        return float(np.average([cached_share(path) for path in paths], weights=sizes)) if paths else None
-    except (OSError, AttributeError):  # no mincore
+    shares = [share for share in map(known_share, paths) if share is not None]
+    if not paths or len(shares) < len(paths):
         return None
+    return float(np.average(shares, weights=[*map(os.path.getsize, paths)]))
 
 
 def _codes(store: Store, column: str | None) -> NDArray[Any]:

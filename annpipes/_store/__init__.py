@@ -10,10 +10,10 @@ from annpipes._store.assembling import Assembly, mark_of
 from annpipes._store.bare import BareWork, Threads
 from annpipes._store.base import FieldStore
 from annpipes._store.checking import check_file
-from annpipes._store.collection import Collection
+from annpipes._store.collection import Collection, is_pattern, paths_of
 from annpipes._store.dense import densify
 from annpipes._store.describing import Element, FieldReport, describe_file
-from annpipes._store.encoding import encoding_of
+from annpipes._store.encoding import codec_of
 from annpipes._store.genes import Genes
 from annpipes._store.ledgers import Damage
 from annpipes._store.limits import BareReading, densifying
@@ -24,7 +24,6 @@ from annpipes._store.parting import (
     encoded_row_bytes,
     finish,
     matrices_of,
-    part_counts,
     part_lengths,
     row_lengths,
 )
@@ -47,19 +46,20 @@ __all__ = [
     "Threads",
     "as_fields",
     "check_file",
+    "codec_of",
     "densify",
     "densifying",
     "describe_file",
     "encoded_row_bytes",
-    "encoding_of",
     "field_key",
     "findings_of",
     "finish",
+    "is_pattern",
     "mark_of",
     "matrices_of",
     "open_store",
-    "part_counts",
     "part_lengths",
+    "paths_of",
     "row_lengths",
 ]
 
@@ -68,8 +68,7 @@ def open_store(data: Any) -> Store:
     """The store for whatever the caller has: a path, a pattern, an AnnData, a list of these, or a store."""
     if isinstance(data, FieldStore | Store):  # ours first: before Python 3.12, a protocol evaluates every property
         return data
-    path = isinstance(data, str | os.PathLike)
-    pattern = path and any(sign in os.fspath(data) for sign in "*?[") and not os.path.exists(data)
+    pattern = isinstance(data, str | os.PathLike) and is_pattern(os.fspath(data))
     if pattern or isinstance(data, list | tuple):
         return Collection(data)
     return open_one(data)

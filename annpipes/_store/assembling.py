@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import anndata
@@ -134,9 +134,7 @@ class Assembly:
         for matrix in self.matrices:
             group = part[matrix.field]
             n_rows = len(group["lengths"]) if matrix.sparse else len(group["rows"]) - int(group["rows"].attrs["skip"])
-            for name, source in zip(
-                _datasets(matrix), ("data", "indices") if matrix.sparse else ("rows",), strict=True
-            ):
+            for name, source in _datasets(matrix).items():
                 places[name] = append(file[name], places[name], group[source], int(group[source].attrs["skip"]))
         return n_rows
 
@@ -155,7 +153,7 @@ class Assembly:
                     return
                 for name in ("uns", "varm", "varp", "raw/varm"):
                     for key in source[name] if isinstance(source.get(name), h5py.Group) else ():
-                        if not (name == "uns" and key.endswith("_categories") and is_old(source)):
+                        if not (name == "uns" and key.endswith("_categories") and _is_old(source)):
                             source.copy(f"{name}/{key}", file[name])
 
     def _write_table(self, file: h5py.File, table: Table, rows: Sequence[Callable[[], RowArray]], n_rows: int) -> None:
@@ -166,14 +164,15 @@ class Assembly:
         for first, some in self._windows(rows, _STRING_BYTES):
             _place_rows(group, table.index_name, table.index(some), first, n_rows)
         for name in table.columns:
-            size = _VALUE_BYTES if getattr(table.dtype(name), "kind", "O") in "biuf" else _STRING_BYTES
+            dtype = table.dtype(name)
+            size = _VALUE_BYTES if getattr(dtype, "kind", "O") in "biuf" else _STRING_BYTES
             for first, some in self._windows(rows, size):
-                _place_rows(group, name, table.column(name, some), first, n_rows)
+                _place_rows(group, name, table.column(name, some, dtype), first, n_rows)
 
     def _write_dense(self, file: h5py.File, field: str, rows: Sequence[Callable[[], RowArray]], n_rows: int) -> None:
         reader = self.store.matrix(field)
         for first, some in self._windows(rows, int(3 * reader.row_bytes) + 1):
-            values = self.store.read(Chunk(*restore_order(some)), [field])[field.replace("/", "_")]
+            values = reader.read(Chunk(*restore_order(some)))
             _place_rows(file, field, values, first, n_rows)
 
     def _windows(self, rows: Sequence[Callable[[], RowArray]], row_bytes: int) -> Iterator[tuple[int, RowArray]]:
@@ -207,13 +206,14 @@ def _is_table(store: H5adStore, field: str) -> bool:
         return field in file and not isinstance(file["obsm"], h5py.Dataset) and is_frame(file[field])
 
 
-def is_old(file: h5py.File) -> bool:
+def _is_old(file: h5py.File) -> bool:
     """Whether a file is older than anndata 0.7, whose uns holds the categories of obs."""
     return isinstance(file["obs"], h5py.Dataset)
 
 
-def _datasets(matrix: Matrix) -> Sequence[str]:
-    return (f"{matrix.field}/data", f"{matrix.field}/indices") if matrix.sparse else (matrix.field,)
+def _datasets(matrix: Matrix) -> Mapping[str, str]:
+    """A matrix's datasets in an output file, and what they are called in a part's group."""
+    return {f"{matrix.field}/{name}": name for name in ("data", "indices")} if matrix.sparse else {matrix.field: "rows"}
 
 
 def _encode(element: Any, kind: str, version: str) -> None:

@@ -31,6 +31,11 @@ __all__ = ["Collection", "Missing"]
 Missing = Literal["error", "fill", "skip"]
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a path is a glob, and no file of that very name."""
+    return any(sign in path for sign in "*?[") and not os.path.exists(path)
+
+
 def paths_of(pattern: str) -> list[str]:
     """The files that a glob names, sorted."""
     found = sorted(glob.glob(pattern, recursive=True))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FormatError, ParameterError
 
-__all__ = ["CODECS", "Encoding", "encoding_of"]
+__all__ = ["CODECS", "Encoding", "codec_of"]
 
 _Encode = Callable[[NDArray[Any]], bytes]
 
@@ -42,7 +42,7 @@ class Encoding:
     encode: _Encode | None
 
 
-def encoding_of(codec: str) -> Encoding:
+def codec_of(codec: str) -> Encoding:
     """The encoding of this name.
 
     Raises

@@ -42,19 +42,19 @@ class Table:
         """The names of these rows, in the order given; objects ``(n,)``."""
         return np.asarray(self._gather(None, rows, np.dtype(object)), object)
 
-    def column(self, name: str, rows: RowArray) -> Any:
-        """The values of a column for these rows, in the order given, as a pandas array ``(n,)``."""
-        return self._gather(name, rows, self.dtype(name))
+    def column(self, name: str, rows: RowArray, dtype: Any) -> Any:
+        """The values of a column for these rows, in the order given and in its `dtype`, as an array ``(n,)``."""
+        return self._gather(name, rows, dtype)
 
     def dtype(self, name: str) -> Any:
         """What a column is over all files."""
         none = np.zeros(0, np.int64)
-        return common_dtype([_some_rows(store, self.path, name, none).dtype for store in self.stores])
+        return _common_dtype([_some_rows(store, self.path, name, none).dtype for store in self.stores])
 
     def _gather(self, name: str | None, rows: RowArray, dtype: Any) -> Any:
         ascending, order = restore_order(rows)
         parts = [
-            as_dtype(_some_rows(self.stores[share.number], self.path, name, share.rows), dtype)
+            _as_dtype(_some_rows(self.stores[share.number], self.path, name, share.rows), dtype)
             for share in self.space.shares(ascending)
         ] or [pd.Series([], dtype=dtype)]
         together = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
@@ -66,7 +66,7 @@ def scratch_file() -> h5py.File:
     return h5py.File("scratch", "w", driver="core", backing_store=False)
 
 
-def common_dtype(dtypes: Sequence[Any]) -> Any:
+def _common_dtype(dtypes: Sequence[Any]) -> Any:
     """What holds values of all these types."""
     if all(dtype == dtypes[0] for dtype in dtypes):
         return dtypes[0]
@@ -77,7 +77,7 @@ def common_dtype(dtypes: Sequence[Any]) -> Any:
     return np.dtype(object)
 
 
-def as_dtype(values: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
+def _as_dtype(values: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
     """``values`` in a type that holds them; as strings where it is that of objects."""
     if dtype != np.dtype(object) or values.dtype == dtype:
         return values.astype(dtype)

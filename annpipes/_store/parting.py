@@ -27,7 +27,6 @@ __all__ = [
     "encoded_row_bytes",
     "finish",
     "matrices_of",
-    "part_counts",
     "part_lengths",
     "row_lengths",
 ]
@@ -173,19 +172,6 @@ def _as_dtype(values: NDArray[Any], matrix: Matrix, chunk: Chunk, indptr: RowArr
     return converted
 
 
-def part_counts(path: str) -> dict[str, int]:
-    """For each matrix of a part how many values it stores, or how many rows if it is dense."""
-    counts: dict[str, int] = {}
-    with h5py.File(path, "r") as file:
-
-        def see(name: str, element: Any) -> None:
-            if isinstance(element, h5py.Dataset) and name.endswith(("/data", "/rows")):
-                counts[name.rpartition("/")[0]] = len(element) - int(element.attrs["skip"])
-
-        file.visititems(see)
-    return counts
-
-
 def part_lengths(path: str, field: str) -> RowArray:
     """How many values each row of a part's sparse matrix stores; shape ``(n,)``."""
     with h5py.File(path, "r") as file:
@@ -197,7 +183,7 @@ def encoded_row_bytes(store: FieldStore, chunk: Chunk, matrices: Sequence[Matrix
     """How many bytes a row takes in the output, judged by those of ``chunk``."""
     total = 0.0
     for matrix in matrices:
-        values: Any = store.read(chunk, [matrix.field])[matrix.field.replace("/", "_")]
+        values: Any = store.matrix(matrix.field).read(chunk)
         arrays = [values]
         if isinstance(values, SparseRows):
             arrays = [values.data.astype(matrix.dtype), values.indices.astype(matrix.index_dtype), values.lengths]
@@ -209,11 +195,14 @@ def encoded_row_bytes(store: FieldStore, chunk: Chunk, matrices: Sequence[Matrix
 
 def finish(unfinished: str, path: str) -> None:
     """Give a file its name once all of it is on the disk."""
-    for one in (unfinished, os.path.dirname(path)):
-        descriptor = os.open(one, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if one == unfinished:
-            os.replace(unfinished, path)
+    _sync(unfinished)
+    os.replace(unfinished, path)
+    _sync(os.path.dirname(path))
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
