@@ -24,6 +24,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "gzip": {"chunks": 32, "compression": "gzip"},
     "gzip + shuffle": {"chunks": 32, "compression": "gzip", "shuffle": True},
     "lz4": {"chunks": 32, **hdf5plugin.LZ4()},
+    "blosc": {"chunks": 32, **hdf5plugin.Blosc(cname="lz4")},
     "one storage chunk": {"chunks": 100_000, "maxshape": None, "compression": "gzip"},
     "lzf, through h5py": {"chunks": 32, "compression": "lzf"},
 }
@@ -74,14 +75,14 @@ def test_every_type_of_number(tmp_path: Path, layout: str, data: str, indices: s
 def test_without_isal_rows_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = csr_file(tmp_path / "cells.h5ad", chunks=16, compression="gzip")
     with_isal = chosen(path, range(23), [5, 1])
-    monkeypatch.setattr(selecting, "isal_functions", lambda: None)
+    monkeypatch.setattr(selecting, "decoder_of", lambda layout: None)
     without = chosen(path, range(23), [5, 1])
     np.testing.assert_array_equal(with_isal.to_dense(), without.to_dense())
 
 
 def test_genes_are_chosen_while_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("annpipes._store.matrix.take_genes", lambda *_: pytest.fail("rows were copied whole"))
-    for layout in ("contiguous", "gzip", "lz4"):
+    for layout in ("contiguous", "gzip", "lz4", "blosc"):
         path = csr_file(tmp_path / f"{layout}.h5ad", **LAYOUTS[layout])
         assert chosen(path, range(23), [5, 1]).shape == (23, 2)
 

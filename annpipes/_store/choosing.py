@@ -8,10 +8,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes._store.inflating import Functions, inflate
+from annpipes._store.decoding import Decoder, decode
 from annpipes._store.kernels import Bytes, Offsets, largest, read_whole
 
-__all__ = ["select_inflated", "select_pieces"]
+__all__ = ["select_decoded", "select_pieces"]
 
 _MANY = 4  # from a quarter on, writing every value is faster than finding those to write
 
@@ -70,8 +70,8 @@ def select_pieces(
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def select_inflated(
-    functions: Functions,
+def select_decoded(
+    decoders: tuple[Decoder, Decoder],
     descriptor: int,
     tables: tuple[Offsets, Offsets, Offsets, Offsets],
     edges: Offsets,
@@ -79,6 +79,7 @@ def select_inflated(
     last: int,
     state: NDArray[np.uint64],
     encoded: Bytes,
+    planes: Bytes,
     index_bytes: Bytes,
     data_bytes: Bytes,
     indices: NDArray[Any],
@@ -97,17 +98,18 @@ def select_inflated(
 ) -> tuple[int, int]:
     """As `select_pieces`, of the storage chunks ``first … last-1``; the first that is not as it should be, or ``last``.
 
-    ``indices`` and ``data`` are views of ``index_bytes`` and ``data_bytes``, into which storage chunks are inflated.
+    ``indices`` and ``data`` are views of ``index_bytes`` and ``data_bytes``, into which storage chunks
+    are decoded by the first and the second of ``decoders``.
     """
     index_offsets, index_sizes, data_offsets, data_sizes = tables
     for k in range(first, last):
         if not read_whole(descriptor, encoded.ctypes.data, index_offsets[k], index_sizes[k]):
             return k, to
-        if not inflate(functions, state, encoded, index_sizes[k], index_bytes):
+        if not decode(decoders[0], state, encoded, index_sizes[k], planes[: len(index_bytes)], index_bytes):
             return k, to
         if not read_whole(descriptor, encoded.ctypes.data, data_offsets[k], data_sizes[k]):
             return k, to
-        if not inflate(functions, state, encoded, data_sizes[k], data_bytes):
+        if not decode(decoders[1], state, encoded, data_sizes[k], planes[: len(data_bytes)], data_bytes):
             return k, to
         begin, end = edges[k], edges[k + 1]
         wrong, to = select_pieces(

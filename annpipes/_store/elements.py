@@ -72,7 +72,6 @@ class Direct:
         self.shape, self.dtype = layout.shape, layout.dtype
         self.route = f"direct ({' + '.join(layout.filters.names) or 'uncompressed'})"
         self.step = 1 if layout.plain else layout.chunk_shape[0]
-        self.gzip_alone = layout.filters.names == ("gzip",) and not layout.masks.any()
         self._decode = partial(_decode, origin, layout)  # refers to no self: a cycle would outlive its users
         again = partial(_decode_anew, file, self._decode)  # knows no open file, which would stay open with it
         self._decode_again = lru_cache(max(1, _CACHED_BYTES // layout.chunk_bytes))(again)

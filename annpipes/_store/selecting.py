@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from annpipes._meters import count, measured
 from annpipes._rows import RowArray
-from annpipes._store.choosing import select_inflated, select_pieces
+from annpipes._store.choosing import select_decoded, select_pieces
+from annpipes._store.decoding import Decoder, decoder_of
 from annpipes._store.elements import FEW, Dataset, Direct, shares
 from annpipes._store.genes import Genes
-from annpipes._store.inflating import Functions, Scratch, isal_functions
+from annpipes._store.inflating import Scratch
 from annpipes._store.kernels import Offsets, copy_values
 from annpipes._store.pieces import Pieces, Spans
 from annpipes._store.pools import Work, empty, run
@@ -97,14 +98,13 @@ class _Selection:
         edges = np.array(self.pieces.edges(), np.int64)
         numbers = self.pieces.chunks[edges[:-1]]
         count("decoded", (self.data.layout.chunk_bytes + self.indices.layout.chunk_bytes) * len(numbers))
-        functions = isal_functions() if self.data.gzip_alone and self.indices.gzip_alone else None
-        few = len(numbers) <= FEW
-        if few or functions is None:
+        few, decoders = len(numbers) <= FEW, (decoder_of(self.indices.layout), decoder_of(self.data.layout))
+        if few or decoders[0] is None or decoders[1] is None:
             tasks = [partial(self._decode_and_select, few, *group) for group in pairwise(edges.tolist())]
         else:
             tables = [table[numbers] for part in (self.indices, self.data) for table in _tables(part)]
             parts = shares(len(numbers))
-            tasks = [partial(self._inflate_and_select, functions, tables, edges, *part) for part in parts]
+            tasks = [partial(self._select_decoded, (decoders[0], decoders[1]), tables, edges, *part) for part in parts]
         return Work(tasks, task_bytes=3 * max(self.data.layout.chunk_bytes, self.indices.layout.chunk_bytes))
 
     def _select(
@@ -123,17 +123,18 @@ class _Selection:
         indices, data = (part.decode(number, few).view(f"u{part.dtype.itemsize}") for part in (self.indices, self.data))
         self._select(indices, data, froms, froms, start, stop)
 
-    def _inflate_and_select(
-        self, functions: Functions, tables: list[Offsets], edges: Offsets, first: int, last: int
+    def _select_decoded(
+        self, decoders: tuple[Decoder, Decoder], tables: list[Offsets], edges: Offsets, first: int, last: int
     ) -> None:
         largest_encoded = max(int(tables[place][first:last].max()) for place in (1, 3))
         decoded_sizes = self.indices.layout.chunk_bytes, self.data.layout.chunk_bytes
-        scratch, other = Scratch(largest_encoded, decoded_sizes[0]), np.empty(decoded_sizes[1], np.uint8)
+        planes = max(size if decoder.width > 1 else 0 for size, decoder in zip(decoded_sizes, decoders, strict=True))
+        scratch, other = Scratch(largest_encoded, decoded_sizes[0], planes), np.empty(decoded_sizes[1], np.uint8)
         places, to = np.empty(self.longest, np.int32), int(self.room[edges[first]])
         while first < last:
             with measured("decode"):
-                first, to = select_inflated(
-                    functions,
+                first, to = select_decoded(
+                    decoders,
                     self.data.file.bytes().descriptor,
                     (tables[0], tables[1], tables[2], tables[3]),
                     edges,
@@ -141,6 +142,7 @@ class _Selection:
                     last,
                     scratch.state,
                     scratch.encoded,
+                    scratch.planes,
                     scratch.decoded,
                     other,
                     scratch.decoded.view(f"u{self.indices.dtype.itemsize}"),
