@@ -131,6 +131,17 @@ def test_files_with_other_genes_and_labels_are_joined_as_anndata_does(tmp_path: 
     same_cells(found[:, expected.var_names].copy(), expected)
 
 
+def test_numbers_here_and_labels_there_become_strings(tmp_path: Path) -> None:
+    for number, values in enumerate([pd.Categorical(["a", None, "b"]), [1.5, np.nan, 2.0]]):
+        adata = tiny(3)
+        adata.obs_names = [f"{number}-{i}" for i in range(3)]
+        adata.obs["mixed"] = values
+        write(adata, tmp_path / f"{number}.h5ad")
+    shuffle([tmp_path / "0.h5ad", tmp_path / "1.h5ad"], tmp_path / "out.h5ad")
+    found = anndata.read_h5ad(tmp_path / "out.h5ad").obs["mixed"].sort_index()
+    assert found.astype(str).tolist() == ["a", "", "b", "1.5", "", "2.0"]
+
+
 @pytest.mark.parametrize("n_obs", [0, 1])
 def test_no_rows_or_one(tmp_path: Path, n_obs: int) -> None:
     source = write(tiny(n_obs), tmp_path / "in.h5ad")

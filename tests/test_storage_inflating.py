@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numcodecs import blosc
 from storage_files import create, csr_file, dense_file, matrix_values, places_of, read_x, refused, relayout, same, write
 from storage_processes import run_alone
 
 from annpipes._store import inflating, targets
+from annpipes._store.decoding import Decoder, blosc_function, decode
 from annpipes._store.inflating import Scratch, inflate, isal_functions
 
 N_OBS = 400
@@ -70,6 +72,26 @@ def inflate_broken() -> None:
 
 def test_broken_streams_are_refused_as_zlib_does_and_crash_nothing() -> None:
     run_alone(inflate_broken)
+
+
+def decompress_broken() -> None:
+    rng, refusals = np.random.default_rng(0), 0
+    decoder = Decoder((0, 0, 0), blosc_function() or 0, 1)
+    for _ in range(20_000):
+        content = np.sort(rng.integers(0, 20_000, rng.integers(1, 3000))).astype(np.int32)
+        broken = np.frombuffer(blosc.compress(content, b"lz4", 5, int(rng.integers(3))), np.uint8).copy()
+        broken[rng.integers(len(broken) if rng.random() < 0.5 else 40, size=3) % len(broken)] ^= np.uint8(
+            1 << int(rng.integers(8))
+        )
+        scratch = Scratch(len(broken), content.nbytes)
+        scratch.encoded[:] = broken
+        arrays = scratch.state, scratch.encoded, len(broken), scratch.planes, scratch.decoded
+        refusals += not decode(decoder, *arrays)
+    assert refusals > 5_000
+
+
+def test_broken_blosc_buffers_crash_nothing() -> None:
+    run_alone(decompress_broken)
 
 
 @given(octets=st.binary(max_size=60))

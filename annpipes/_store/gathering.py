@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from annpipes._rows import RowArray, restore_order
 from annpipes._store.alignment import union
+from annpipes._store.frame import MISSING_LABEL
 from annpipes._store.h5ad import H5adStore
 from annpipes._store.row_space import RowSpace
 from annpipes._store.tables import frame_columns, frame_length, index_key, is_plain_frame, read_column, read_index
@@ -27,7 +28,7 @@ class Table:
     """One table (``obs``, or one of ``obsm``) over the rows of several files.
 
     Of columns, those that all files have. Where files differ in a column, categories share one table, the first
-    file's labels first; numbers take numpy's common dtype; all else becomes strings.
+    file's labels first; numbers take numpy's common dtype; all else becomes strings, ``""`` where missing.
     """
 
     def __init__(self, stores: Sequence[H5adStore], path: str, space: RowSpace) -> None:
@@ -81,8 +82,7 @@ def _as_dtype(values: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
     """``values`` in a type that holds them; as strings where it is that of objects."""
     if dtype != np.dtype(object) or values.dtype == dtype:
         return values.astype(dtype)
-    missing = values.isna()
-    return values.astype(object).where(missing, values.astype(object).map(str)).where(~missing, None)
+    return values.astype(object).map(str).where(values.notna(), MISSING_LABEL)
 
 
 def _columns(store: H5adStore, path: str) -> tuple[str, ...]:
