@@ -21,6 +21,7 @@ from scipy import sparse
 
 import annpipes as ap
 from annpipes import shuffle
+from annpipes._store import PartFile, writing
 from annpipes.errors import DiskSpaceError, ParameterError, StateError
 
 SMALL = "604MB"  # hardly more than the program itself needs: several parts even of small files
@@ -110,7 +111,7 @@ def test_equal_seeds_give_equal_orders(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_label_stand_together_and_are_shuffled(tmp_path: Path) -> None:
-    source = cells(tmp_path / "in.h5ad")
+    source = cells(tmp_path / "in.h5ad", 5000)  # labels end within parts
     shuffle(source, tmp_path / "out.h5ad", groupby="kind", memory=SMALL)
     found = anndata.read_h5ad(tmp_path / "out.h5ad")
     same_cells(found, anndata.read_h5ad(source))
@@ -183,28 +184,65 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 RUN = "import sys, annpipes; annpipes.shuffle(sys.argv[1], sys.argv[2], memory='604MB')"
 
 
+def parts_in(folder: Path) -> dict[str, int]:
+    """Finished parts, each with the time at which it was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.h5")}
+
+
 def test_ten_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
-    source, output = cells(tmp_path / "in.h5ad", 20_000), tmp_path / "out.h5ad"
-    rng, kept = np.random.default_rng(0), set()
-    for _ in range(10):
+    source, output = cells(tmp_path / "in.h5ad", 30_000), tmp_path / "out.h5ad"
+    folder, rng = tmp_path / "out.h5ad.unfinished", np.random.default_rng(0)
+    kills, held = 0, {}
+    while kills < 10:
         process = subprocess.Popen([sys.executable, "-c", RUN, source, output])
-        folder = tmp_path / "out.h5ad.unfinished"
         while process.poll() is None and not (folder / "job.json").exists():
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.4))
+            time.sleep(0.002)
+        while process.poll() is None and parts_in(folder).items() <= held.items():
+            time.sleep(0.002)  # until it has made one part more
+        time.sleep(rng.uniform(0, 0.03))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        if process.wait() == 0:
+            break
+        kills += 1
         if output.exists():  # complete, or it would not be there
             break
-        finished = {path.name for path in folder.glob("part-*.h5")}
-        assert kept <= finished  # nothing finished is made again
-        kept = finished
+        found = parts_in(folder)
+        assert held.items() <= found.items(), "a finished part was made again"
+        held = found
+    assert kills >= 3
     if not output.exists():
-        shuffle(source, output, memory=SMALL)
+        done = shuffle(source, output, memory=SMALL)
+        assert done.reused_parts == len(held)
     same_cells(anndata.read_h5ad(output), anndata.read_h5ad(source))
     shuffle(source, tmp_path / "undisturbed.h5ad", memory=SMALL)
     undisturbed = anndata.read_h5ad(tmp_path / "undisturbed.h5ad")
     assert list(anndata.read_h5ad(output).obs_names) == list(undisturbed.obs_names)
+
+
+def test_a_part_that_was_broken_off_is_not_taken_for_a_finished_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = cells(tmp_path / "in.h5ad")
+    monkeypatch.setattr(PartFile, "finish", lambda part: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        shuffle(source, tmp_path / "out.h5ad", memory=SMALL)
+    monkeypatch.undo()
+    assert shuffle(source, tmp_path / "out.h5ad", memory=SMALL).reused_parts == 0
+    same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_storage_chunks_of_parts_are_taken_over_as_they_are(
+    tmp_path: Path, joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [cells(tmp_path / f"{i}.h5ad", 12_000, seed=i) for i in range(1 + joined)]
+    copied, copy = [], writing._copy
+    monkeypatch.setattr(writing, "_copy", lambda *args: copied.append(args[-1]) or copy(*args))
+    assert shuffle(sources, tmp_path / "out.h5ad", memory="620MB").parts > 1
+    with h5py.File(tmp_path / "out.h5ad") as file:
+        data = file["X/data"]
+        assert sum(copied) < len(data)  # of two datasets; the rest lies in whole storage chunks
+        assert len(data) > 5 * data.chunks[0]
 
 
 def test_parts_of_another_shuffle_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,3 +274,27 @@ def test_the_result_streams_in_larger_blocks(tmp_path: Path) -> None:
     shuffle(source, tmp_path / "out.h5ad")
     loader = ap.stream(tmp_path / "out.h5ad", 64, fields=["X", "obs/number"])
     assert sorted(number for batch in loader for number in batch["obs_number"].tolist()) == [*range(6000)]
+
+
+def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
+    """In a process of its own: Dask leaves threads and warnings of its own behind."""
+    first, second = (cells(tmp_path / f"{i}.h5ad", 3000, seed=i) for i in range(2))
+    fewer = anndata.read_h5ad(second)[:, 100:].copy()  # how many values a row keeps is known only from reading
+    write(fewer, second, "gzip")
+    program = (
+        "import sys, annpipes\n"
+        "from distributed import LocalCluster\n"
+        "if __name__ == '__main__':\n"
+        "    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:\n"
+        "        *data, output = sys.argv[1:]\n"
+        "        annpipes.shuffle(data, output, memory='604MB', scheduler=cluster.scheduler_address)\n"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    for name, sources in {"one": [first], "two": [first, second]}.items():
+        subprocess.run([sys.executable, script, *sources, tmp_path / f"{name}-there.h5ad"], check=True)
+        shuffle(sources, tmp_path / f"{name}-here.h5ad", memory=SMALL)
+        there, here = (anndata.read_h5ad(tmp_path / f"{name}-{place}.h5ad") for place in ("there", "here"))
+        assert list(there.obs_names) == list(here.obs_names)
+        assert_equal(there.obs, here.obs)
+        np.testing.assert_array_equal(there.X.toarray(), here.X.toarray())
