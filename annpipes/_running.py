@@ -101,11 +101,17 @@ def _call_installed(item: Any) -> Any:
     try:
         return _installed(item)
     except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
-        except Exception:  # the pool would take a worker for dead that sent it
-            raise WorkerError(f"{type(error).__name__} in a worker process: {error}") from error
-        raise
+        failure = _portable(error)
+    raise failure  # out here, where it has no context: tblib, which Dask installs, makes that travel with it
+
+
+def _portable(error: Exception) -> Exception:
+    """``error``, or what tells of it if it cannot be sent: the pool would take a worker for dead that did."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
+    except Exception:
+        return WorkerError(f"{type(error).__name__} in a worker process: {error}")
+    return error
 
 
 def map_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterator[Any]:
