@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,7 @@ __all__ = [
     "as_count",
     "as_natural",
     "as_rows",
+    "as_seconds",
     "brief_rows",
     "join_ranges",
     "restore_order",
@@ -60,6 +62,15 @@ def as_bytes(value: int | str, argument: str) -> int:
     number, unit = match.groups()
     base = 1024 if unit.endswith("i") else 1000
     return as_count(int(float(number) * base ** " KMGT".index(unit[:1].upper() or " ")), argument)
+
+
+def as_seconds(value: float, argument: str) -> float:
+    """``value`` as a length of time above 0; the error names ``argument``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ParameterTypeError(f"{argument} must be a number, got {value!r}")
+    if not 0 < value < math.inf:
+        raise ParameterError(f"{argument} must be more than 0, got {value}")
+    return float(value)
 
 
 def as_rows(

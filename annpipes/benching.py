@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from annpipes._benchmarks import BenchCase, BenchLimit, Benchmark, BenchPeer
 from annpipes._peers import as_peers
 from annpipes._reports import Progress, Steps, no_progress
-from annpipes._rows import as_count
+from annpipes._rows import as_count, as_seconds
 from annpipes._store import Threads
 from annpipes._timing import available_memory, machine
 from annpipes._trials import Cold, Sample, Trial
@@ -67,7 +66,7 @@ def bench(
         There is no such file, or no X in it that can be read by rows, or it has none.
     """
     batch_size, chunk_size = as_count(batch_size, "batch_size"), as_count(chunk_size, "chunk_size")
-    budget, names = _as_seconds(seconds), as_peers(against)
+    budget, names = as_seconds(seconds, "seconds"), as_peers(against)
     source, path = _source(data), os.fspath(data)
     fits = _fits_memory(path)
     steps = Steps(progress, len(_ORDERS) * (2 + len(names)))
@@ -97,14 +96,6 @@ def bench(
         findings=tuple(find([case for case in cases if case.order == order], fits) for order in _ORDERS),
         conclusion=conclude(cases, reason=_reason(source.route("X")), fits_memory=fits),
     )
-
-
-def _as_seconds(seconds: float) -> float:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ParameterTypeError(f"seconds must be a number, got {seconds!r}")
-    if not 0 < seconds < math.inf:
-        raise ParameterError(f"seconds must be more than 0, got {seconds}")
-    return float(seconds)
 
 
 def _source(data: Any) -> IndexSource:

@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from annpipes._pictures import canvas
 from annpipes._reports import Progress, Report, no_progress
 from annpipes.benching import bench
+from annpipes.collating import Form
 from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, SourceError
 from annpipes.inspecting import check, inspect
 from annpipes.plotting import plot_tuning
@@ -91,15 +93,31 @@ def _bench(
 @click.option("--label", help="The obs column whose labels shall be mixed.")
 @click.option("--memory", default="2GB", show_default=True, help="What two chunks may take.")
 @click.option("--batch-size", default=256, show_default=True)
+@click.option("--field", "fields", multiple=True, default=["X"], show_default=True, help="May be repeated.")
+@click.option("--x", type=click.Choice(get_args(Form)), default="dense", show_default=True, help="What X becomes.")
+@click.option("--mixing", default=0.95, show_default=True, help="How near to random batches, from 0 to 1.")
+@click.option("--seconds", default=60.0, show_default=True, help="About how long to measure.")
+@click.option("--seed", default=0, show_default=True)
 @click.option("--plot", help="Draw speed against mixing: a .png or .svg file.")
 @_as_json
-def _tune(file: str, label: str | None, memory: str, batch_size: int, plot: str | None, as_json: bool) -> None:
+def _tune(file: str, label: str | None, plot: str | None, as_json: bool, **options: Any) -> None:
     """The block and chunk size that read fast and mix well, by measuring a few."""
+    picture = None if plot is None else _canvas(plot)
     with _bar(f"measuring {file}") as progress:
-        report = tune(file, label, memory=memory, batch_size=batch_size, progress=progress)
-    if plot is not None:
-        plot_tuning(report, plot)
+        report = tune(file, label, progress=progress, **options)
+    if picture is not None:
+        axes, save = picture
+        plot_tuning(report, axes)
+        save()
     _print(report, as_json)
+
+
+def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
+    """An empty picture; made before what takes long, so that a wrong name is told at once."""
+    try:
+        return canvas(plot)
+    except (ParameterError, ModuleNotFoundError) as error:
+        raise click.BadParameter(str(error), param_hint="--plot") from error
 
 
 @annpipes.command("shuffle")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes._mixedness import PlannedBatches, batch_entropies, file_parts, population_of
+from annpipes._pictures import COLOURS, canvas
 from annpipes._rows import as_natural
 from annpipes._tunings import Tuning, TuningPoint
 from annpipes.errors import ParameterError, ParameterTypeError
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder", "plot_coverage", "plot_mixing", "plot_throughput", "plot_tuning"]
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito: told apart by everybody
 _GREY = "#555555"
 _SINGLE = 400  # batches that are drawn one by one; of more, bands
 _BANDS = 100
@@ -48,9 +47,9 @@ def plot_tuning(tuning: Tuning, where: Any = None) -> Axes:
     """
     if not isinstance(tuning, Tuning):
         raise ParameterTypeError(f"tuning must be what tune returned, got {type(tuning).__name__}")
-    axes, save = _canvas(where)
+    axes, save = canvas(where)
     chunks = sorted({point.chunk_size for point in tuning.points})
-    for colour, chunk in zip(cycle(_COLOURS), chunks, strict=False):
+    for colour, chunk in zip(cycle(COLOURS), chunks, strict=False):
         line = sorted(
             (point for point in tuning.points if point.chunk_size == chunk), key=lambda point: point.block_size
         )
@@ -103,9 +102,9 @@ def plot_mixing(loaders: Loader | Mapping[str, Loader], column: str | None = Non
     where
         As of `plot_tuning`.
     """
-    axes, save = _canvas(where)
+    axes, save = canvas(where)
     random: float | None = None
-    for colour, (name, loader) in zip(cycle(_COLOURS), _named(loaders, Loader).items(), strict=False):
+    for colour, (name, loader) in zip(cycle(COLOURS), _named(loaders, Loader).items(), strict=False):
         store = loader._source.store
         codes = file_parts(store.n_obs) if column is None else store.codes(column)
         order = loader._order(loader.epoch)
@@ -191,8 +190,8 @@ def plot_throughput(recorders: Recorder | Mapping[str, Recorder], where: Any = N
     where
         As of `plot_tuning`.
     """
-    axes, save = _canvas(where)
-    for colour, (name, recorder) in zip(cycle(_COLOURS), _named(recorders, Recorder).items(), strict=False):
+    axes, save = canvas(where)
+    for colour, (name, recorder) in zip(cycle(COLOURS), _named(recorders, Recorder).items(), strict=False):
         if not recorder.rows:
             raise ParameterError(f"recorders must have been iterated, and {name or 'this one'} has seen no batch")
         seconds, rows = np.array(recorder.seconds), np.array(recorder.rows)
@@ -229,7 +228,7 @@ def plot_coverage(loader: Loader, where: Any = None, *, epoch: int | None = None
     """
     if not isinstance(loader, Loader):
         raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")
-    axes, save = _canvas(where)
+    axes, save = canvas(where)
     number = loader.epoch if epoch is None else as_natural(epoch, "epoch")
     planned = PlannedBatches.of(loader._order(number), loader.ranks.rank, loader.ranks.world_size)
     if not planned.rows:
@@ -268,32 +267,3 @@ def _named(given: Any, kind: type) -> Mapping[str, Any]:
         if not isinstance(value, kind):
             raise ParameterTypeError(f"expected a {kind.__name__}, or several by name, got {type(value).__name__}")
     return named
-
-
-def _canvas(where: Any) -> tuple[Axes, Callable[[], Axes]]:
-    """Axes to draw into, and a function that saves the picture, if it is to be saved, and returns them."""
-    if hasattr(where, "pcolormesh"):
-        return where, lambda: where
-    if where is not None:
-        if not isinstance(where, str | os.PathLike):
-            raise ParameterTypeError(f"where must be a path or matplotlib's Axes, got {type(where).__name__}")
-        if not os.fspath(where).lower().endswith((".png", ".svg")):
-            raise ParameterError(f"where must end in .png or .svg, got {os.fspath(where)!r}")
-    try:
-        figure = importlib.import_module("matplotlib.figure").Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install 'annpipes[plot]'", name=error.name) from error
-    axes: Axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#E5E5E5", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.title.set_fontsize(10)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(importlib.import_module("matplotlib.ticker").StrMethodFormatter("{x:,.10g}"))
-
-    def save() -> Axes:
-        if where is not None:
-            figure.savefig(where)
-        return axes
-
-    return axes, save

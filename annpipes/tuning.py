@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from annpipes._mixedness import MOST_ROWS, Mixing, PlannedBatches, file_parts, population_of
 from annpipes._reports import Progress, no_progress
-from annpipes._rows import as_bytes, as_count, as_natural
+from annpipes._rows import as_bytes, as_count, as_natural, as_seconds
 from annpipes._speeds import rates_in_turns, warm_files
 from annpipes._store import Store, as_fields, open_store
 from annpipes._timing import known_share
@@ -127,7 +127,7 @@ def tune(
         No such field or column.
     """
     store = open_store(data)
-    names, least = as_fields(fields), _as_share(mixing)
+    names, least, budget = as_fields(fields), _as_share(mixing), as_seconds(seconds, "seconds")
     store.check(names)
     if store.n_obs == 0:
         raise ParameterError(f"data must have rows to tune for, and {store.name} has none")
@@ -151,9 +151,9 @@ def tune(
     population = population_of(loaders[grid[0]]._order(0), codes)
     mixings = {sizes: _judged(loader).mixing(codes, population) for sizes, loader in loaders.items()}
     mixed = [sizes for sizes in grid if mixings[sizes].ratio >= least]
-    warm_files(_paths(store), _as_seconds(seconds) * _WARMING)
+    warm_files(_paths(store), budget * _WARMING)
     before = _cached(store)
-    rates, left_out = rates_in_turns(loaders, _as_seconds(seconds), progress, mixed)
+    rates, left_out = rates_in_turns(loaders, budget, progress, mixed)
     after = _cached(store)
     points = tuple(
         _point(sizes, found, mixings[sizes], round(min(2 * sizes[1], store.n_obs) * row_bytes))
@@ -256,12 +256,6 @@ def _tried(sizes: Sequence[int] | None, argument: str) -> list[int]:
 def _as_share(value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ParameterError(f"mixing must be a number from 0 to 1, got {value!r}")
-    return float(value)
-
-
-def _as_seconds(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ParameterError(f"seconds must be a number above 0, got {value!r}")
     return float(value)
 
 

@@ -257,7 +257,7 @@ def test_every_kind_of_x_can_be_tuned_for(tmp_path: Path, x: str) -> None:
         ({"memory": 10}, ParameterError, "memory must hold two chunks of at least one batch"),
         ({"batch_size": 0}, ParameterError, "batch_size must be at least 1"),
         ({"mixing": 1.5}, ParameterError, "mixing must be a number from 0 to 1, got 1.5"),
-        ({"seconds": 0}, ParameterError, "seconds must be a number above 0, got 0"),
+        ({"seconds": 0}, ParameterError, "seconds must be more than 0, got 0"),
         ({"seed": -1}, ParameterError, "seed must be at least 0"),
         ({"blocks": [0]}, ParameterError, "each of blocks must be at least 1, got 0"),
         ({"chunks": [1.5]}, ParameterTypeError, "each of chunks must be an integer"),

@@ -7,6 +7,7 @@ of `annpipes.stream`; those under ``"of rank N"`` are for that rank alone.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from datetime import timedelta
@@ -62,6 +63,10 @@ def main(folder: Path, trainings: list[dict[str, Any]]) -> None:
     reports = [attempt(folder, rank, options) for options in trainings]
     (folder / f"rank-{rank}.json").write_text(json.dumps(reports))
     distributed.destroy_process_group()
+    # Gloo's threads outlive their group. One that lets go of a tensor while Python ends aborts the process:
+    # https://github.com/pytorch/pytorch/pull/179291
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
