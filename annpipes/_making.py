@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
@@ -52,7 +51,7 @@ def make(workshop: Workshop, attempt: str, scheduler: str | None, tell: Callable
     While parts are made, the outputs are put together of those that are finished.
     """
     run: Run = _run_here if scheduler is None else _on_cluster(scheduler)
-    complete = [attempt in (mark_of(path) or "") for path in workshop.outputs()]
+    complete = [mark_of(path).get("attempt") == attempt for path in workshop.outputs()]
     parts: dict[int, Future[None]] = {piece.number: Future() for piece in workshop.pieces}
     todo: list[Piece] = []
     for piece in workshop.pieces:
@@ -85,10 +84,11 @@ def make(workshop: Workshop, attempt: str, scheduler: str | None, tell: Callable
 def _assemble(workshop: Workshop, attempt: str, file: int, parts: Parts) -> Iterator[int]:
     """Put an output file together, yielding how many rows are done."""
     pieces = workshop.pieces_of_file(file)
-    unfinished = os.path.join(workshop.job.folder, f"output-{file}")
-    mark = {"seed": workshop.job.seed, "block_size": workshop.job.block_size, "attempt": attempt}
+    job = workshop.job
+    unfinished = os.path.join(job.folder, f"output-{file}")
+    mark = {"seed": job.seed, "block_size": job.block_size, "groupby": job.groupby, "attempt": attempt}
     awaited = [_Awaited(workshop, piece, parts[piece.number]) for piece in pieces]
-    yield from workshop.assembly.write(unfinished, awaited, sum(map(len, pieces)), json.dumps(mark))
+    yield from workshop.assembly.write(unfinished, awaited, sum(map(len, pieces)), mark)
     finish(unfinished, workshop.outputs()[file])
 
 

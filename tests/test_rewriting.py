@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -269,11 +270,39 @@ def test_damage_in_the_input_is_told_and_no_output_appears(tmp_path: Path) -> No
     assert not os.path.exists(tmp_path / "out.h5ad")
 
 
-def test_the_result_streams_in_larger_blocks(tmp_path: Path) -> None:
-    source = cells(tmp_path / "in.h5ad")
-    shuffle(source, tmp_path / "out.h5ad")
-    loader = ap.stream(tmp_path / "out.h5ad", 64, fields=["X", "obs/number"])
-    assert sorted(number for batch in loader for number in batch["obs_number"].tolist()) == [*range(6000)]
+def test_blocks_of_a_result_are_four_times_as_long_unless_labels_stand_together(tmp_path: Path) -> None:
+    source = cells(tmp_path / "in.h5ad", 2000, 1500)
+    shuffle(source, tmp_path / "mixed.h5ad")
+    shuffle(source, tmp_path / "grouped.h5ad", groupby="kind")
+    mixed, grouped = (ap.IndexSource(tmp_path / f"{name}.h5ad") for name in ("mixed", "grouped"))
+    assert mixed.plan.block_size == 4096
+    assert "4 times two storage chunks" in mixed.block_reason
+    assert "shuffled already" in mixed.block_reason
+    assert grouped.plan.block_size == 1024
+    assert ap.IndexSource([tmp_path / "mixed.h5ad", tmp_path / "grouped.h5ad"]).plan.block_size == 4096
+    loader = ap.stream(tmp_path / "mixed.h5ad", 64, fields=["X", "obs/number"])
+    assert sorted(number for batch in loader for number in batch["obs_number"].tolist()) == [*range(2000)]
+
+
+@pytest.mark.parametrize("mark", ["no JSON", "[1]", 7])
+def test_a_strange_mark_is_no_mark(tmp_path: Path, mark: Any) -> None:
+    source = cells(tmp_path / "in.h5ad", 50)
+    advised = ap.IndexSource(source).block_reason
+    with h5py.File(source, "r+") as file:
+        file.attrs["annpipes-shuffled"] = mark
+    assert ap.IndexSource(source).block_reason == advised
+
+
+def test_parts_are_drawn_from_many_blocks(tmp_path: Path) -> None:
+    """Blocks are longer than those to train with, unless a part would then be of few."""
+    source = cells(tmp_path / "in.h5ad", 6000, compression=None)
+    advised = ap.IndexSource(source).plan.block_size
+    for name, memory in {"large": "2GB", "small": SMALL}.items():
+        done = shuffle(source, tmp_path / f"{name}.h5ad", memory=memory)
+        with h5py.File(tmp_path / f"{name}.h5ad") as file:
+            size = json.loads(file.attrs["annpipes-shuffled"])["block_size"]
+        rows = 6000 / done.parts
+        assert size == max(advised, min(4 * advised, rows // 256))
 
 
 def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from annpipes._store.advising import Finding, findings_of
-from annpipes._store.assembling import Assembly, mark_of
+from annpipes._store.assembling import Assembly
 from annpipes._store.bare import BareWork, Threads
 from annpipes._store.base import FieldStore
 from annpipes._store.checking import check_file
@@ -17,6 +17,7 @@ from annpipes._store.encoding import codec_of
 from annpipes._store.genes import Genes
 from annpipes._store.ledgers import Damage
 from annpipes._store.limits import BareReading, densifying
+from annpipes._store.marks import mark_of
 from annpipes._store.opening import open_one
 from annpipes._store.parting import (
     Matrix,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -17,16 +16,14 @@ from annpipes._store.collection import Collection
 from annpipes._store.encoding import Encoding
 from annpipes._store.gathering import Table, scratch_file
 from annpipes._store.h5ad import H5adStore
+from annpipes._store.marks import put_mark
 from annpipes._store.parting import Matrix
 from annpipes._store.row_space import RowSpace
 from annpipes._store.tables import is_frame, read_frame
 from annpipes._store.writing import append, create
 from annpipes.types import Chunk
 
-__all__ = ["SHUFFLED", "Assembly", "mark_of"]
-
-SHUFFLED = "annpipes-shuffled"
-"""The attribute of a file that says its rows were shuffled, and how."""
+__all__ = ["Assembly"]
 
 _STRING_BYTES, _VALUE_BYTES = 250, 40  # working memory of one row of a column
 _DICTS = ("layers", "obsm", "obsp", "varm", "varp", "uns")
@@ -83,7 +80,7 @@ class Assembly:
                 names += [field for field in fields if field not in kept]
         return list(dict.fromkeys(names))
 
-    def write(self, path: str, parts: Sequence[PartOfOutput], n_rows: int, mark: str) -> Iterator[int]:
+    def write(self, path: str, parts: Sequence[PartOfOutput], n_rows: int, mark: Mapping[str, Any]) -> Iterator[int]:
         """Write one output file, yielding how many rows are done as parts go by.
 
         Parameters
@@ -97,7 +94,7 @@ class Assembly:
         """
         with h5py.File(path, "w") as file:
             _encode(file, "anndata", "0.1.0")
-            file.attrs[SHUFFLED] = mark
+            put_mark(file, mark)
             for name in _DICTS:
                 _encode(file.create_group(name), "dict", "0.1.0")
             self._copy_the_rest(file)
@@ -186,15 +183,6 @@ class Assembly:
                 first, held = first + count, []
             held.append(new)
         yield first, np.concatenate(held)
-
-
-def mark_of(path: str) -> str | None:
-    """What a file says about how it was shuffled; None if it is not there, or says nothing."""
-    if not os.path.exists(path):
-        return None
-    with h5py.File(path, "r") as file:
-        mark: str | None = file.attrs.get(SHUFFLED)
-    return mark
 
 
 def _inputs(store: FieldStore) -> Sequence[FieldStore]:

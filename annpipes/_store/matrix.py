@@ -15,6 +15,7 @@ from annpipes._store.elements import open_dataset
 from annpipes._store.fallback import need_filters
 from annpipes._store.genes import Genes, take_genes
 from annpipes._store.hdf5 import Hdf5File
+from annpipes._store.marks import is_mixed
 from annpipes._store.pieces import Spans
 from annpipes._store.pools import Work, empty, run
 from annpipes._store.protocol import BlockAdvice
@@ -28,6 +29,7 @@ _IN_MEMORY = BlockAdvice(1, "memory")
 _LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
 _JUMP_BYTES = 64 << 10
 _LARGEST_SMALL_BLOCK, _LARGEST_BLOCK = 64, 4096
+_LONGER = 4  # a shuffled file's blocks: 15 % faster; see benchmarks/README.md
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +101,10 @@ class DenseFile:
     @property
     def block_advice(self) -> BlockAdvice:
         if self.values.step > 1:
-            return BlockAdvice(self.values.step, f"storage chunks of {self.values.step} rows, {self.route}")
-        return _small_blocks(self.row_bytes, self.route)
+            advice = BlockAdvice(self.values.step, f"storage chunks of {self.values.step} rows, {self.route}")
+        else:
+            advice = _small_blocks(self.row_bytes, self.route)
+        return _longer(advice, self.file)
 
     def copy(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
         """The work of copying ``rows``, ascending, to rows ``places`` of ``out``."""
@@ -145,11 +149,11 @@ class SparseFile:
     def block_advice(self) -> BlockAdvice:
         per_row = max(1.0, self.indptr[-1] / max(1, self.shape[0]))
         if self.data.step == 1:
-            return _small_blocks(per_row * self.data.dtype.itemsize, self.route)
+            return _longer(_small_blocks(per_row * self.data.dtype.itemsize, self.route), self.file)
         rows = self.data.step / per_row
         # A block touches one storage chunk more than it fills, so two of them bound the waste to a half.
         size = min(2 ** math.ceil(math.log2(max(1.0, 2 * rows))), _LARGEST_BLOCK)
-        return BlockAdvice(size, f"two storage chunks of about {rows:.0f} rows, {self.route}")
+        return _longer(BlockAdvice(size, f"two storage chunks of about {rows:.0f} rows, {self.route}"), self.file)
 
     def _check(self) -> None:
         """Refuse an indptr that no CSR matrix has, so that reading can rely on it."""
@@ -194,6 +198,14 @@ def _small_blocks(row_bytes: float, route: str) -> BlockAdvice:
     """Blocks where any row can be read alone: just long enough that a disk does not mind the jumps."""
     size = 2 ** max(0, round(math.log2(_JUMP_BYTES / max(1.0, row_bytes))))
     return BlockAdvice(min(size, _LARGEST_SMALL_BLOCK), f"about {_JUMP_BYTES >> 10} KiB at a time, {route}")
+
+
+def _longer(advice: BlockAdvice, file: Hdf5File) -> BlockAdvice:
+    """Longer blocks of rows that stand together by chance; these mix as well, and are read faster."""
+    times = min(_LONGER, _LARGEST_BLOCK // advice.size)
+    if times < 2 or not is_mixed(file):
+        return advice
+    return BlockAdvice(times * advice.size, f"{times} times {advice.reason}; the file is shuffled already")
 
 
 def places_of(chunk: Chunk) -> RowArray:
