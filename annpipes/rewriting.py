@@ -263,7 +263,9 @@ def _block_size(store: FieldStore, rows_per_part: int) -> int:
 def _check_outputs(workshop: Workshop, overwrite: bool) -> None:
     for path in workshop.outputs():
         if os.path.exists(path) and not overwrite:
-            raise ParameterError(f"output {path!r} is there already: choose another name, or overwrite it (--overwrite, overwrite=True)")
+            raise ParameterError(
+                f"output {path!r} is there already: choose another name, or overwrite it (--overwrite, overwrite=True)"
+            )
 
 
 def _check_space(workshop: Workshop) -> None:
