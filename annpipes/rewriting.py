@@ -24,10 +24,10 @@ from annpipes.types import Chunk
 __all__ = ["Rewrite", "shuffle"]
 
 _PROGRAM_BYTES = 600_000_000  # Python with what annpipes imports, and working memory of decoding
-_LARGEST_PART = 1_000_000_000  # longer parts mix no better, and more is lost when one is broken off
+_LARGEST_PART = 500_000_000  # longer parts mix no better, and more is lost when one is broken off
 _LEAST_ROWS = 1024
 _SAMPLE_ROWS = 512
-_LONGER, _BLOCKS_PER_PART = 4, 256  # longer blocks are read faster, and many of them make a part well mixed
+_LONGER, _BLOCKS_PER_PART = 4, 64  # longer blocks are read faster, and so many mix a part: benchmarks/README.md
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def shuffle(
         An obs column of labels: rows of one label stand together, label after label, and are shuffled among themselves.
     block_size
         How many rows are read together. When None up to four times what `IndexSource` would take, as long as
-        every part is drawn from 256 blocks.
+        every part is drawn from 64 blocks.
     join
         The genes of several inputs, ``"inner"`` or ``"outer"``.
     overwrite

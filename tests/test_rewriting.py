@@ -302,7 +302,7 @@ def test_parts_are_drawn_from_many_blocks(tmp_path: Path) -> None:
         with h5py.File(tmp_path / f"{name}.h5ad") as file:
             size = json.loads(file.attrs["annpipes-shuffled"])["block_size"]
         rows = 6000 / done.parts
-        assert size == max(advised, min(4 * advised, rows // 256))
+        assert size == max(advised, min(4 * advised, rows // 64))
 
 
 def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
