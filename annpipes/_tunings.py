@@ -10,7 +10,7 @@ from textwrap import fill
 from annpipes._mixedness import Mixing
 from annpipes._reports import Report, brief_bytes, brief_number, table
 
-__all__ = ["Tuning", "TuningPoint", "noise_of", "recommend"]
+__all__ = ["Tuning", "TuningPoint", "mixes", "most_together", "noise_of", "recommend"]
 
 _WIDTH = 100
 _LEAST_NOISE, _MOST_NOISE, _UNKNOWN_NOISE = 0.05, 0.25, 0.1
@@ -124,10 +124,11 @@ def _notes(tuning: Tuning) -> list[str]:
     if tuning.cached is not None:
         before, after = tuning.cached
         cached = f" The page cache held {before:.0%} of the data before, {after:.0%} after."
-    random = tuning.points[0].mixing.random_neighbours
+    first = tuning.points[0].mixing
     notes = [
         "mixing: entropy of the labels in a batch, over that of random batches. neighbours: rows whose successor",
-        f"in the file is in the same batch; of random batches {random:.1%}.",
+        f"in the file is in the same batch; of random batches {first.random_neighbours:.1%}, and mixed is at most "
+        f"{most_together(first):.1%}.",
         f"Timed {turns}.{cached}",
     ]
     if tuning.noise >= _MOST_NOISE:
@@ -139,6 +140,16 @@ def _notes(tuning: Tuning) -> list[str]:
     return notes
 
 
+def mixes(mixing: Mixing, least: float) -> bool:
+    """Whether labels are mixed to at least ``least``, and not because stretches of a mixed file stay together."""
+    return mixing.ratio >= least and mixing.neighbours <= most_together(mixing)
+
+
+def most_together(mixing: Mixing) -> float:
+    """The largest share of neighbours in one batch that is taken for mixed: halfway from random batches to all."""
+    return (1 + mixing.random_neighbours) / 2
+
+
 def noise_of(points: Sequence[TuningPoint]) -> float:
     """By how much speeds differ from turn to turn, as a share; within reason."""
     spreads = [point.spread for point in points if point.turns > 1]
@@ -148,14 +159,16 @@ def noise_of(points: Sequence[TuningPoint]) -> float:
 def recommend(points: Sequence[TuningPoint], least: float, noise: float) -> tuple[TuningPoint, str]:
     """The point to take, and a sentence that says why.
 
-    The fastest one whose mixing is at least ``least``. Of those slower by at most ``noise``, a share, the best
+    The fastest one that `mixes`. Of those slower by at most ``noise``, a share, the best
     mixed; then the one with the least memory, the smallest blocks. If none is mixed well enough, the best mixed.
     """
-    mixed = [point for point in points if point.mixing.ratio >= least]
+    mixed = [point for point in points if mixes(point.mixing, least)]
     if not mixed:
-        best = max(points, key=lambda point: (_mixed(point), point.cells_per_s))
+        best = max(points, key=lambda point: (mixes(point.mixing, 0), _mixed(point), point.cells_per_s))
         return best, (
-            f"No setting reaches a mixing of {least:g}: {_sizes(best, 'b')} come nearest with {best.mixing.ratio:.3f}. "
+            f"No setting reaches a mixing of {least:g} with at most {most_together(best.mixing):.0%} of neighbours "
+            f"together: {_sizes(best, 'b')} come nearest with {best.mixing.ratio:.3f} and "
+            f"{best.mixing.neighbours:.0%}. "
             f"Smaller blocks mix better, and so do larger chunks, which need more memory."
         )
     fastest = max(mixed, key=lambda point: point.cells_per_s)

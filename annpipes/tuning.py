@@ -17,7 +17,7 @@ from annpipes._rows import as_bytes, as_count, as_natural, as_seconds
 from annpipes._speeds import rates_in_turns, warm_files
 from annpipes._store import Store, as_fields, open_store
 from annpipes._timing import known_share
-from annpipes._tunings import Tuning, TuningPoint, noise_of, recommend
+from annpipes._tunings import Tuning, TuningPoint, mixes, noise_of, recommend
 from annpipes.collating import Form
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.loaders import Loader
@@ -93,8 +93,10 @@ def tune(
     file; those that could be recommended several times, each over another epoch. Files that fit in free memory are
     read into the page cache before, where an epoch leaves them.
 
-    Recommended is the fastest setting that is mixed well enough; of those as fast within the noise, the best mixed
-    one, of these the one that needs the least memory, and then the one with the smallest blocks.
+    Recommended is the fastest setting that is mixed well enough: in its labels, and in the share of neighbours in
+    the file that share a batch, which may be at most halfway from that of random batches to all. Of those as fast
+    within the noise, the best mixed one, of these the one that needs the least memory, and then the one with
+    the smallest blocks.
 
     Parameters
     ----------
@@ -102,7 +104,8 @@ def tune(
         As of `IndexSource`.
     label
         The obs column by which batches are to be mixed. When None, batches are judged by which of
-        64 equal parts of the file their rows lie in, as if each part were a label.
+        64 equal parts of the file their rows lie in, as if each part were a label; of a file that is shuffled
+        already, this says nothing.
     memory
         Bytes, or a string such as ``"2GB"``, that two chunks may take.
     batch_size, fields, x
@@ -142,15 +145,11 @@ def tune(
     }
     row_bytes = max(1.0, store.row_bytes(names))
     limit = _chunk_limit(store.n_obs, plain["batch_size"], int(as_bytes(memory, "memory") / 2 / row_bytes))
-    grid = _grid(
-        _tried(blocks, "blocks") or _block_sizes(store.block_advice().size, store.n_obs),
-        _tried(chunks, "chunks") or _chunk_sizes(limit, store.n_obs),
-        plain["batch_size"],
-    )
+    grid = _grid_of(store, plain["batch_size"], limit, _tried(blocks, "blocks"), _tried(chunks, "chunks"))
     loaders = {(b, c): stream(store, **plain, block_size=b, chunk_size=c) for b, c in grid}
     population = population_of(loaders[grid[0]]._order(0), codes)
     mixings = {sizes: _judged(loader).mixing(codes, population) for sizes, loader in loaders.items()}
-    mixed = [sizes for sizes in grid if mixings[sizes].ratio >= least]
+    mixed = [sizes for sizes in grid if mixes(mixings[sizes], least)]
     warm_files(_paths(store), budget * _WARMING)
     before = _cached(store)
     rates, left_out = rates_in_turns(loaders, budget, progress, mixed)
@@ -223,6 +222,17 @@ def _block_sizes(advised: int, n_obs: int) -> list[int]:
     """One row, and what the storage advises, a few times smaller and larger."""
     sizes = [advised // 16, advised // 4, advised, advised * 4, advised * 16]
     return [1, *(size for size in sizes if 1 <= size < n_obs)]
+
+
+def _grid_of(
+    store: Store, batch_size: int, limit: int, blocks: Sequence[int], chunks: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Block and chunk sizes to try: those given, or those that follow from the storage and the largest chunk."""
+    return _grid(
+        blocks or _block_sizes(store.block_advice().size, store.n_obs),
+        chunks or _chunk_sizes(limit, store.n_obs),
+        batch_size,
+    )
 
 
 def _grid(blocks: Iterable[int], chunks: Iterable[int], batch_size: int) -> list[tuple[int, int]]:

@@ -95,8 +95,10 @@ def test_without_a_label_the_place_in_the_file_tells(path: Path) -> None:
     )
 
 
-def point(block: int, chunk: int, speed: float, ratio: float) -> TuningPoint:
-    return TuningPoint(block, chunk, 1000 * chunk, speed, 0.0, 1, Mixing(ratio, 1.0, ratio, 0.0, 0.0, 9, 9))
+def point(
+    block: int, chunk: int, speed: float, ratio: float, together: float = 0.0, random: float = 0.0
+) -> TuningPoint:
+    return TuningPoint(block, chunk, 1000 * chunk, speed, 0.0, 1, Mixing(ratio, 1.0, ratio, together, random, 9, 9))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,13 @@ def point(block: int, chunk: int, speed: float, ratio: float) -> TuningPoint:
         ([point(4, 32, 100, 0.99), point(4, 8, 98, 0.99)], (4, 8), "need less memory"),
         ([point(4, 8, 98, 0.99), point(16, 8, 100, 0.99)], (4, 8), "are smaller"),
         ([point(4, 8, 98, 1.0), point(16, 8, 100, 1.02)], (4, 8), "are smaller"),  # above 1 is chance
+        (
+            [point(8, 8, 50, 1.0, 0.99), point(4, 8, 30, 1.0, 0.5)],
+            (4, 8),
+            "the fastest with",
+        ),  # always the same batches
+        ([point(8, 8, 50, 1.0, 0.97, 0.95), point(4, 8, 30, 1.0, 0.95, 0.95)], (8, 8), "the fastest with"),
+        ([point(8, 8, 50, 1.0, 0.99), point(4, 8, 30, 0.9, 0.4)], (4, 8), "with at most 50% of neighbours together"),
         ([point(1, 8, 10, 0.8), point(4, 8, 30, 0.7)], (1, 8), "No setting reaches a mixing of 0.95"),
         ([point(1, 8, 10, 0.801), point(1, 32, 30, 0.799)], (1, 32), "No setting reaches a mixing of 0.95"),
     ],
