@@ -28,7 +28,7 @@ _SINGLE = 400  # batches that are drawn one by one; of more, bands
 _BANDS = 100
 _CELL_ROWS = 25  # rows expected in each field of a coverage picture, at least
 _MOST_CELLS = 80  # along each side
-_WINDOW_BATCHES = 16  # that come in each span of time over which speed is taken, at least on average
+_WINDOW_BATCHES, _WINDOW_GAPS = 16, 3  # of batches on average, and of the longest wait, in a span whose speed is taken
 
 
 def plot_tuning(tuning: Tuning, where: Any = None) -> Axes:
@@ -177,6 +177,8 @@ def _n_rows(batch: Any) -> int:
 def plot_throughput(recorders: Recorder | Mapping[str, Recorder], where: Any = None) -> Axes:
     """Cells per second over the time of a pass, and the mean of the whole.
 
+    Speed is taken over spans of time that are longer than any wait for a batch.
+
     >>> recorder = Recorder(stream("pbmc.h5ad", batch_size=16))
     >>> for batch in recorder:
     ...     pass
@@ -195,17 +197,23 @@ def plot_throughput(recorders: Recorder | Mapping[str, Recorder], where: Any = N
         if not recorder.rows:
             raise ParameterError(f"recorders must have been iterated, and {name or 'this one'} has seen no batch")
         seconds, rows = np.array(recorder.seconds), np.array(recorder.rows)
-        edges = np.linspace(0, seconds[-1], int(np.clip(len(rows) // _WINDOW_BATCHES, 1, _MOST_CELLS)) + 1)
+        edges = np.linspace(0, seconds[-1], _spans(seconds) + 1)
         rates = np.histogram(seconds, edges, weights=rows)[0] / np.diff(edges)
         mean = rows.sum() / seconds[-1]
         axes.stairs(rates, edges, baseline=None, color=colour, lw=1.5, label=f"{name or 'mean'}: {mean:,.0f} cells/s")
-        axes.axhline(mean, color=colour, lw=1, ls="--")
+        axes.hlines(mean, 0, seconds[-1], color=colour, lw=1, ls="--")
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.set_xlim(left=0)
     axes.set_xlabel("seconds since the pass began")
     axes.set_ylabel("cells per second")
     axes.legend(frameon=False, fontsize=8, title="mean of the pass (dashed)", title_fontsize=8)
     return save()
+
+
+def _spans(seconds: NDArray[Any]) -> int:
+    """Into how many spans to cut a pass, so that the batches of a chunk, which come at once, do not make a comb."""
+    least = max(_WINDOW_BATCHES * seconds[-1] / len(seconds), _WINDOW_GAPS * np.diff(seconds, prepend=0).max())
+    return int(np.clip(seconds[-1] / least, 1, _MOST_CELLS))
 
 
 def plot_coverage(loader: Loader, where: Any = None, *, epoch: int | None = None) -> Axes:

@@ -79,7 +79,7 @@ def _advice(share: Mapping[str, float], totals: Mapping[str, float], num_workers
     if amplification > _WASTEFUL:
         remedy = f"{amplification:.1f} bytes are decoded for each one used, so raise block_size"
     elif share["decode"] > share["read"] / 2:
-        remedy = "decoding is the limit, so more cores help, or a file without compression"
+        remedy = "decoding is the limit, so more cores help, or a copy with a faster codec (annpipes shuffle)"
     else:
         remedy = "raise prefetch or chunk_size"
     return f"{waited} reading took the most: {remedy}"

@@ -112,7 +112,19 @@ def test_throughput_is_rows_over_time() -> None:
     rates, edges, _ = stairs.get_data()  # type: ignore[attr-defined]
     assert edges.tolist() == pytest.approx([0, 1.6, 3.2, 4.8, 6.4])
     assert (rates * np.diff(edges)).sum() == pytest.approx(640)
-    assert axes.get_lines()[0].get_ydata()[0] == pytest.approx(100)  # type: ignore[index]
+    ((start, end),) = axes.collections[0].get_segments()  # type: ignore[attr-defined]
+    assert (start.tolist(), end.tolist()) == ([0, pytest.approx(100)], [pytest.approx(6.4), pytest.approx(100)])
+
+
+def test_batches_that_come_chunk_by_chunk_make_no_comb() -> None:
+    recorder = Recorder([])
+    for chunk in range(1, 13):  # 32 batches at once, each second
+        recorder.seconds += [chunk + 0.001 * number for number in range(32)]
+        recorder.rows += [10] * 32
+    (stairs,) = plot_throughput(recorder).patches
+    rates = stairs.get_data()[0]  # type: ignore[attr-defined]
+    assert len(rates) == 4
+    assert rates.tolist() == pytest.approx([320] * 4, rel=0.4)
 
 
 def test_a_recorder_yields_what_it_was_given_and_counts_rows() -> None:
