@@ -7,12 +7,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import anndata
 import numpy as np
 import pytest
 import torch
 from sybil import Sybil
 from sybil.parsers.myst import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
+from sybil.sybil import SybilCollection
 
 import annpipes
 
@@ -27,10 +29,26 @@ def pbmc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def atlas_folder(pbmc_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``atlas.h5ad``: the same cells sorted by type, in place of the large file of a page."""
+    folder = tmp_path_factory.mktemp("atlas")
+    adata = anndata.read_h5ad(pbmc_folder / "pbmc.h5ad").raw.to_adata()
+    adata.obs["cell_type"] = adata.obs["louvain"]
+    adata[adata.obs["louvain"].argsort()].write_h5ad(folder / "atlas.h5ad", compression="gzip")
+    return folder
+
+
 @pytest.fixture
 def inside_pbmc_folder(pbmc_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The working directory of every example."""
     monkeypatch.chdir(pbmc_folder)
+
+
+@pytest.fixture
+def inside_atlas_folder(atlas_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory of the examples on that page."""
+    monkeypatch.chdir(atlas_folder)
 
 
 def _import_public_names(namespace: dict[str, Any]) -> None:
@@ -69,9 +87,18 @@ _docstrings = Sybil(
 _pages = Sybil(
     parsers=[PythonCodeBlockParser()],
     patterns=["README.md", "docs/*.md"],
+    excludes=["docs/waiting.md"],
     setup=_become_script,
     fixtures=["inside_pbmc_folder"],
     name="page",
 )
 
-pytest_collect_file = (_docstrings + _pages).pytest()
+_page_on_a_large_file = Sybil(
+    parsers=[PythonCodeBlockParser()],
+    patterns=["docs/waiting.md"],
+    setup=_become_script,
+    fixtures=["inside_atlas_folder"],
+    name="page",
+)
+
+pytest_collect_file = SybilCollection([_docstrings, _pages, _page_on_a_large_file]).pytest()

@@ -32,7 +32,7 @@ _WINDOW_BATCHES, _WINDOW_GAPS = 16, 3  # of batches on average, and of the longe
 
 
 def plot_tuning(tuning: Tuning, where: Any = None) -> Axes:
-    """Speed against mixing of each setting that `tune` measured, one line for each chunk size.
+    """Speed against mixing of each setting that `~annpipes.tune` measured, one line for each chunk size.
 
     >>> tuning = tune("pbmc.h5ad", "louvain", blocks=[1, 16], chunks=[512], seconds=1)
     >>> plot_tuning(tuning, "tuning.png").get_xlabel()
@@ -41,7 +41,7 @@ def plot_tuning(tuning: Tuning, where: Any = None) -> Axes:
     Parameters
     ----------
     tuning
-        What `tune` returned.
+        What `~annpipes.tune` returned.
     where
         A path ending in ``.png`` or ``.svg`` to save the picture, or matplotlib's `Axes` to draw into.
     """
@@ -146,7 +146,7 @@ class Recorder:
     Parameters
     ----------
     batches
-        A `Loader`, a `DataLoader`, or any other iterable of tensors, arrays or dicts of them.
+        A `~annpipes.Loader`, a `DataLoader`, or any other iterable of tensors, arrays or dicts of them.
     """
 
     def __init__(self, batches: Iterable[Any]) -> None:

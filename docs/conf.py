@@ -31,5 +31,6 @@ napoleon_attr_annotations = False  # types stand in the signature
 nitpick_ignore_regex = [
     (r"py:.*", r"(anndata|np|numpy|pandas|scipy|sklearn|scanpy|torch|collections|enum|os|typing)\..*"),
     (r"py:.*", r"DataLoader|Dataset|Tensor|ArrayLike|NDArray"),  # torch's and numpy's, by their short names
+    (r"py:.*", r"Axes"),  # matplotlib's
     (r"py:.*", r"annpipes\._.*"),  # private, in signatures
 ]
