@@ -58,7 +58,7 @@ def _inspect(files: tuple[str, ...], read_all: bool, chunk_size: int, as_json: b
         shown: list[Report] = [] if read_all else [inspect(file, chunk_size=chunk_size)]
         if read_all:
             with _bar(f"checking {file}") as progress:
-                checked = check(file, progress=progress)
+                checked = check(file, own_process=True, progress=progress)
             healthy &= checked.healthy
             shown.append(checked)
         reports += shown

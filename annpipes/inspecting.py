@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
+from annpipes._apart import check_apart
 from annpipes._reports import Progress, Report, brief_bytes, brief_number, no_progress, table
 from annpipes._rows import as_count
 from annpipes._store import Damage, Element, FieldReport, Finding, check_file, describe_file, findings_of
@@ -167,7 +168,7 @@ def inspect(path: str | os.PathLike[str], *, chunk_size: int = 16_384) -> Inspec
     )
 
 
-def check(path: str | os.PathLike[str], *, progress: Progress = no_progress) -> CheckReport:
+def check(path: str | os.PathLike[str], *, own_process: bool = False, progress: Progress = no_progress) -> CheckReport:
     """All damage of a file, after everything in it was read once.
 
     >>> report = check("pbmc.h5ad")
@@ -183,6 +184,9 @@ def check(path: str | os.PathLike[str], *, progress: Progress = no_progress) -> 
     ----------
     path
         Path of an ``.h5ad`` file.
+    own_process
+        Read in a process of its own, as the command does: some damage crashes HDF5 itself, which is then told as
+        damage. A script must guard its work by ``if __name__ == "__main__"``.
     progress
         Called with the bytes that are done and all there are.
 
@@ -194,7 +198,7 @@ def check(path: str | os.PathLike[str], *, progress: Progress = no_progress) -> 
         ``path`` is no path.
     """
     name = _as_path(path, "check")
-    found = check_file(name, progress)
+    found = check_apart(name, progress) if own_process else check_file(name, progress)
     healthy = not found.damage and not found.unchecked
     return CheckReport(name, healthy, found.read_bytes, found.damage, found.remarks, found.unchecked)
 

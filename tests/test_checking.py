@@ -402,6 +402,21 @@ class TestColumns:
         report = check(edit(path, lambda file: file[element].attrs.__delitem__("encoding-version")))
         assert [(one.field, "encoding-version" in one.what) for one in report.damage] == [(element, True)]
 
+    @pytest.mark.parametrize("element", ["X", "obs", "obs/cell_type", "obs/donor/categories", "layers", "obsm/X_pca"])
+    @pytest.mark.parametrize(
+        ("name", "value"), [("encoding-type", "brray"), ("encoding-version", "0.9.0"), ("encoding-type", b"\xff")]
+    )
+    def test_an_encoding_that_anndata_does_not_have_is_told(
+        self, tmp_path: Path, element: str, name: str, value: Any
+    ) -> None:
+        path = write(adata_of(), tmp_path / "cells.h5ad")
+        report = check(edit(path, lambda file: file[element].attrs.__setitem__(name, value)))
+        with pytest.raises(Exception, match=r"."):
+            anndata.read_h5ad(path)
+        assert not report.healthy
+        assert element in {one.field for one in report.unchecked}
+        assert "which anndata does not have" in " ".join(str(report).split())
+
     def test_attributes_that_cannot_be_read_are_told(self, tmp_path: Path) -> None:
         path = write(adata_of(), tmp_path / "cells.h5ad")
         content = path.read_bytes()

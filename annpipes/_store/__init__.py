@@ -9,7 +9,7 @@ from annpipes._store.advising import Finding, findings_of
 from annpipes._store.assembling import Assembly
 from annpipes._store.bare import BareWork, Threads
 from annpipes._store.base import FieldStore
-from annpipes._store.checking import check_file
+from annpipes._store.checking import Found, check_file
 from annpipes._store.collection import Collection, is_pattern, paths_of
 from annpipes._store.dense import densify
 from annpipes._store.describing import Element, FieldReport, describe_file
@@ -40,6 +40,7 @@ __all__ = [
     "FieldReport",
     "FieldStore",
     "Finding",
+    "Found",
     "Genes",
     "Matrix",
     "PartFile",

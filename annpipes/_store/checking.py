@@ -16,7 +16,16 @@ from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.ledgers import Damage, Ledgers
 from annpipes._store.matrix_checks import check_sparse, check_values
 from annpipes._store.stretches import Stretches
-from annpipes._store.surveying import codes_of, encoding_of, is_expression, is_sparse, report_order, survey, unit_of
+from annpipes._store.surveying import (
+    codes_of,
+    encoding_of,
+    is_expression,
+    is_known,
+    is_sparse,
+    report_order,
+    survey,
+    unit_of,
+)
 from annpipes._store.tables import frame_length
 from annpipes.errors import AnnpipesError, DamageError, FormatError
 
@@ -115,6 +124,12 @@ class _Check:
         if not found.keys().isdisjoint(needed) and (missing := needed - found.keys()):
             self.ledgers.damage.note(
                 path, f"lacks the attribute {min(missing)!r}, without which anndata cannot read it"
+            )
+        kind = tuple(found.get(name) for name in ("encoding-type", "encoding-version"))
+        if None not in kind and not is_known(element, *kind):
+            what = "group" if isinstance(element, h5py.Group) else "dataset"
+            self.ledgers.unchecked.note(
+                path, f"a {what} encoded as {kind[0]!r} {kind[1]!r}, which anndata does not have"
             )
         return True
 

@@ -17,6 +17,7 @@ __all__ = [
     "encoding_of",
     "is_column",
     "is_expression",
+    "is_known",
     "is_sparse",
     "report_order",
     "stored_bytes",
@@ -26,6 +27,29 @@ __all__ = [
 
 SPARSE = {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}
 """Encodings of sparse matrices; anndata < 0.7 wrote the short ones."""
+
+_GROUPS = {
+    "anndata": {"0.1.0"},
+    "awkward-array": {"0.1.0"},
+    "categorical": {"0.2.0"},
+    "csc_matrix": {"0.1.0"},
+    "csr_matrix": {"0.1.0"},
+    "dataframe": {"0.1.0", "0.2.0"},
+    "dict": {"0.1.0"},
+    "nullable-boolean": {"0.1.0"},
+    "nullable-integer": {"0.1.0"},
+    "nullable-string-array": {"0.1.0"},
+    "raw": {"0.1.0"},
+}
+_DATASETS = {
+    "array": {"0.2.0"},
+    "bytes": {"0.2.0"},
+    "null": {"0.1.0"},
+    "numeric-scalar": {"0.2.0"},
+    "rec-array": {"0.2.0"},
+    "string": {"0.2.0"},
+    "string-array": {"0.2.0"},
+}
 
 Tell = Callable[[str, str], None]
 """Called with the path of what cannot be opened, and why."""
@@ -74,6 +98,14 @@ def encoding_of(element: h5py.Group | h5py.Dataset) -> str:
     """How anndata says an element is encoded; "" if it does not say."""
     said = element.attrs.get("encoding-type", element.attrs.get("h5sparse_format", ""))
     return str(text_of(said))
+
+
+def is_known(element: h5py.Group | h5py.Dataset, encoding: Any, version: Any) -> bool:
+    """Whether anndata's format (https://anndata.readthedocs.io/en/stable/fileformat-prose.html) has this encoding."""
+    kind, number = (
+        part.decode(errors="replace") if isinstance(part, bytes) else str(part) for part in (encoding, version)
+    )
+    return number in (_GROUPS if isinstance(element, h5py.Group) else _DATASETS).get(kind, ())
 
 
 def is_sparse(element: h5py.Group | h5py.Dataset) -> bool:

@@ -1,0 +1,65 @@
+"""A check done in a process of its own, so that HDF5, where damage crashes it, ends that one alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from annpipes._reports import Progress
+from annpipes._store import Damage, Found, check_file
+
+__all__ = ["CrashError", "apart", "check_apart"]
+
+
+def check_apart(path: str, progress: Progress) -> Found:
+    """As `check_file`; a crash is damage to the file."""
+    try:
+        found: Found = apart(check_file, path, progress=progress)
+    except CrashError as error:
+        found = Found((Damage("file", f"reading it crashes HDF5 ({error})"),), (), (), 0)
+    return found
+
+
+class CrashError(Exception):
+    """The process ended without an answer; ``str`` says how."""
+
+
+def apart(function: Callable[..., Any], *arguments: Any, progress: Progress) -> Any:
+    """What ``function(*arguments, progress)`` returns or raises, there.
+
+    A crash raises `CrashError`. The process is spawned: a script must guard its own work by ``__name__ == "__main__"``.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(there, function, arguments), daemon=True)
+    process.start()
+    there.close()  # or a crash would not end the pipe
+    try:
+        while True:
+            kind, content = here.recv()
+            if kind == "answer":
+                return content
+            if kind == "error":
+                raise content
+            progress(*content)
+    except EOFError:
+        process.join()
+        raise CrashError(_ending(process.exitcode)) from None
+    finally:
+        process.terminate()
+        process.join()
+        here.close()
+
+
+def _answer(there: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        answer = ("answer", function(*arguments, lambda done, total: there.send(("progress", (done, total)))))
+    except Exception as error:
+        answer = ("error", error)
+    there.send(answer)
+
+
+def _ending(code: int | None) -> str:
+    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
