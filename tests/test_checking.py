@@ -417,6 +417,38 @@ class TestColumns:
         assert element in {one.field for one in report.unchecked}
         assert "which anndata does not have" in " ".join(str(report).split())
 
+    @pytest.mark.parametrize(
+        ("field", "length"), [("X/indptr", 1 << 40), ("layers/logged", 1 << 36), ("obs/int8", 1 << 40)]
+    )
+    def test_a_length_that_was_never_written_is_told_and_not_read(
+        self, tmp_path: Path, field: str, length: int
+    ) -> None:
+        path = write(adata_of(), tmp_path / "cells.h5ad", "gzip")
+        with h5py.File(path, "r+") as file:
+            old = file[field]
+            attributes, shape, dtype = dict(old.attrs), (length, *old.shape[1:]), old.dtype
+            del file[field]
+            file.create_dataset(field, shape, dtype, chunks=(1 << 16, *shape[1:])).attrs.update(attributes)
+        report = check(path)  # at once
+        assert [one.field for one in report.unchecked] == [field]
+        assert "more than was ever written" in " ".join(str(report).split())
+        assert not report.damage
+
+    def test_what_only_hdf5_refuses_is_told(self, tmp_path: Path) -> None:
+        """Reading directly, one does not look at what a dataset says about its fill value."""
+        path = write(adata_of(), tmp_path / "cells.h5ad", "gzip")
+        with h5py.File(path) as file:
+            header = h5py.h5o.get_info(file["layers/logged"].id).addr
+        content = bytearray(path.read_bytes())
+        message = content.index(b"\x05\x00\x08\x00", header)  # type 5, of 8 bytes
+        content[message + 15] = 149  # in the length of the value, which is 0
+        path.write_bytes(content)
+        with pytest.raises(OSError, match="fill-value"):
+            anndata.read_h5ad(path)
+        (one,) = check(path).damage
+        assert one.field == "layers/logged"
+        assert "HDF5 cannot read it" in one.what
+
     def test_attributes_that_cannot_be_read_are_told(self, tmp_path: Path) -> None:
         path = write(adata_of(), tmp_path / "cells.h5ad")
         content = path.read_bytes()

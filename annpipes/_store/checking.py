@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from annpipes._reports import Progress
+from annpipes._reports import Progress, brief_bytes
 from annpipes._store.h5ad import H5adStore
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.ledgers import Damage, Ledgers
@@ -25,6 +25,7 @@ from annpipes._store.surveying import (
     report_order,
     survey,
     unit_of,
+    unwritten_bytes,
 )
 from annpipes._store.tables import frame_length
 from annpipes.errors import AnnpipesError, DamageError, FormatError
@@ -32,6 +33,7 @@ from annpipes.errors import AnnpipesError, DamageError, FormatError
 __all__ = ["Found", "check_file"]
 
 _FILE = "file"
+_MOST_UNWRITTEN = 1 << 28
 _OTHER = "awkward-array"  # its parts have lengths of their own
 
 
@@ -90,12 +92,16 @@ class _Check:
         """Each dataset, those of a sparse matrix together."""
         damage = self.ledgers.damage
         elements = dict(survey(opened, lambda path, why: damage.note(path or _FILE, why)))
-        self.total = sum(map(_decoded_bytes, elements.values()))
-        self.lengths = _lengths(elements)
         self._described(_FILE, opened)
         for path in [path for path, element in elements.items() if not self._described(path, element)]:
             del elements[path]
         matrices = {path for path, element in elements.items() if is_sparse(element)}
+        for path in [path for path, element in elements.items() if not self._sized(path, element)]:
+            whole = path.rpartition("/")[0] if path.rpartition("/")[0] in matrices else path
+            for part in [part for part in elements if part == whole or part.startswith(f"{whole}/")]:
+                del elements[part]
+        self.total = sum(map(_decoded_bytes, elements.values()))
+        self.lengths = _lengths(elements)
         for path in sorted(elements, key=report_order):
             element, parent = elements[path], path.rpartition("/")[0]
             try:
@@ -107,7 +113,30 @@ class _Check:
                 self.ledgers.unchecked.note(path, str(error))
             except Exception as error:
                 damage.note(path, f"cannot be read ({error})")
+        for path, element in elements.items():
+            self._readable(path, element)
         self.progress(self.total, self.total)
+
+    def _sized(self, path: str, element: h5py.Group | h5py.Dataset) -> bool:
+        """Whether an element is as large as it says, as far as that can be known without reading it."""
+        try:
+            missing = unwritten_bytes(element)
+        except Exception as error:  # h5py raises whatever damage leads it to
+            self.ledgers.damage.note(path, f"cannot be read ({error})")
+            return False
+        if missing > _MOST_UNWRITTEN:
+            told = f"says that it holds {brief_bytes(missing)} more than was ever written: its length may be damaged"
+            self.ledgers.unchecked.note(path, told)
+        return missing <= _MOST_UNWRITTEN
+
+    def _readable(self, path: str, element: h5py.Group | h5py.Dataset) -> None:
+        """That HDF5, too, can read what was read without it so far."""
+        if not isinstance(element, h5py.Dataset) or not element.shape or 0 in element.shape or self.ledgers.know(path):
+            return
+        try:
+            _ = element[(0,) * len(element.shape)]
+        except Exception as error:
+            self.ledgers.damage.note(path, f"HDF5 cannot read it ({error})")
 
     def _described(self, path: str, element: h5py.Group | h5py.Dataset) -> bool:
         """Whether the attributes of an element can be read, and are those by which anndata knows it."""
@@ -126,7 +155,7 @@ class _Check:
                 path, f"lacks the attribute {min(missing)!r}, without which anndata cannot read it"
             )
         kind = tuple(found.get(name) for name in ("encoding-type", "encoding-version"))
-        if None not in kind and not is_known(element, *kind):
+        if all(part is not None for part in kind) and not is_known(element, *kind):
             what = "group" if isinstance(element, h5py.Group) else "dataset"
             self.ledgers.unchecked.note(
                 path, f"a {what} encoded as {kind[0]!r} {kind[1]!r}, which anndata does not have"

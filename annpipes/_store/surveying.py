@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "stored_bytes",
     "survey",
     "unit_of",
+    "unwritten_bytes",
 ]
 
 SPARSE = {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}
@@ -92,6 +94,16 @@ def datasets_in(element: h5py.Group | h5py.Dataset) -> list[h5py.Dataset]:
 def stored_bytes(element: h5py.Group | h5py.Dataset) -> int:
     """What an element takes in the file, without text (HDF5 keeps that elsewhere, for all elements together)."""
     return sum(part.id.get_storage_size() for part in {part.id: part for part in datasets_in(element)}.values())
+
+
+def unwritten_bytes(element: h5py.Group | h5py.Dataset) -> int:
+    """How much of a dataset, decoded, was never written, so that HDF5 gives its fill value."""
+    if not isinstance(element, h5py.Dataset) or element.shape is None or element.is_virtual or element.external:
+        return 0
+    if element.chunks is None:
+        return int(element.nbytes) if element.id.get_storage_size() == 0 else 0
+    written: int = element.id.get_num_chunks() * math.prod(element.chunks) * element.dtype.itemsize
+    return max(0, int(element.nbytes) - written)
 
 
 def encoding_of(element: h5py.Group | h5py.Dataset) -> str:
