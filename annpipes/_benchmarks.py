@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from annpipes._reports import Report, brief_bytes, brief_number, table
+from annpipes._reports import Report, brief_bytes, brief_number, brief_time, table
 
 __all__ = ["BenchCase", "BenchLimit", "BenchPeer", "Benchmark"]
 
@@ -265,18 +265,6 @@ class Benchmark(Report):
 
 KEPT = 0.1
 """A share of the file that is more than a few pages."""
-
-
-def brief_time(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> brief_time(0.0123), brief_time(3.21), brief_time(150), brief_time(9000)
-    ('12 ms', '3.2 s', '2.5 min', '2.5 h')
-    """
-    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if seconds >= 1.5 * size or (unit == "s" and seconds >= 0.1):
-            return f"{seconds / size:.1f} {unit}" if seconds < 9.95 * size else f"{seconds / size:.0f} {unit}"
-    return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "under 1 ms"
 
 
 def _rate(limit: BenchLimit | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["Progress", "Report", "Steps", "brief_bytes", "brief_number", "no_progress", "plain", "table"]
+__all__ = ["Progress", "Report", "Steps", "brief_bytes", "brief_number", "brief_time", "no_progress", "plain", "table"]
 
 T = TypeVar("T")
 
@@ -103,3 +103,15 @@ def brief_number(number: float) -> str:
     """
     short = float(f"{number:.3g}")
     return f"{short:,.0f}" if short.is_integer() else f"{short:,g}"
+
+
+def brief_time(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> brief_time(0.0123), brief_time(3.21), brief_time(150), brief_time(9000)
+    ('12 ms', '3.2 s', '2.5 min', '2.5 h')
+    """
+    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= 1.5 * size or (unit == "s" and seconds >= 0.1):
+            return f"{seconds / size:.1f} {unit}" if seconds < 9.95 * size else f"{seconds / size:.0f} {unit}"
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "under 1 ms"

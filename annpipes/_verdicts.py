@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from annpipes._benchmarks import ANNPIPES, BenchCase, BenchLimit, brief_time, together
-from annpipes._reports import brief_number
+from annpipes._benchmarks import ANNPIPES, BenchCase, BenchLimit, together
+from annpipes._reports import brief_number, brief_time
 
 __all__ = ["conclude", "find"]
 

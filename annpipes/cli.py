@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, get_args
@@ -11,7 +12,7 @@ from typing import Any, get_args
 import click
 
 from annpipes._pictures import canvas
-from annpipes._reports import Progress, Report, no_progress
+from annpipes._reports import Progress, Report, brief_time, no_progress
 from annpipes.benching import bench
 from annpipes.collating import Form
 from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, SourceError
@@ -21,6 +22,8 @@ from annpipes.rewriting import shuffle
 from annpipes.tuning import tune
 
 __all__ = ["annpipes"]
+
+_FIRST_GUESS, _FIRST_SHARE = 2, 0.05  # seconds and share of the work after which the pace is known
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -57,7 +60,7 @@ def _inspect(files: tuple[str, ...], read_all: bool, chunk_size: int, as_json: b
     for file in files:
         shown: list[Report] = [] if read_all else [inspect(file, chunk_size=chunk_size)]
         if read_all:
-            with _bar(f"checking {file}") as progress:
+            with _bar(f"checking {file}", even=True) as progress:
                 checked = check(file, own_process=True, progress=progress)
             healthy &= checked.healthy
             shown.append(checked)
@@ -137,7 +140,7 @@ def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
 @_as_json
 def _shuffle(inputs: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
     """Rewrite files in shuffled order, fast to read, as plain .h5ad again; goes on where it was broken off."""
-    with _bar(f"shuffling into {output}") as progress:
+    with _bar(f"shuffling into {output}", even=True) as progress:
         report = shuffle(list(inputs), output, progress=progress, **options)
     _print(report, as_json)
 
@@ -147,18 +150,35 @@ def _print(report: Report, as_json: bool) -> None:
 
 
 @contextmanager
-def _bar(label: str) -> Iterator[Progress]:
-    """A progress bar on a terminal, nothing elsewhere."""
+def _bar(label: str, *, even: bool = False) -> Iterator[Progress]:
+    """A progress bar on a terminal, nothing elsewhere; if steps are ``even``, they tell how long it will take."""
     if not sys.stderr.isatty():
         yield no_progress
         return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-        yield _updates(bar)
+    with click.progressbar(length=1, label=label, file=sys.stderr, show_eta=False, item_show_func=_shown) as bar:
+        yield _updates(bar, even)
 
 
-def _updates(bar: Any) -> Callable[[int, int], None]:
+def _shown(left: str | None) -> str | None:
+    return left
+
+
+def _updates(bar: Any, even: bool) -> Callable[[int, int], None]:
+    began = time.monotonic()
+
     def update(done: int, total: int) -> None:
         bar.length = max(total, 1)
-        bar.update(min(done, bar.length) - bar.pos)
+        bar.update(min(done, bar.length) - bar.pos, _left(time.monotonic() - began, done / bar.length) if even else "")
 
     return update
+
+
+def _left(seconds: float, share: float) -> str:
+    """How long it will take at the pace of the whole so far; click's own guess follows single steps.
+
+    >>> _left(30, 0.25), _left(600, 0.1), _left(0.1, 0.5)
+    ('about 1.5 min left', 'about 1.5 h left', '')
+    """
+    if seconds < _FIRST_GUESS or not _FIRST_SHARE < share < 1:
+        return ""
+    return f"about {brief_time(seconds * (1 - share) / share)} left"

@@ -18,7 +18,8 @@ from storage_files import create, csr_file, csr_of, dense_file, relayout
 from storage_files import write as write_x
 
 from annpipes import _trials
-from annpipes._benchmarks import BenchCase, BenchLimit, Benchmark, BenchPeer, binding, brief_time, together
+from annpipes._benchmarks import BenchCase, BenchLimit, Benchmark, BenchPeer, binding, together
+from annpipes._reports import brief_time
 from annpipes._store import open_store
 from annpipes._trials import Sample
 from annpipes._verdicts import conclude, find
