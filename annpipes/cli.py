@@ -13,6 +13,7 @@ import click
 
 from annpipes._pictures import canvas
 from annpipes._reports import Progress, Report, brief_time, no_progress
+from annpipes._store import CODECS
 from annpipes.benching import bench
 from annpipes.collating import Form
 from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, SourceError
@@ -49,7 +50,7 @@ def annpipes() -> None:
     """
 
 
-@annpipes.command("inspect")
+@annpipes.command("inspect", short_help="What files hold, what is wrong with them, and what to do.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--check", "read_all", is_flag=True, help="Read everything once and report damage.")
 @click.option("--chunk-size", default=16_384, show_default=True, help="Rows of a chunk, for its memory.")
@@ -72,12 +73,16 @@ def _inspect(files: tuple[str, ...], read_all: bool, chunk_size: int, as_json: b
     sys.exit(0 if healthy else 1)
 
 
-@annpipes.command("bench")
+@annpipes.command("bench", short_help="How fast a file is read here, and what limits it.")
 @click.argument("file")
 @click.option("--batch-size", default=256, show_default=True)
 @click.option("--chunk-size", default=16_384, show_default=True)
 @click.option("--seconds", default=3.0, show_default=True, help="Measuring time of each case.")
-@click.option("--against", multiple=True, help="A peer to run on the same file (may be repeated), or 'installed'.")
+@click.option(
+    "--against",
+    multiple=True,
+    help="A peer to run on the same file: anndata, scdataset or annloader (may be repeated), or 'installed' for all.",
+)
 @_as_json
 def _bench(
     file: str, batch_size: int, chunk_size: int, seconds: float, against: tuple[str, ...], as_json: bool
@@ -91,9 +96,9 @@ def _bench(
     _print(report, as_json)
 
 
-@annpipes.command("tune")
+@annpipes.command("tune", short_help="The block and chunk size that read fast and mix well.")
 @click.argument("file")
-@click.option("--label", help="The obs column whose labels shall be mixed.")
+@click.option("--label", help="The obs column whose labels shall be mixed; without, places in the file.")
 @click.option("--memory", default="2GB", show_default=True, help="What two chunks may take.")
 @click.option("--batch-size", default=256, show_default=True)
 @click.option("--field", "fields", multiple=True, default=["X"], show_default=True, help="May be repeated.")
@@ -123,18 +128,20 @@ def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
         raise click.BadParameter(str(error), param_hint="--plot") from error
 
 
-@annpipes.command("shuffle")
+@annpipes.command("shuffle", short_help="A shuffled copy that is read faster, still .h5ad.")
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", required=True, help="The .h5ad file to write.")
 @click.option("--rows-per-file", type=int, help="Write several files of so many rows.")
-@click.option("--codec", default="lz4", show_default=True, help="lz4, zstd, gzip or none.")
+@click.option("--codec", type=click.Choice(list(CODECS)), default="lz4", show_default=True)
 @click.option(
     "--dtype", help="A narrower type for the values of X, such as uint16; refused where a value would change."
 )
 @click.option("--memory", default="4GB", show_default=True, help="What one process may take.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--groupby", help="An obs column: rows of one label stand together.")
-@click.option("--join", default="inner", show_default=True, help="Genes of several inputs: inner or outer.")
+@click.option(
+    "--join", type=click.Choice(["inner", "outer"]), default="inner", show_default=True, help="Genes of several inputs."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
 @click.option("--scheduler", help="Address of a Dask scheduler whose workers write the parts.")
 @_as_json

@@ -18,8 +18,12 @@ import measuring
 
 BATCH = 256
 CASES = {
-    f"{codec}, {memory}": (codec, memory)
-    for codec, memory in (("lz4", "4GB"), ("lz4", "1GB"), ("zstd", "4GB"), ("gzip", "4GB"))
+    "lz4, 4GB": {"codec": "lz4", "memory": "4GB"},
+    "lz4, 1GB": {"codec": "lz4", "memory": "1GB"},
+    "lz4, uint16 values": {"codec": "lz4", "dtype": "uint16"},
+    "zstd, 4GB": {"codec": "zstd", "memory": "4GB"},
+    "gzip, 4GB": {"codec": "gzip", "memory": "4GB"},
+    "none, 4GB": {"codec": "none", "memory": "4GB"},
 }
 
 
@@ -27,11 +31,10 @@ def read(path: Path) -> int:
     return measuring.consume(ap.stream(path, BATCH, x="csr"))
 
 
-def measure(case: tuple[str, str], quick: bool) -> dict[str, Any]:
-    codec, memory = case
+def measure(case: dict[str, str], quick: bool) -> dict[str, Any]:
     n_obs, turns = (20_000, 2) if quick else (200_000, 5)
-    source, output = files.sparse_file(n_obs, "gzip"), files.CACHE / f"shuffled-{codec}.h5ad"
-    rewrite = partial(ap.shuffle, source, output, codec=codec, memory=memory, overwrite=True)
+    source, output = files.sparse_file(n_obs, "gzip"), files.CACHE / f"shuffled-{'-'.join(case.values())}.h5ad"
+    rewrite = partial(ap.shuffle, source, output, **case, overwrite=True)
     contenders = {"rewrite": rewrite, "input": partial(read, source), "result": partial(read, output)}
     times = measuring.interleaved(contenders, turns, partial(measuring.warm, source))
     return {

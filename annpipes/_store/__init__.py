@@ -13,7 +13,7 @@ from annpipes._store.checking import Found, check_file
 from annpipes._store.collection import Collection, is_pattern, paths_of
 from annpipes._store.dense import densify
 from annpipes._store.describing import Element, FieldReport, describe_file
-from annpipes._store.encoding import codec_of
+from annpipes._store.encoding import CODECS, codec_of
 from annpipes._store.genes import Genes
 from annpipes._store.ledgers import Damage
 from annpipes._store.limits import BareReading, densifying
@@ -31,6 +31,7 @@ from annpipes._store.parting import (
 from annpipes._store.protocol import Store, as_fields, field_key
 
 __all__ = [
+    "CODECS",
     "Assembly",
     "BareReading",
     "BareWork",
