@@ -81,7 +81,7 @@ def test_tune() -> None:
 
         mixing: entropy of the labels in a batch, over that of random batches. neighbours: rows whose successor
         in the file is in the same batch; of random batches 12.3%, and mixed is at most 56.1%.
-        Timed once each (more seconds give a median). The page cache held #% of the data before, #% after.
+        Timed once each (more seconds give a median).…
         Left out for want of time (raise seconds): chunks of 400 with blocks of 1, 32, 128.
 
         Blocks of 1 in chunks of 50 are the fastest with a mixing of at least 0.95.
@@ -100,7 +100,7 @@ def test_tune_takes_every_parameter() -> None:
 
         mixing: entropy of the labels in a batch, over that of random batches. neighbours: rows whose successor
         in the file is in the same batch; of random batches 12.3%, and mixed is at most 56.1%.
-        Timed once each (more seconds give a median). The page cache held #% of the data before, #% after.
+        Timed once each (more seconds give a median).…
 
         Blocks of 1 in chunks of 50 are the fastest with a mixing of at least 0.9.
         ap.stream("small.h5ad", batch_size=50, fields=["X", "obs/kind:code"], x="csr", block_size=1, chunk_size=50, …
