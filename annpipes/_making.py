@@ -12,7 +12,7 @@ from functools import partial
 from annpipes._jobs import Bases, Job, Workshop, opened
 from annpipes._rewrites import Piece
 from annpipes._rows import RowArray
-from annpipes._store import PartFile, finish, mark_of
+from annpipes._store import PartFile, finish, mark_of, sync
 from annpipes.errors import ParameterError, WorkerError
 
 __all__ = ["make"]
@@ -88,7 +88,10 @@ def _assemble(workshop: Workshop, attempt: str, file: int, parts: Parts) -> Iter
     unfinished = os.path.join(job.folder, f"output-{file}")
     mark = {"seed": job.seed, "block_size": job.block_size, "groupby": job.groupby, "attempt": attempt}
     awaited = [_Awaited(workshop, piece, parts[piece.number]) for piece in pieces]
-    yield from workshop.assembly.write(unfinished, awaited, sum(map(len, pieces)), mark)
+    with ThreadPoolExecutor(1, thread_name_prefix="annpipes-flush") as flusher:
+        for rows in workshop.assembly.write(unfinished, awaited, sum(map(len, pieces)), mark):
+            flusher.submit(sync, unfinished)  # or all of it would wait for the disk at the end
+            yield rows
     finish(unfinished, workshop.outputs()[file])
 
 

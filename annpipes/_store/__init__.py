@@ -27,6 +27,7 @@ from annpipes._store.parting import (
     matrices_of,
     part_lengths,
     row_lengths,
+    sync,
 )
 from annpipes._store.protocol import Store, as_fields, field_key
 
@@ -64,6 +65,7 @@ __all__ = [
     "part_lengths",
     "paths_of",
     "row_lengths",
+    "sync",
 ]
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "matrices_of",
     "part_lengths",
     "row_lengths",
+    "sync",
 ]
 
 _CHUNK_BYTES = 512 << 10  # of a storage chunk; smaller ones cost more for each, larger ones leave the cache
@@ -195,12 +196,13 @@ def encoded_row_bytes(store: FieldStore, chunk: Chunk, matrices: Sequence[Matrix
 
 def finish(unfinished: str, path: str) -> None:
     """Give a file its name once all of it is on the disk."""
-    _sync(unfinished)
+    sync(unfinished)
     os.replace(unfinished, path)
-    _sync(os.path.dirname(path))
+    sync(os.path.dirname(path))
 
 
-def _sync(path: str) -> None:
+def sync(path: str) -> None:
+    """Have all that was written to a file or folder on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
