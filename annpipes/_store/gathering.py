@@ -17,7 +17,15 @@ from annpipes._store.alignment import union
 from annpipes._store.frame import MISSING_LABEL
 from annpipes._store.h5ad import H5adStore
 from annpipes._store.row_space import RowSpace
-from annpipes._store.tables import frame_columns, frame_length, index_key, is_plain_frame, read_column, read_index
+from annpipes._store.tables import (
+    frame_columns,
+    frame_length,
+    index_key,
+    is_plain_frame,
+    read_column,
+    read_index,
+    text_of,
+)
 
 __all__ = ["Table", "scratch_file"]
 
@@ -97,9 +105,12 @@ def _some_rows(store: H5adStore, path: str, column: str | None, rows: RowArray) 
         if not is_plain_frame(frame):  # of old versions, which anndata reads whole
             whole = read_index(file, path).to_series() if column is None else read_column(file, path, column)
             return whole.iloc[rows].reset_index(drop=True)
+        name = column or index_key(frame)
+        if is_text(frame[name]):  # not through a copy in HDF5, which takes most of the time
+            return pd.Series(_take(frame[name], rows, text=True))
         with scratch_file() as scratch:
-            _pick(frame, column or index_key(frame), scratch, rows, frame_length(frame))
-            values = read_elem(scratch[column or index_key(frame)])
+            _pick(frame, name, scratch, rows, frame_length(frame))
+            values = read_elem(scratch[name])
     return pd.Series(values).reset_index(drop=True)
 
 
@@ -119,11 +130,17 @@ def _pick(group: h5py.Group, name: str, target: h5py.Group, rows: RowArray, leng
         copy.attrs[key] = value
 
 
-def _take(dataset: h5py.Dataset, rows: RowArray) -> NDArray[Any]:
-    """Ascending ``rows`` of a dataset, read in slabs."""
-    values = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
+def is_text(element: h5py.Group | h5py.Dataset) -> bool:
+    """Whether an element is a row of strings without missing values."""
+    return isinstance(element, h5py.Dataset) and text_of(element.attrs.get("encoding-type")) == "string-array"
+
+
+def _take(dataset: h5py.Dataset, rows: RowArray, *, text: bool = False) -> NDArray[Any]:
+    """Ascending ``rows`` of a dataset, read in slabs; what is ``text`` as strings."""
+    values = np.empty((len(rows), *dataset.shape[1:]), object if text else dataset.dtype)
+    source = dataset.asstr() if text else dataset
     slabs = [*range(0, len(dataset), _SLAB), len(dataset)]
     for (first, last), (start, stop) in zip(pairwise(slabs), pairwise(np.searchsorted(rows, slabs)), strict=True):
         if start < stop:
-            values[start:stop] = dataset[first:last][rows[start:stop] - first]
+            values[start:stop] = source[first:last][rows[start:stop] - first]
     return values
