@@ -9,6 +9,7 @@ from typing import Any
 
 from annpipes._reports import Progress
 from annpipes._store import Damage, Found, check_file
+from annpipes.errors import WorkerError
 
 __all__ = ["CrashError", "apart", "check_apart"]
 
@@ -23,13 +24,14 @@ def check_apart(path: str, progress: Progress) -> Found:
 
 
 class CrashError(Exception):
-    """The process ended without an answer; ``str`` says how."""
+    """A signal ended the process; ``str`` says which."""
 
 
 def apart(function: Callable[..., Any], *arguments: Any, progress: Progress) -> Any:
     """What ``function(*arguments, progress)`` returns or raises, there.
 
-    A crash raises `CrashError`. The process is spawned: a script must guard its own work by ``__name__ == "__main__"``.
+    A crash raises `CrashError`, any other end without an answer `WorkerError`. The process is spawned: a script must
+    guard its own work by ``__name__ == "__main__"``.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -46,7 +48,7 @@ def apart(function: Callable[..., Any], *arguments: Any, progress: Progress) -> 
             progress(*content)
     except EOFError:
         process.join()
-        raise CrashError(_ending(process.exitcode)) from None
+        raise _ending(process.exitcode or 0) from None
     finally:
         process.terminate()
         process.join()
@@ -61,5 +63,10 @@ def _answer(there: Connection, function: Callable[..., Any], arguments: tuple[An
     there.send(answer)
 
 
-def _ending(code: int | None) -> str:
-    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+def _ending(code: int) -> Exception:
+    if code < 0:
+        return CrashError(f"signal {-code}")
+    return WorkerError(
+        f"the process that checks a file ended with exit code {code}: a script that calls check(own_process=True) "
+        f"must do so under `if __name__ == '__main__':`"
+    )

@@ -89,9 +89,12 @@ def _assemble(workshop: Workshop, attempt: str, file: int, parts: Parts) -> Iter
     mark = {"seed": job.seed, "block_size": job.block_size, "groupby": job.groupby, "attempt": attempt}
     awaited = [_Awaited(workshop, piece, parts[piece.number]) for piece in pieces]
     with ThreadPoolExecutor(1, thread_name_prefix="annpipes-flush") as flusher:
+        flushed = []
         for rows in workshop.assembly.write(unfinished, awaited, sum(map(len, pieces)), mark):
-            flusher.submit(sync, unfinished)  # or all of it would wait for the disk at the end
+            flushed.append(flusher.submit(sync, unfinished))  # or all of it would wait for the disk at the end
             yield rows
+    for one in flushed:
+        one.result()  # the kernel tells of a failed write once only
     finish(unfinished, workshop.outputs()[file])
 
 

@@ -12,7 +12,7 @@ from annpipes._reports import Progress
 from annpipes._timing import available_memory, warm
 from annpipes.loaders import Loader
 
-__all__ = ["rates_in_turns", "warm_files"]
+__all__ = ["Sizes", "rates_in_turns", "warm_files"]
 
 Sizes = tuple[int, int]
 """Of blocks and chunks."""

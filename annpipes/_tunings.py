@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from textwrap import fill
+from typing import Any
 
 from annpipes._mixedness import Mixing
 from annpipes._reports import Report, brief_bytes, brief_number, table
 
-__all__ = ["Tuning", "TuningPoint", "mixes", "most_together", "noise_of", "recommend"]
+__all__ = ["Tuning", "TuningPoint", "code_line", "mixes", "most_together", "noise_of", "recommend"]
 
 _WIDTH = 100
 _LEAST_NOISE, _MOST_NOISE, _UNKNOWN_NOISE = 0.05, 0.25, 0.1
@@ -194,3 +196,30 @@ def _mixed(point: TuningPoint) -> float:
 
 def _sizes(point: TuningPoint, first: str) -> str:
     return f"{first}locks of {point.block_size:,} in chunks of {point.chunk_size:,}"
+
+
+def code_line(data: Any, plain: Mapping[str, Any], point: TuningPoint) -> str:
+    """The line that streams ``data`` with these sizes."""
+    options = {
+        "batch_size": plain["batch_size"],
+        "fields": list(plain["fields"]) if plain["fields"] != ("X",) else None,
+        "x": plain["x"] if plain["x"] != "dense" else None,
+        "block_size": point.block_size,
+        "chunk_size": point.chunk_size,
+        "seed": plain["seed"] or None,
+    }
+    given = "".join(f", {name}={_spelled(value)}" for name, value in options.items() if value is not None)
+    return f"ap.stream({_spelled(data)}{given})"
+
+
+def _spelled(value: Any) -> str:
+    """A value as it is typed; data that can't be is called by a name."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)
+    if isinstance(value, list | tuple) and all(isinstance(part, str | os.PathLike) for part in value):
+        return f"[{', '.join(map(_spelled, value))}]"
+    if isinstance(value, int):
+        return str(value)
+    return "adata" if hasattr(value, "obs") and hasattr(value, "X") else "data"

@@ -162,12 +162,10 @@ def _bar(label: str, *, even: bool = False) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield no_progress
         return
-    with click.progressbar(length=1, label=label, file=sys.stderr, show_eta=False, item_show_func=_shown) as bar:
+    with click.progressbar(
+        length=1, label=label, file=sys.stderr, show_eta=False, item_show_func=lambda left: left
+    ) as bar:
         yield _updates(bar, even)
-
-
-def _shown(left: str | None) -> str | None:
-    return left
 
 
 def _updates(bar: Any, even: bool) -> Callable[[int, int], None]:
@@ -181,7 +179,7 @@ def _updates(bar: Any, even: bool) -> Callable[[int, int], None]:
 
 
 def _left(seconds: float, share: float) -> str:
-    """How long it will take at the pace of the whole so far; click's own guess follows single steps.
+    """How long it will take at the pace of the whole so far.
 
     >>> _left(30, 0.25), _left(600, 0.1), _left(0.1, 0.5)
     ('about 1.5 min left', 'about 1.5 h left', '')

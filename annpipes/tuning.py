@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from annpipes._mixedness import MOST_ROWS, Mixing, PlannedBatches, file_parts, population_of
 from annpipes._reports import Progress, no_progress
 from annpipes._rows import as_bytes, as_count, as_natural, as_seconds
-from annpipes._speeds import rates_in_turns, warm_files
+from annpipes._speeds import Sizes, rates_in_turns, warm_files
 from annpipes._store import Store, as_fields, open_store
 from annpipes._timing import known_share
-from annpipes._tunings import Tuning, TuningPoint, mixes, noise_of, recommend
+from annpipes._tunings import Tuning, TuningPoint, code_line, mixes, noise_of, recommend
 from annpipes.collating import Form
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.loaders import Loader
@@ -134,9 +134,7 @@ def tune(
     store.check(names)
     if store.n_obs == 0:
         raise ParameterError(f"data must have rows to tune for, and {store.name} has none")
-    codes = _codes(store, label)
-    if label is not None and store.n_obs > 1 and (codes == codes[0]).all():
-        raise ParameterError(f"label must tell rows apart, and {label!r} has one class: leave it out, or name another")
+    codes = _telling_codes(store, label)
     plain: dict[str, Any] = {
         "batch_size": as_count(batch_size, "batch_size"),
         "fields": names,
@@ -150,10 +148,7 @@ def tune(
     population = population_of(loaders[grid[0]]._order(0), codes)
     mixings = {sizes: _judged(loader).mixing(codes, population) for sizes, loader in loaders.items()}
     mixed = [sizes for sizes in grid if mixes(mixings[sizes], least)]
-    warm_files(_paths(store), budget * _WARMING)
-    before = _cached(store)
-    rates, left_out = rates_in_turns(loaders, budget, progress, mixed)
-    after = _cached(store)
+    rates, left_out, cached = _measured(store, loaders, budget, progress, mixed)
     points = tuple(
         _point(sizes, found, mixings[sizes], round(min(2 * sizes[1], store.n_obs) * row_bytes))
         for sizes, found in rates.items()
@@ -169,13 +164,24 @@ def tune(
         label=label,
         least_mixing=least,
         noise=noise,
-        cached=None if before is None or after is None else (before, after),
+        cached=cached,
         points=points,
         left_out=tuple(left_out),
         recommended=recommended,
         reason=reason,
-        code=_code(data, plain, recommended),
+        code=code_line(data, plain, recommended),
     )
+
+
+def _measured(
+    store: Store, loaders: Mapping[Sizes, Loader], seconds: float, progress: Progress, wanted: Sequence[Sizes]
+) -> tuple[dict[Sizes, list[float]], list[Sizes], tuple[float, float] | None]:
+    """As `rates_in_turns`, from the page cache where that can be; and what of the data it held before and after."""
+    warm_files(_paths(store), seconds * _WARMING)
+    before = _cached(store)
+    rates, left_out = rates_in_turns(loaders, seconds, progress, wanted)
+    after = _cached(store)
+    return rates, left_out, None if before is None or after is None else (before, after)
 
 
 def _point(sizes: tuple[int, int], rates: Sequence[float], mixing: Mixing, memory: int) -> TuningPoint:
@@ -259,6 +265,14 @@ def _codes(store: Store, column: str | None) -> NDArray[Any]:
     return file_parts(store.n_obs) if column is None else store.codes(column)
 
 
+def _telling_codes(store: Store, label: str | None) -> NDArray[Any]:
+    """As `_codes`, of more than one class."""
+    codes = _codes(store, label)
+    if label is not None and store.n_obs > 1 and (codes == codes[0]).all():
+        raise ParameterError(f"label must tell rows apart, and {label!r} has one class: leave it out, or name another")
+    return codes
+
+
 def _tried(sizes: Sequence[int] | None, argument: str) -> list[int]:
     return [as_count(size, f"each of {argument}") for size in sizes or ()]
 
@@ -267,30 +281,3 @@ def _as_share(value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ParameterError(f"mixing must be a number from 0 to 1, got {value!r}")
     return float(value)
-
-
-def _code(data: Any, plain: Mapping[str, Any], point: TuningPoint) -> str:
-    """The line that streams ``data`` with these sizes."""
-    options = {
-        "batch_size": plain["batch_size"],
-        "fields": list(plain["fields"]) if plain["fields"] != ("X",) else None,
-        "x": plain["x"] if plain["x"] != "dense" else None,
-        "block_size": point.block_size,
-        "chunk_size": point.chunk_size,
-        "seed": plain["seed"] or None,
-    }
-    given = "".join(f", {name}={_spelled(value)}" for name, value in options.items() if value is not None)
-    return f"ap.stream({_spelled(data)}{given})"
-
-
-def _spelled(value: Any) -> str:
-    """A value as it is typed; data that can't be is called by a name."""
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if isinstance(value, str):
-        return f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)
-    if isinstance(value, list | tuple) and all(isinstance(part, str | os.PathLike) for part in value):
-        return f"[{', '.join(map(_spelled, value))}]"
-    if isinstance(value, int):
-        return str(value)
-    return "adata" if hasattr(value, "obs") and hasattr(value, "X") else "data"

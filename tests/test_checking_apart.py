@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +52,13 @@ def test_a_crash_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_errors_come_across() -> None:
     with pytest.raises(SourceError, match="no file 3"):
         _apart.apart(told_failed, 3, progress=lambda *step: None)
+
+
+def test_a_script_that_is_not_guarded_is_told_so_and_the_file_is_not_blamed(tmp_path: Path) -> None:
+    path = write(tiny(3), tmp_path / "cells.h5ad")
+    script = tmp_path / "script.py"
+    script.write_text(f"import annpipes\nprint(annpipes.check({str(path)!r}, own_process=True))\n")
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert "WorkerError" in ran.stderr
+    assert "if __name__ == '__main__':" in ran.stderr
+    assert "NOT INTACT" not in ran.stdout

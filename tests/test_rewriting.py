@@ -21,7 +21,7 @@ from builders import adata_of, dense, tiny, write
 from scipy import sparse
 
 import annpipes as ap
-from annpipes import shuffle
+from annpipes import _making, shuffle
 from annpipes._store import PartFile, writing
 from annpipes.errors import DiskSpaceError, ParameterError, StateError
 
@@ -109,6 +109,15 @@ def test_equal_seeds_give_equal_orders(tmp_path: Path) -> None:
         shuffle(source, tmp_path / f"{name}.h5ad", seed=seed)
         names[name] = list(anndata.read_h5ad(tmp_path / f"{name}.h5ad").obs_names)
     assert names["a"] == names["b"] != names["c"]
+
+
+def test_an_output_of_before_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    source = cells(tmp_path / "in.h5ad", 500)
+    names = []
+    for seed in (0, 1):
+        shuffle(source, tmp_path / "out.h5ad", seed=seed, overwrite=True)
+        names.append(list(anndata.read_h5ad(tmp_path / "out.h5ad").obs_names))
+    assert names[0] != names[1]
 
 
 def test_rows_of_a_label_stand_together_and_are_shuffled(tmp_path: Path) -> None:
@@ -256,6 +265,20 @@ def test_parts_of_another_shuffle_are_refused(tmp_path: Path, monkeypatch: pytes
         shuffle(source, tmp_path / "out.h5ad", seed=1)
     shuffle(source, tmp_path / "out.h5ad")
     same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
+
+
+def test_a_disk_that_fails_while_parts_are_put_together_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of a failed write to the first who asks, and not to the last."""
+
+    def failing(path: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(_making, "sync", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        shuffle(cells(tmp_path / "in.h5ad", 500), tmp_path / "out.h5ad")
+    assert not os.path.exists(tmp_path / "out.h5ad")
 
 
 def test_damage_in_the_input_is_told_and_no_output_appears(tmp_path: Path) -> None:

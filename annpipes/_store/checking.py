@@ -97,7 +97,8 @@ class _Check:
             del elements[path]
         matrices = {path for path, element in elements.items() if is_sparse(element)}
         for path in [path for path, element in elements.items() if not self._sized(path, element)]:
-            whole = path.rpartition("/")[0] if path.rpartition("/")[0] in matrices else path
+            parent = path.rpartition("/")[0]
+            whole = parent if parent in matrices else path
             for part in [part for part in elements if part == whole or part.startswith(f"{whole}/")]:
                 del elements[part]
         self.total = sum(map(_decoded_bytes, elements.values()))

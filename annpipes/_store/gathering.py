@@ -17,15 +17,8 @@ from annpipes._store.alignment import union
 from annpipes._store.frame import MISSING_LABEL
 from annpipes._store.h5ad import H5adStore
 from annpipes._store.row_space import RowSpace
-from annpipes._store.tables import (
-    frame_columns,
-    frame_length,
-    index_key,
-    is_plain_frame,
-    read_column,
-    read_index,
-    text_of,
-)
+from annpipes._store.surveying import encoding_of
+from annpipes._store.tables import frame_columns, frame_length, index_key, is_plain_frame, read_column, read_index
 
 __all__ = ["Table", "scratch_file"]
 
@@ -106,7 +99,7 @@ def _some_rows(store: H5adStore, path: str, column: str | None, rows: RowArray) 
             whole = read_index(file, path).to_series() if column is None else read_column(file, path, column)
             return whole.iloc[rows].reset_index(drop=True)
         name = column or index_key(frame)
-        if is_text(frame[name]):  # not through a copy in HDF5, which takes most of the time
+        if _is_text(frame[name]):  # not through a copy in HDF5, which takes most of the time
             return pd.Series(_take(frame[name], rows, text=True))
         with scratch_file() as scratch:
             _pick(frame, name, scratch, rows, frame_length(frame))
@@ -130,9 +123,9 @@ def _pick(group: h5py.Group, name: str, target: h5py.Group, rows: RowArray, leng
         copy.attrs[key] = value
 
 
-def is_text(element: h5py.Group | h5py.Dataset) -> bool:
+def _is_text(element: h5py.Group | h5py.Dataset) -> bool:
     """Whether an element is a row of strings without missing values."""
-    return isinstance(element, h5py.Dataset) and text_of(element.attrs.get("encoding-type")) == "string-array"
+    return isinstance(element, h5py.Dataset) and encoding_of(element) == "string-array"
 
 
 def _take(dataset: h5py.Dataset, rows: RowArray, *, text: bool = False) -> NDArray[Any]:
