@@ -132,8 +132,6 @@ def tune(
     store = open_store(data)
     names, least, budget = as_fields(fields), _as_share(mixing), as_seconds(seconds, "seconds")
     store.check(names)
-    if store.n_obs == 0:
-        raise ParameterError(f"data must have rows to tune for, and {store.name} has none")
     codes = _telling_codes(store, label)
     plain: dict[str, Any] = {
         "batch_size": as_count(batch_size, "batch_size"),
@@ -266,7 +264,9 @@ def _codes(store: Store, column: str | None) -> NDArray[Any]:
 
 
 def _telling_codes(store: Store, label: str | None) -> NDArray[Any]:
-    """As `_codes`, of more than one class."""
+    """As `_codes`, of rows of more than one class."""
+    if store.n_obs == 0:
+        raise ParameterError(f"data must have rows to tune for, and {store.name} has none")
     codes = _codes(store, label)
     if label is not None and store.n_obs > 1 and (codes == codes[0]).all():
         raise ParameterError(f"label must tell rows apart, and {label!r} has one class: leave it out, or name another")
