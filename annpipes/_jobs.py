@@ -20,6 +20,7 @@ from annpipes._store import (
     FieldStore,
     Matrix,
     codec_of,
+    exclusive,
     finish,
     matrices_of,
     open_store,
@@ -184,13 +185,9 @@ def _compared(job: Job, record: str) -> str:
 @contextmanager
 def _locked(path: str, folder: str) -> Iterator[None]:
     """Nobody else in here; the kernel lets go of the lock if this process is killed."""
-    import fcntl
-
     with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateError(f"another process is writing to {folder}: wait for it") from None
+        if not exclusive(file):
+            raise StateError(f"another process is writing to {folder}: wait for it")
         yield
 
 

@@ -9,12 +9,14 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from annpipes._rows import RowArray, join_ranges
+from annpipes._store import core_count
 
 __all__ = [
     "Times",
@@ -110,7 +112,7 @@ def drop(path: str | os.PathLike[str]) -> None:
 def cached_share(path: str | os.PathLike[str]) -> float:
     """The share of a file that is in the page cache, by ``mincore(2)``, which reads nothing."""
     with open(path, "rb") as file:
-        content = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+        content = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     resident = np.zeros(-(-len(content) // mmap.PAGESIZE), np.uint8)  # (pages,)
     address, length = ctypes.c_void_p(content.ctypes.data), ctypes.c_size_t(len(content))
     if ctypes.CDLL(None).mincore(address, length, ctypes.c_void_p(resident.ctypes.data)):
@@ -122,7 +124,7 @@ def known_share(path: str | os.PathLike[str]) -> float | None:
     """As `cached_share`; None where the system cannot tell."""
     try:
         return cached_share(path)
-    except (OSError, AttributeError):  # no mincore
+    except (OSError, AttributeError, TypeError, ValueError):  # no mincore, or an empty file
         return None
 
 
@@ -138,9 +140,10 @@ def sample_rows(n_obs: int, block: int, count: int) -> RowArray:
 
 def machine() -> str:
     """Processor, cores and memory, as far as the system tells."""
-    cores = f"{len(os.sched_getaffinity(0))} cores"
-    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return f"{_processor()}, {cores}, {gigabytes:.0f} GB"
+    known = [_processor(), f"{core_count()} cores"]
+    with suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
+        known.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB")
+    return ", ".join(known)
 
 
 def _processor() -> str:

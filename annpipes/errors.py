@@ -10,6 +10,8 @@
     ├── SourceError         (FileNotFoundError)  no file where one was named
     ├── FormatError         (ValueError)         a file, or a field of it, that cannot be read by rows
     ├── DamageError         (OSError)            a file whose bytes contradict themselves
+    │   └── ChangedError    (RuntimeError)       data that is no longer what it was when it was first seen
+    ├── BusyError           (BlockingIOError)    a file that another process has open for writing
     ├── PipelineError       (RuntimeError)       stages that do not fit together
     ├── StateError          (ValueError)         a saved position that belongs to something else
     ├── DiskSpaceError      (OSError)            too little room for what is to be written
@@ -21,6 +23,8 @@ from __future__ import annotations
 
 __all__ = [
     "AnnpipesError",
+    "BusyError",
+    "ChangedError",
     "DamageError",
     "DiskSpaceError",
     "FieldError",
@@ -66,6 +70,14 @@ class FormatError(AnnpipesError, ValueError):
 
 class DamageError(AnnpipesError, OSError):
     """A file whose bytes contradict themselves, or that changed while in use."""
+
+
+class ChangedError(DamageError, RuntimeError):
+    """A file, or an AnnData in memory, that is no longer what it was when a source was made of it."""
+
+
+class BusyError(AnnpipesError, BlockingIOError):
+    """A file that another process has open for writing."""
 
 
 class PipelineError(AnnpipesError, RuntimeError):

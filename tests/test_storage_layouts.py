@@ -31,7 +31,7 @@ from storage_files import (
     write,
 )
 
-from annpipes._store import hdf5, open_store
+from annpipes._store import local, open_store
 
 DTYPES = [
     "bool",
@@ -250,8 +250,8 @@ def test_more_values_than_32_bits_count(tmp_path: Path, make: Make, route: str) 
 def test_uncompressed_bytes_are_the_same_by_map_by_reading_and_from_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: int, cached: bool, chunks: int | None
 ) -> None:
-    monkeypatch.setattr(hdf5, "_MAPPED_BYTES", mapped)
-    monkeypatch.setattr(hdf5.FileBytes, "cached", lambda *_: cached)
+    monkeypatch.setattr(local, "_MAPPED_BYTES", mapped)
+    monkeypatch.setattr(local.FileBytes, "cached", lambda *_: cached)
     values, drawn = matrix_values(), [*range(22, 0, -2), 5, 5, 0]
     dense, csr = write(tmp_path / "d.h5ad", values), csr_file(tmp_path / "c.h5ad", chunks=chunks)
     relayout(dense, "X", create(chunks=chunks and 6))

@@ -17,6 +17,7 @@ from annpipes._store.encoding import CODECS, codec_of
 from annpipes._store.genes import Genes
 from annpipes._store.ledgers import Damage
 from annpipes._store.limits import BareReading, densifying
+from annpipes._store.local import exclusive
 from annpipes._store.marks import mark_of
 from annpipes._store.opening import open_one
 from annpipes._store.parting import (
@@ -29,6 +30,7 @@ from annpipes._store.parting import (
     row_lengths,
     sync,
 )
+from annpipes._store.pools import core_count
 from annpipes._store.protocol import Store, as_fields, field_key
 
 __all__ = [
@@ -51,10 +53,12 @@ __all__ = [
     "as_fields",
     "check_file",
     "codec_of",
+    "core_count",
     "densify",
     "densifying",
     "describe_file",
     "encoded_row_bytes",
+    "exclusive",
     "field_key",
     "findings_of",
     "finish",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes._store.decoding import Decoder, decode
-from annpipes._store.kernels import Bytes, Offsets, largest, read_whole
+from annpipes._store.kernels import Bytes, Offsets, largest, memcpy, read_whole
 
 __all__ = ["select_decoded", "select_pieces"]
 
@@ -27,6 +27,7 @@ def select_pieces(
     stop: int,
     to: int,
     limit: int,
+    row: NDArray[Any],
     places: Offsets,
     mask: Bytes,
     columns: NDArray[np.int32],
@@ -38,14 +39,16 @@ def select_pieces(
     """Write what is kept of the pieces ``start … stop-1`` from ``to`` on, one after the other.
 
     The first piece with a column of at least ``limit`` (or -1), and where the next would go. The
-    caller vouches that pieces lie within the sources, and ``limit`` within ``mask``.
+    caller vouches that pieces lie within the sources, none is longer than ``row`` and ``places``, and
+    ``limit`` lies within ``mask``. Columns are copied to ``row`` and checked there: those of a mapped file may
+    become others between the check and their use, and no number from a file may lead outside of an array.
     """
     many = False  # whether most values of the piece before were kept, and so will be those of the next
     for i in range(start, stop):
         length = lengths[i]
-        if largest(indices, index_froms[i], length) >= limit:
+        memcpy(row.ctypes.data, indices.ctypes.data + index_froms[i] * row.itemsize, length * row.itemsize)
+        if largest(row, 0, length) >= limit:
             return i, to
-        row = indices[index_froms[i] : index_froms[i] + length]
         values = data[froms[i] : froms[i] + length]
         found = np.uint64(0)
         if many:
@@ -88,6 +91,7 @@ def select_decoded(
     lengths: Offsets,
     to: int,
     limit: int,
+    row: NDArray[Any],
     places: Offsets,
     mask: Bytes,
     columns: NDArray[np.int32],
@@ -113,8 +117,8 @@ def select_decoded(
             return k, to
         begin, end = edges[k], edges[k + 1]
         wrong, to = select_pieces(
-            indices, data, froms, froms, lengths, begin, end, to, limit, places, mask, columns, out_indices, out_data,
-            begins, numbers,
+            indices, data, froms, froms, lengths, begin, end, to, limit, row, places, mask, columns, out_indices,
+            out_data, begins, numbers,
         )  # fmt: skip
         if wrong >= 0:
             return k, to

@@ -8,6 +8,7 @@ or a storage chunk is not as it should be, there is still the way through Python
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ class Decoder(NamedTuple):
 def decoder_of(layout: Layout) -> Decoder | None:
     """How storage chunks of this layout are decoded in the loop; None if it cannot."""
     names, size = layout.filters.names, layout.dtype.itemsize
-    if layout.masks.any():
+    if layout.masks.any() or not hasattr(os, "pread"):  # which the loop calls, and Windows lacks
         return None
     if names == ("blosc",):
         decompress = blosc_function()

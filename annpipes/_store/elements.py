@@ -16,9 +16,10 @@ from annpipes._rows import RowArray
 from annpipes._store.damage import Origin
 from annpipes._store.decoding import decoder_of
 from annpipes._store.fallback import ThroughHdf5
-from annpipes._store.hdf5 import FileBytes, Hdf5File
+from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.kernels import Bytes
 from annpipes._store.layout import Layout, layout_of
+from annpipes._store.local import FileBytes
 from annpipes._store.pieces import Pieces, Spans, row_pieces
 from annpipes._store.pools import Work, thread_count
 from annpipes._store.targets import Decoding, Target
@@ -102,7 +103,7 @@ class Direct:
             decoding = Decoding(decoder, source, self.layout, pieces, np.array(edges), target)
             again = partial(self._copy_decoded, False, target, pieces)
             tasks = [partial(decoding.copy, again, *share) for share in shares(len(edges) - 1)]
-        return Work(tasks, task_bytes=2 * self.layout.chunk_bytes)
+        return Work(tasks, task_bytes=2 * self.layout.chunk_bytes, guard=self.file.steady)
 
     def _plain_work(self, pieces: Pieces, target: Target) -> Work:
         count("decoded", target.out.nbytes)
@@ -111,9 +112,10 @@ class Direct:
         parts = list(shares(len(pieces), len(pieces), max(1, smallest)))
         cached, mapped = source.cached(places), source.mapped()
         if cached and mapped is not None:
-            return Work([partial(target.fill, mapped, places, pieces, *part) for part in parts])
+            tasks = [partial(target.fill, mapped, places, pieces, *part) for part in parts]
+            return Work(tasks, guard=self.file.steady)
         tasks = [partial(target.fill_from_disk, source, places, pieces, *part) for part in parts]
-        return Work(tasks, waiting=not cached)
+        return Work(tasks, waiting=not cached, guard=self.file.steady)
 
     def _copy_decoded(self, again: bool, target: Target, pieces: Pieces, start: int, stop: int) -> None:
         target.fill(self.decode(int(pieces.chunks[start]), again), pieces.froms, pieces, start, stop)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
-from annpipes.errors import AnnpipesError, DamageError, FormatError, SourceError
+from annpipes._store.local import FileBytes, busy, shared_lock, stamp_of
+from annpipes.errors import AnnpipesError, ChangedError, DamageError, FormatError, SourceError
 
 __all__ = ["FileBytes", "Hdf5File"]
 
@@ -37,7 +34,7 @@ class Hdf5File:
             )
         if not h5py.is_hdf5(path):
             raise FormatError(f"{path!r} is not an HDF5 file")
-        self.stamp = _stamp(path)
+        self.stamp = stamp_of(path)
         self._bytes: dict[int, FileBytes] = {}  # by process
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,9 +55,32 @@ class Hdf5File:
                 yield opened
         except AnnpipesError:
             raise
+        except BlockingIOError as error:
+            raise busy(self.path) from error
         except Exception as error:  # h5py and anndata raise whatever damage leads them to
+            self.check_unchanged()
             what = f"{field} of {self.path}" if field else self.path
             raise DamageError(f"{what} cannot be read: {error}") from error
+        self.check_unchanged()
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """A block in which the file's bytes are read: they are those of the file as it was first seen, or it raises.
+
+        HDF5's writers are kept out by the lock that it takes itself. Others, and those that cut a file off before they
+        ask for the lock (https://github.com/h5py/h5py/issues/1864), show when the block ends.
+        """
+        self.check_unchanged()
+        with shared_lock(self.absolute, self.path):
+            before = self._bytes.get(os.getpid())
+            try:
+                yield
+            except Exception:
+                self.check_unchanged()  # which explains whatever was found
+                raise
+            self.check_unchanged()
+            if any(opened is not None and opened.lost for opened in (before, self._bytes.get(os.getpid()))):
+                raise DamageError(f"{self.path}: the disk could not deliver some of it")
 
     def bytes(self) -> FileBytes:
         """The file's bytes, to be read by any thread without HDF5."""
@@ -79,54 +99,8 @@ class Hdf5File:
     def check_unchanged(self) -> None:
         """Refuse a file that is no longer the one that was first seen."""
         try:
-            unchanged = _stamp(self.absolute) == self.stamp
+            unchanged = stamp_of(self.absolute) == self.stamp
         except FileNotFoundError:
             raise SourceError(f"{self.path!r} is gone since it was first opened") from None
         if not unchanged:
-            raise DamageError(f"{self.path} changed since it was first opened; make the source anew")
-
-
-class FileBytes:
-    """A file open for plain reading; closed when its last user lets go of it.
-
-    Copying from a mapping is twice as fast as reading, once its pages have been touched; but
-    they count as this process's memory, and giving them back costs more than was won. So a
-    file is mapped only up to 2 GiB.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self.descriptor).atexit = False
-        small = os.fstat(self.descriptor).st_size <= _MAPPED_BYTES
-        self._mapping = mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ) if small else None
-
-    def read(self, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset``, or fewer where the file ends."""
-        return os.pread(self.descriptor, size, offset)
-
-    def mapped(self) -> NDArray[np.uint8] | None:
-        """All bytes, mapped into memory; None for a large file."""
-        return None if self._mapping is None else np.frombuffer(self._mapping, np.uint8)
-
-    def cached(self, offsets: NDArray[np.int64]) -> bool:
-        """Whether the bytes at these places are in the page cache, judged by a few of them."""
-        if not hasattr(os, "RWF_NOWAIT"):
-            return True
-        probes = min(_PROBES, 2 + len(offsets) // _ROWS_PER_PROBE)
-        for offset in offsets[:: len(offsets) // probes + 1].tolist():
-            try:
-                os.preadv(self.descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
-            except BlockingIOError:
-                return False
-            except OSError:  # a file system that cannot tell
-                return True
-        return True
-
-
-_PROBES, _ROWS_PER_PROBE = 16, 1024
-_MAPPED_BYTES = 2 << 30
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
+            raise ChangedError(f"{self.path} changed since it was first opened; make the source anew")

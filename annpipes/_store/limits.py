@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import weakref
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
@@ -18,12 +17,15 @@ from typing import Any
 import h5py
 import numpy as np
 from isal import isal_zlib
+from numpy.typing import NDArray
 
 from annpipes._rows import RowArray
 from annpipes._store.bare import BareWork, Task, Threads, gather, overwrite_rows, read_ranges
 from annpipes._store.elements import Direct
 from annpipes._store.fallback import ThroughHdf5
 from annpipes._store.layout import Layout
+from annpipes._store.local import FileBytes
+from annpipes._store.mapping import Mapping, can_map
 from annpipes._store.matrix import DenseFile, SparseFile, places_of
 from annpipes._store.opening import open_one
 from annpipes._store.pieces import Pieces, row_pieces, span_pieces
@@ -52,7 +54,7 @@ class BareReading:
         if not isinstance(matrix, SparseFile | DenseFile):
             raise FormatError(f"X of {data} is read whole into memory, so there is nothing to measure")
         self.sparse = matrix.sparse
-        file = _OpenFile(matrix.file.absolute)
+        file = FileBytes(matrix.file.absolute)
         parts = [matrix.data, matrix.indices] if isinstance(matrix, SparseFile) else [matrix.values]
         spans = [_spans(matrix, chunk) for chunk in chunks]
         self._direct = [
@@ -94,8 +96,8 @@ class BareReading:
         return [work for work in works if work.n_bytes]
 
     def disk(self) -> BareWork | None:
-        """Reading what has to come from the disk; None where only HDF5 knows where it lies."""
-        if self._through:
+        """Reading what has to come from the disk; None where only HDF5 knows where it lies, or nothing reads there."""
+        if self._through or not hasattr(os, "pread"):
             return None
         ranges = [part.reading() for part in self._direct]
         return BareWork("disk", "the disk", self._joined(ranges), sum(part.stored_bytes for part in self._direct))
@@ -105,18 +107,10 @@ class BareReading:
         return [[task for part in parts for task in part[number]] for number in range(self._n_chunks)]
 
 
-class _OpenFile:
-    """A file that stays open as long as some task may read it."""
-
-    def __init__(self, path: str) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self.descriptor).atexit = False
-
-
 class _DirectPart:
     """A dataset whose bytes are at known places, and its pieces, in bytes, for each chunk."""
 
-    def __init__(self, file: _OpenFile, layout: Layout, pieces: Sequence[Pieces]) -> None:
+    def __init__(self, file: FileBytes, layout: Layout, pieces: Sequence[Pieces]) -> None:
         self.file, self.layout, self.pieces = file, layout, pieces
         self.needed = [np.unique(part.chunks) for part in pieces]  # for each chunk (storage chunks,)
         self.row_bytes = sum(int(part.lengths.sum()) for part in pieces)
@@ -135,8 +129,7 @@ class _DirectPart:
 
     def gathering(self, threads: Threads) -> list[list[Task]]:
         """From the mapped file, or from one decoded storage chunk that stands for all."""
-        mapped = mmap.mmap(self.file.descriptor, 0, prot=mmap.PROT_READ) if self.layout.plain else None
-        source = np.ones(self.layout.chunk_bytes, np.uint8) if mapped is None else np.frombuffer(mapped, np.uint8)
+        source = _whole(self.file) if self.layout.plain else np.ones(self.layout.chunk_bytes, np.uint8)
         most = max((int(part.lengths.sum()) for part in self.pieces), default=0)
         out = np.ones(most, np.uint8)  # touched, so that no page fault is left
         return [
@@ -184,6 +177,13 @@ class _Hdf5Part:
         return [[partial(_read_by_hdf5, *where, part)] for part in self.stretches]
 
 
+def _whole(file: FileBytes) -> NDArray[np.uint8]:
+    """A file of any size, mapped; without the guard where there is none, as this is a benchmark's."""
+    if can_map():
+        return Mapping(file.descriptor).bytes()
+    return np.frombuffer(mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+
+
 def densifying(batches: Sequence[SparseRows], threads: Threads) -> BareWork:
     """Batches written densely into memory that was used before, two pieces in turn, as while one is in use."""
     most = max((rows.shape for rows in batches), default=(0, 0))
@@ -225,15 +225,15 @@ def _stretches(firsts: RowArray, ends: RowArray, step: int) -> list[tuple[int, i
     return [(int(first[a]) * step, int(end[b - 1]) * step) for a, b in pairwise(bounds) if b > a]
 
 
-def _inflate(file: _OpenFile, offset: int, size: int, decoded_size: int) -> None:
-    isal_zlib.decompress(os.pread(file.descriptor, size, offset), bufsize=decoded_size)
+def _inflate(file: FileBytes, offset: int, size: int, decoded_size: int) -> None:
+    isal_zlib.decompress(file.read(offset, size), bufsize=decoded_size)
 
 
-def _decode(file: _OpenFile, offset: int, size: int, layout: Layout, mask: int) -> None:
-    layout.filters.decode(os.pread(file.descriptor, size, offset), mask, layout.chunk_bytes)
+def _decode(file: FileBytes, offset: int, size: int, layout: Layout, mask: int) -> None:
+    layout.filters.decode(file.read(offset, size), mask, layout.chunk_bytes)
 
 
-def _read(file: _OpenFile, froms: RowArray, lengths: RowArray) -> int:
+def _read(file: FileBytes, froms: RowArray, lengths: RowArray) -> int:
     """Whole pages of a file with these ranges read; how many bytes of them were wanted."""
     firsts, ends = froms // _PAGE * _PAGE, -(-(froms + lengths) // _PAGE) * _PAGE
     came: int = read_ranges(file.descriptor, firsts, ends - firsts, np.empty(int((ends - firsts).max()), np.uint8))

@@ -203,6 +203,8 @@ def finish(unfinished: str, path: str) -> None:
 
 def sync(path: str) -> None:
     """Have all that was written to a file or folder on the disk."""
+    if os.name == "nt":  # Windows opens no folder, and flushes no file that is open for reading
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

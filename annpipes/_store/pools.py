@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from annpipes._meters import active_meter, metering
 
-__all__ = ["Work", "empty", "run", "thread_count"]
+__all__ = ["Work", "core_count", "empty", "run", "thread_count"]
 
 _SMALL = 1 << 20
 _KEPT = 8
@@ -30,7 +31,14 @@ _free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
 def thread_count() -> int:
     """How many threads decode: all cores, or one in a worker process, which has siblings."""
-    return 1 if multiprocessing.parent_process() else len(os.sched_getaffinity(0))
+    return 1 if multiprocessing.parent_process() else core_count()
+
+
+def core_count() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,14 @@ class Work:
         Working memory of one task: no more run at once than fit into 1 GiB.
     waiting
         Whether they wait for a disk, which serves many requests at once, and not for a core.
+    guard
+        A block to be open while they run, and to be left before anybody uses what they made; None if none is needed.
     """
 
     tasks: Sequence[Callable[[], None]]
     task_bytes: int = 0
     waiting: bool = False
+    guard: Callable[[], AbstractContextManager[None]] | None = None
 
     @property
     def threads(self) -> int:
@@ -59,6 +70,14 @@ class Work:
 
 def run(*works: Work) -> None:
     """All tasks done, by this thread and its helpers; the first error is raised after all stopped."""
+    guards = dict.fromkeys(work.guard for work in works if work.guard is not None and work.tasks)  # each one once
+    with ExitStack() as stack:
+        for guard in guards:
+            stack.enter_context(guard())
+        _run(works)
+
+
+def _run(works: Sequence[Work]) -> None:
     tasks = [task for work in works for task in work.tasks]
     waiting = any(work.waiting for work in works)
     threads = min(len(tasks), (max if waiting else min)((work.threads for work in works), default=0))

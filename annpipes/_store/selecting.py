@@ -82,7 +82,7 @@ class _Selection:
         count("decoded", int(self.room[-1]) * (self.data.dtype.itemsize + self.indices.dtype.itemsize))
         parts = shares(len(self.pieces), len(self.pieces), 64)
         select = partial(self._select, indices[0], data[0], indices[1], data[1])
-        return Work([partial(select, *part) for part in parts])
+        return Work([partial(select, *part) for part in parts], guard=self.data.file.steady)
 
     def _in_file(self, dataset: Direct) -> tuple[NDArray[Any], Offsets] | None:
         """The mapped file as numbers of a dataset's size, and where among them each piece begins."""
@@ -105,14 +105,15 @@ class _Selection:
             tables = [table[numbers] for part in (self.indices, self.data) for table in _tables(part)]
             parts = shares(len(numbers))
             tasks = [partial(self._select_decoded, (decoders[0], decoders[1]), tables, edges, *part) for part in parts]
-        return Work(tasks, task_bytes=3 * max(self.data.layout.chunk_bytes, self.indices.layout.chunk_bytes))
+        sizes = self.data.layout.chunk_bytes, self.indices.layout.chunk_bytes
+        return Work(tasks, task_bytes=3 * max(sizes), guard=self.data.file.steady)
 
     def _select(
         self, indices: NDArray[Any], data: NDArray[Any], index_froms: Offsets, froms: Offsets, start: int, stop: int
     ) -> None:
-        places, to = np.empty(self.longest, np.int32), int(self.room[start])
+        row, places, to = *self._scratch(), int(self.room[start])
         sources = (indices, data, index_froms, froms, self.pieces.lengths, start, stop, to)
-        wrong, _ = select_pieces(*sources, self.limit, places, *self.kept)
+        wrong, _ = select_pieces(*sources, self.limit, row, places, *self.kept)
         if wrong >= 0:
             begin = int(self.pieces.chunks[wrong]) * self.indices.layout.chunk_shape[0] + int(self.pieces.froms[wrong])
             last = begin + int(self.pieces.lengths[wrong]) - 1
@@ -130,7 +131,7 @@ class _Selection:
         decoded_sizes = self.indices.layout.chunk_bytes, self.data.layout.chunk_bytes
         planes = max(size if decoder.width > 1 else 0 for size, decoder in zip(decoded_sizes, decoders, strict=True))
         scratch, other = Scratch(largest_encoded, decoded_sizes[0], planes), np.empty(decoded_sizes[1], np.uint8)
-        places, to = np.empty(self.longest, np.int32), int(self.room[edges[first]])
+        row, places, to = *self._scratch(), int(self.room[edges[first]])
         while first < last:
             with measured("decode"):
                 first, to = select_decoded(
@@ -151,6 +152,7 @@ class _Selection:
                     self.pieces.lengths,
                     to,
                     self.limit,
+                    row,
                     places,
                     *self.kept,
                 )
@@ -158,6 +160,10 @@ class _Selection:
                 self._decode_and_select(False, *edges[first : first + 2].tolist())
                 first += 1
                 to = int(self.room[edges[first]])
+
+    def _scratch(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """Working memory for the longest piece: its columns, and the places of those that are kept."""
+        return np.empty(self.longest, f"u{self.indices.dtype.itemsize}"), np.empty(self.longest, np.int32)
 
     def rows(self, indptr: RowArray) -> SparseRows:
         """What was kept, in the drawn order; ``indptr`` is that of whole rows."""

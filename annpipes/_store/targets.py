@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,10 @@ from annpipes._meters import measured
 from annpipes._rows import RowArray
 from annpipes._store.damage import Origin
 from annpipes._store.decoding import Decoder, copy_decoded
-from annpipes._store.hdf5 import FileBytes
 from annpipes._store.inflating import Scratch
 from annpipes._store.kernels import Bytes, copy_columns, copy_pieces, first_outside, read_pieces
 from annpipes._store.layout import Layout
+from annpipes._store.local import FileBytes
 from annpipes._store.pieces import Pieces
 
 __all__ = ["Decoding", "Target", "as_words", "word_limit"]
@@ -40,12 +41,25 @@ class Target:
     def fill_from_disk(self, source: FileBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
         """Read the pieces ``start … stop-1`` from ``froms`` of a file."""
         part = (pieces.tos, pieces.lengths, start, stop)
-        failed = read_pieces(source.descriptor, froms, *part, self.out)
+        if hasattr(os, "pread"):
+            failed = read_pieces(source.descriptor, froms, *part, self.out)
+        else:
+            failed = self._read_pieces(source, froms, pieces, start, stop)
         if failed >= 0:
             number = int(pieces.chunks[failed])
             raise self.origin.damage(*self.layout.extent(number), f"storage chunk {number} cannot be read")
         if self.below is not None:
             self._refuse(pieces, first_outside(*part, self.words, self.limit))
+
+    def _read_pieces(self, source: FileBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> int:
+        """As `read_pieces`, without ``pread``."""
+        for i in range(start, stop):
+            to, length = int(pieces.tos[i]), int(pieces.lengths[i])
+            found = np.frombuffer(source.read(int(froms[i]), length), np.uint8)
+            if len(found) < length:
+                return i
+            self.out[to : to + length] = found
+        return -1
 
     def _refuse(self, pieces: Pieces, wrong: int) -> None:
         if wrong >= 0:

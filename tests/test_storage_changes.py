@@ -1,0 +1,290 @@
+"""A file that others write to while it is read: an error that says so, never a signal, never rows of two versions."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pytest
+from storage_files import csr_of, matrix_values, read_x, rows_of, same, write
+from storage_processes import run_alone
+
+from annpipes import AnnDataset, IndexSource, Loader, stream
+from annpipes._store import local, mapping, open_store
+from annpipes._store.targets import Decoding, Target
+from annpipes.errors import BusyError, ChangedError, DamageError
+
+DRAWN = [*range(399, 0, -3), 5, 5]
+NAMES = ("plain csr", "plain dense", "gzip csr", "lzf csr", "gzip dense")
+
+
+def file_of(folder: Path, name: str, seed: int = 0) -> Path:
+    how, form = name.split()
+    values = matrix_values(400, seed=seed)
+    values[:, 0] = seed + 1  # every row tells which version it is of
+    compression = {} if how == "plain" else {"compression": how}
+    return write(folder / f"{name.replace(' ', '-')}.h5ad", csr_of(values) if form == "csr" else values, **compression)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def overwritten(path: Path) -> None:
+    """In place, by somebody who asks for no lock."""
+    with path.open("r+b") as file:
+        content = file.read()
+        file.seek(len(content) // 2)
+        file.write(b"\x02" * (len(content) // 2))
+
+
+def exchanged(path: Path) -> None:
+    """By another file of the same name and size."""
+    other = path.with_name("other.h5ad")
+    other.write_bytes(path.read_bytes())
+    os.replace(other, path)
+
+
+CHANGES = (cut, emptied, overwritten, exchanged)
+
+
+@contextmanager
+def changed_while_copying(change: Callable[[], None]) -> Iterator[None]:
+    """What copies or decodes a first share begins after somebody else has changed the file."""
+    done: list[bool] = []
+
+    def late(copy: Any) -> Any:
+        def changed(*args: Any) -> Any:
+            if not done:
+                done.append(True)
+                change()
+            return copy(*args)
+
+        return changed
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in ((Target, "fill"), (Target, "fill_from_disk"), (Decoding, "copy")):
+            patch.setattr(owner, name, late(getattr(owner, name)))
+        yield
+    assert done, "nothing was copied by these"
+
+
+def refused_when_changed(path: Path, change: Callable[[Path], None], genes: Any = None) -> None:
+    store = open_store(path)
+    whole = read_x(store, [0])  # the table of storage chunks is known, and pages of the mapping were touched
+    assert whole is not None
+    with changed_while_copying(lambda: change(path)), pytest.raises(ChangedError, match=f"{path.name} changed since"):
+        read_x(store, DRAWN)
+    with pytest.raises(ChangedError):  # and it stays refused
+        read_x(store, DRAWN)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", [name for name in NAMES if "lzf" not in name])
+def test_a_change_within_a_read_is_told(tmp_path: Path, name: str, change: Callable[[Path], None]) -> None:
+    run_alone(refused_when_changed, file_of(tmp_path, name), change)
+
+
+def loaded_until_changed(path: Path) -> None:
+    loader = stream(path, batch_size=8, chunk_size=64, block_size=1, fields=["X"])
+    assert isinstance(loader, Loader)
+    batches = iter(loader)
+    next(batches)
+    cut(path)
+    with pytest.raises(ChangedError, match="changed since"):
+        assert all((batch["X"][:, 0] == 1).all() for batch in batches)
+
+
+@pytest.mark.parametrize("name", ["plain csr", "plain dense", "gzip csr"])
+def test_a_loader_tells_of_a_file_that_was_cut_off_within_an_epoch(tmp_path: Path, name: str) -> None:
+    run_alone(loaded_until_changed, file_of(tmp_path, name))
+
+
+def test_columns_of_obs_that_change_while_they_are_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file_of(tmp_path, "plain csr")
+    store = open_store(path)
+    inside = h5py.File.__exit__
+
+    def touched(self: Any, *error: Any) -> None:
+        inside(self, *error)
+        os.utime(path, ns=(0, 0))
+
+    monkeypatch.setattr(h5py.File, "__exit__", touched)
+    with pytest.raises(ChangedError):
+        _ = store.obs_names
+
+
+WRITER = """
+import h5py, sys
+try:
+    with h5py.File(sys.argv[1], "r+") as file:
+        print("open", flush=True)
+        sys.stdin.readline()
+except BlockingIOError:
+    print("kept out", flush=True)
+"""
+
+
+@contextmanager
+def writer(path: Path) -> Iterator[str]:
+    """Another process that opens the file for writing, and what it says."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.communicate("\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hdf5_writers_are_kept_out_of_a_read_and_only_of_that(tmp_path: Path, name: str) -> None:
+    path = file_of(tmp_path, name)
+    store, said = open_store(path), list[str]()
+
+    def try_to_write() -> None:
+        with writer(path) as answer:
+            said.append(answer)
+
+    expected = anndata.read_h5ad(path).X
+    read_x(store, [0])
+    if "lzf" in name:
+        with store.file.steady():  # through HDF5 alone there is no loop of ours to be late in
+            try_to_write()
+    else:
+        with changed_while_copying(try_to_write):
+            found = read_x(store, DRAWN)
+        assert same(found, rows_of(expected, DRAWN) if "csr" in name else expected[DRAWN])
+    try_to_write()
+    assert said == ["kept out", "open"]
+
+
+def test_a_file_that_is_open_for_writing_elsewhere_is_busy_and_not_damaged(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "plain csr")
+    with writer(path) as said:
+        assert said == "open"
+        for use in (AnnDataset, stream, IndexSource):
+            with pytest.raises(BusyError, match=f"{path.name} is open for writing in another process.*LOCKING") as busy:
+                use(path)
+            assert not isinstance(busy.value, DamageError)
+    AnnDataset(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_a_writer_has_locked_since_is_busy(tmp_path: Path, name: str) -> None:
+    path = file_of(tmp_path, name)
+    store = open_store(path)
+    expected = read_x(store, DRAWN)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BusyError, match="open for writing"):
+            read_x(store, DRAWN)
+    assert same(read_x(store, DRAWN), expected)
+
+
+def test_a_file_that_this_process_has_open_for_writing_is_read(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "plain csr")
+    expected = rows_of(anndata.read_h5ad(path).X, DRAWN)
+    backed = anndata.read_h5ad(path, backed="r+")
+    assert same(read_x(backed, DRAWN), expected)
+    assert same(read_x(path, DRAWN), expected)
+    backed.file.close()
+
+
+@pytest.mark.parametrize("change", [cut, overwritten])
+def test_without_locks_a_change_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
+    run_alone(refused_when_changed, file_of(tmp_path, "plain csr"), change)
+
+
+class TestMapping:
+    """The handler of SIGBUS, tried in processes of their own."""
+
+    pytestmark = pytest.mark.skipif(not mapping.can_map(), reason="mappings are guarded on 64-bit Linux alone")
+
+    BEGIN = """
+import faulthandler, mmap, os, signal, sys
+import numpy as np
+from annpipes._store.mapping import Mapping, can_map
+
+def file(name):
+    with open(name, "wb") as file:
+        file.write(b"\\1" * 20_000)
+    return os.open(name, os.O_RDONLY)
+
+ours, theirs = file(sys.argv[1] + "/ours"), file(sys.argv[1] + "/theirs")
+"""
+    FOREIGN = """
+other = np.frombuffer(mmap.mmap(theirs, 0, prot=mmap.PROT_READ), np.uint8)
+os.truncate(sys.argv[1] + "/theirs", 10)
+print("touching", flush=True)
+other.sum()
+"""
+    OURS = """
+mapped = Mapping(ours)
+assert mapped.bytes().sum() == 20_000 and not mapped.lost
+os.truncate(sys.argv[1] + "/ours", 10)
+assert mapped.bytes().sum() <= 10 and mapped.lost  # what it had summed before it came to the second page
+assert not mapped.bytes().any()
+"""
+
+    def run(self, folder: Path, *parts: str) -> subprocess.CompletedProcess[str]:
+        script = "\n".join((self.BEGIN, *parts))
+        return subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=100)
+
+    def test_pages_that_are_gone_read_as_zeros(self, tmp_path: Path) -> None:
+        ended = self.run(tmp_path, "assert can_map()", self.OURS)
+        assert ended.returncode == 0, ended.stderr
+
+    @pytest.mark.parametrize("before", ["", "faulthandler.enable()"])
+    def test_a_fault_elsewhere_ends_the_process_as_it_did_before(self, tmp_path: Path, before: str) -> None:
+        ended = self.run(tmp_path, before, "assert can_map()", self.OURS, self.FOREIGN)
+        assert ended.returncode == -7, ended.stderr
+        assert ended.stdout == "touching\n"
+        assert ended.stderr.count("Fatal Python error") == bool(before)
+
+    def test_a_handler_that_was_put_into_its_place_later_is_asked_after_it(self, tmp_path: Path) -> None:
+        ended = self.run(tmp_path, "assert can_map()", "faulthandler.enable()", "can_map()", self.OURS, self.FOREIGN)
+        assert ended.returncode == -7, ended.stderr
+        assert ended.stdout == "touching\n"
+        assert "Fatal Python error" in ended.stderr
+
+    def test_a_signal_that_somebody_sends_ends_the_process(self, tmp_path: Path) -> None:
+        ended = self.run(tmp_path, "assert can_map()", self.OURS, "os.kill(os.getpid(), signal.SIGBUS)", "print('on')")
+        assert (ended.returncode, ended.stdout) == (-7, "")
+
+    def test_a_child_is_guarded_too(self, tmp_path: Path) -> None:
+        forked = "child = os.fork()\nif child:\n    sys.exit(os.waitpid(child, 0)[1] != 0)"
+        ended = self.run(tmp_path, "assert can_map()", forked, self.OURS)
+        assert ended.returncode == 0, ended.stderr
+
+    def test_places_are_given_back(self, tmp_path: Path) -> None:
+        path = file_of(tmp_path, "plain dense")
+        for _ in range(1200):  # more than there are places
+            opened = local.FileBytes(str(path))
+            assert opened.mapped() is not None
+            del opened
+
+    def test_more_mappings_than_places_are_read_without(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = file_of(tmp_path, "plain dense")
+        monkeypatch.setattr(mapping, "_free", type(mapping._free)())
+        assert local.FileBytes(str(path)).mapped() is None
+        assert np.array_equal(read_x(path, DRAWN), anndata.read_h5ad(path).X[DRAWN])
