@@ -104,7 +104,7 @@ def warm(path: str | os.PathLike[str], until: float = math.inf) -> None:
 def drop(path: str | os.PathLike[str]) -> None:
     """Have none of a file in the page cache, as far as the kernel listens."""
     with open(path, "rb") as file:
-        if hasattr(os, "posix_fadvise"):
+        if hasattr(os, "posix_fadvise") and hasattr(os, "POSIX_FADV_DONTNEED"):
             os.fsync(file.fileno())  # a page that was never written out is kept
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
