@@ -26,15 +26,17 @@ FILES = ("test_stores.py", "test_reading.py", "test_storage_layouts.py", "test_d
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[dict[str, subprocess.Popen[str]]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """The tests of reading as on each other system, both at once."""
+    storage = str(tmp_path_factory.mktemp("hypothesis"))
     path = os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))
+    env = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_STORAGE_DIRECTORY": storage}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "elsewhere", "-p", "no:cacheprovider", *FILES]
     started = {
         system: subprocess.Popen(
             command,
             cwd=HERE,
-            env={**os.environ, "PYTHONPATH": path, "ANNPIPES_TESTED_AS": system},
+            env={**env, "ANNPIPES_TESTED_AS": system},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

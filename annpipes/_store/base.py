@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from annpipes._rows import as_rows
+from annpipes._rows import RowArray, as_rows
 from annpipes._store.frame import Codes, Column, Labels, Strings, positions_of, rows_where
 from annpipes._store.genes import Genes, as_genes
 from annpipes._store.protocol import (
@@ -23,7 +23,7 @@ from annpipes._store.protocol import (
     no_such_field,
 )
 from annpipes._store.row_space import RowSpace
-from annpipes.errors import DamageError, FieldError, FormatError, ParameterError
+from annpipes.errors import ChangedError, DamageError, FieldError, FormatError, ParameterError
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["FieldStore"]
@@ -46,7 +46,7 @@ class FieldStore:
     n_vars: int
 
     def __init__(self) -> None:
-        self._readers: dict[str, FieldReader] = {}
+        self._readers: dict[str, tuple[Any, FieldReader]] = {}  # with the version of the field that they read
 
     def __getstate__(self) -> dict[str, Any]:
         _ = self.fields  # listed once, where the data is at hand
@@ -143,6 +143,8 @@ class FieldStore:
         self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
     ) -> Mapping[str, NDArray[Any] | SparseRows]:
         """The fields of the chunk's rows, in the drawn order, by batch key."""
+        for field in fields:
+            self.notice(field, chunk.rows)
         return {field_key(field): self._read_field(chunk, field, genes) for field in fields}
 
     def _read_field(self, chunk: Chunk, field: str, genes: Genes | None) -> NDArray[Any] | SparseRows:
@@ -194,9 +196,31 @@ class FieldStore:
     def reader(self, field: str) -> FieldReader:
         """The reader of a field, opened at its first use."""
         # Without a lock: a lock held in a fork would stay held, and opening twice does no harm.
-        if field not in self._readers:
-            self._readers.setdefault(field, self._open(field))
-        return self._readers[field]
+        version, kept = self.version(field), self._readers.get(field)
+        if kept is None or kept[0] != version:
+            opened = self._open(field)
+            if kept is not None:
+                self._refuse_other_labels(field, kept[1], opened)
+            kept = self._readers[field] = version, opened
+        return kept[1]
+
+    def _refuse_other_labels(self, field: str, before: FieldReader, now: FieldReader) -> None:
+        """Codes of a replaced column must mean what they meant."""
+        if isinstance(before, Codes) and isinstance(now, Codes) and before.labels.categories != now.labels.categories:
+            raise ChangedError(
+                f"the categories of {field.removesuffix(':code')} in {self.name} changed since a source was made of "
+                f"it, so its codes mean something else: make the source anew"
+            )
+
+    def version(self, field: str) -> Any:
+        """A value that is another one once a field must be opened anew; a `ChangedError` if that would not do."""
+        return 0
+
+    def keep_genes(self) -> None:
+        """From now on, refuse to read genes that are others than at present: something is made of their order."""
+
+    def notice(self, field: str, rows: RowArray) -> None:
+        """Have `version` tell of what changed in these rows, as far as their values alone show it."""
 
     def _open(self, field: str) -> FieldReader:
         plain = field if field in self.fields else field.removesuffix(":code")

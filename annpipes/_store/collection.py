@@ -14,12 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes._reprs import call_repr
-from annpipes._rows import as_count
+from annpipes._rows import RowArray, as_count
 from annpipes._store.alignment import agreed_columns, first_few, join_names, union
 from annpipes._store.base import FieldStore
 from annpipes._store.frame import Column
 from annpipes._store.genes import Genes
 from annpipes._store.joined import JoinedDense, JoinedSparse, Part, join_columns
+from annpipes._store.memory import MemoryStore
 from annpipes._store.opening import open_one
 from annpipes._store.protocol import MatrixReader, has_genes
 from annpipes._store.row_space import RowSpace
@@ -127,6 +128,8 @@ class Collection(FieldStore):
             self.stores += store.parts() if isinstance(store, Collection) else [store]
         if not self.stores:
             raise ParameterError("data is an empty list: a collection needs at least one file")
+        for store in self.stores:
+            store.keep_genes()
         self.space = RowSpace([store.n_obs for store in self.stores])
         self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
         self._names: pd.Index[Any] = join_names([store.var_names for store in self.stores], self.files, self.join)
@@ -193,6 +196,22 @@ class Collection(FieldStore):
 
     def categories(self, column: str) -> tuple[str, ...]:
         return () if self._skipped(f"obs/{column}") else super().categories(column)
+
+    @cached_property
+    def _in_memory(self) -> list[tuple[int, FieldStore]]:
+        """The stores that may change and still be read."""
+        return [(number, store) for number, store in enumerate(self.stores) if isinstance(store, MemoryStore)]
+
+    def version(self, field: str) -> tuple[Any, ...]:
+        plain = field if field in ("obs_names", "rows") else field.removesuffix(":code")
+        return tuple(store.version(field) for _, store in self._in_memory if plain in store.fields)
+
+    def notice(self, field: str, rows: RowArray) -> None:
+        if self._in_memory:
+            shares = {share.number: share.rows for share in self.space.shares(rows)}
+            for number, store in self._in_memory:
+                if number in shares:
+                    store.notice(field, shares[number])
 
     def _skipped(self, field: str) -> bool:
         """Whether a field is left out because some store lacks it."""

@@ -23,7 +23,7 @@ from annpipes._store.selecting import select_rows
 from annpipes.errors import DamageError, FormatError
 from annpipes.types import Chunk, SparseRows
 
-__all__ = ["DenseFile", "DenseMemory", "SparseFile", "SparseMemory", "places_of"]
+__all__ = ["DenseFile", "DenseMemory", "Selected", "SparseFile", "SparseMemory", "places_of"]
 
 _IN_MEMORY = BlockAdvice(1, "memory")
 _LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
@@ -84,6 +84,47 @@ class SparseMemory:
     def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
         rows = SparseRows.of(sparse.csr_matrix(self.matrix[chunk.drawn]))
         return rows if genes is None else take_genes(rows, genes)
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """Some rows, and perhaps some genes, of a matrix in memory: what a view of an AnnData shows.
+
+    Parameters
+    ----------
+    whole
+        The matrix.
+    rows
+        Which of its rows, ``(n_obs,)``.
+    genes
+        Which of its columns; all when None.
+    """
+
+    whole: DenseMemory | SparseMemory
+    rows: RowArray  # (n_obs,)
+    genes: Genes | None
+    route: str = "memory (a view)"
+    block_advice: BlockAdvice = _IN_MEMORY
+
+    @property
+    def sparse(self) -> bool:
+        return self.whole.sparse
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.rows), self.whole.shape[1] if self.genes is None else len(self.genes)
+
+    @property
+    def row_bytes(self) -> float:
+        return self.whole.row_bytes * self.shape[1] / max(1, self.whole.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.whole.dtype
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any] | SparseRows:
+        drawn = Chunk(self.rows[chunk.drawn], np.arange(len(chunk)))  # in memory, no order is faster than another
+        return self.whole.read(drawn, genes if self.genes is None else self.genes.then(genes))
 
 
 class DenseFile:

@@ -11,13 +11,16 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from annpipes._rows import RowArray
 from annpipes._store.base import FieldStore
 from annpipes._store.frame import column_of
+from annpipes._store.genes import Genes
 from annpipes._store.h5ad import open_matrix, raw_x
 from annpipes._store.hdf5 import Hdf5File
-from annpipes._store.matrix import DenseMemory, SparseMemory
-from annpipes._store.protocol import MatrixReader
+from annpipes._store.matrix import DenseMemory, Selected, SparseMemory
+from annpipes._store.protocol import MatrixReader, has_genes
 from annpipes._store.tables import matrix_of
+from annpipes._store.witness import Snapshot, Witness, element_of, owner_of
 from annpipes.errors import FormatError
 
 __all__ = ["MemoryStore"]
@@ -26,8 +29,9 @@ __all__ = ["MemoryStore"]
 class MemoryStore(FieldStore):
     """An AnnData object; the X of a backed one is read from its file.
 
-    A field is taken from the object at its first use. Of a view, that copies the field's
-    selected rows once.
+    Fields are read from the object as it is at that time: what was replaced since the last read is opened anew. Rows
+    that are no longer those of the beginning are refused, and so are genes once some of them were chosen. A view is
+    read through the object that it looks at, without a copy (where names are not unique, its rows are copied once).
     """
 
     def __init__(self, adata: AnnData) -> None:
@@ -40,8 +44,21 @@ class MemoryStore(FieldStore):
                     f"data is a view of a backed AnnData: pass its file {str(adata.filename)!r} and choose rows instead"
                 )
             self.file = Hdf5File(str(adata.filename))
-        self.n_obs, self.n_vars = int(adata.n_obs), int(adata.n_vars)
+        self.n_obs = int(adata.n_obs)
         self.name = f"AnnData({self.n_obs} × {self.n_vars})"
+        self._witness = Witness(adata)
+        self._snapshots: dict[str, Snapshot | None] = {}
+
+    @property
+    def n_vars(self) -> int:  # type: ignore[override] # genes may be filtered in place
+        return int(self.adata.n_vars)
+
+    def genes(self, chosen: Any) -> Genes:
+        self.keep_genes()
+        return super().genes(chosen)
+
+    def keep_genes(self) -> None:
+        self._witness.genes_stay = True
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Shape and names."""
@@ -56,7 +73,25 @@ class MemoryStore(FieldStore):
         state = super().__getstate__()
         if self.file is not None:
             state["adata"] = _without_x(self.adata)
-        return state
+            state["_witness"] = Witness(state["adata"])
+        return {**state, "_snapshots": {}}
+
+    def version(self, field: str) -> int:
+        """How often a field was seen to be another object."""
+        plain = field if field in self.fields else field.removesuffix(":code")
+        if plain not in self.fields:
+            return 0
+        return self._witness.version(self.adata, plain, in_file=self._in_file(plain))
+
+    def _in_file(self, field: str) -> bool:
+        """Whether a backed object leaves a field in its file."""
+        return self.file is not None and field in ("X", "raw/X")
+
+    def notice(self, field: str, rows: RowArray) -> None:
+        plain = field if field in self._snapshots else field.removesuffix(":code")
+        snapshot = self._snapshots.get(plain)
+        if snapshot is not None and not snapshot.holds(rows):
+            self._witness.touch(plain)
 
     @property
     def obs_names(self) -> pd.Index[Any]:
@@ -81,7 +116,7 @@ class MemoryStore(FieldStore):
         if field == "raw/X":
             names: pd.Index[Any] = self.adata.raw.var_names
             return names
-        values = self._values(*field.split("/", 1)) if field.startswith("obsm/") else None
+        values = element_of(owner_of(self.adata), field) if field.startswith("obsm/") else None
         if not isinstance(values, pd.DataFrame):
             return None
         columns: pd.Index[Any] = values.columns
@@ -90,26 +125,51 @@ class MemoryStore(FieldStore):
     def _list_fields(self) -> Sequence[str]:
         adata = self.adata
         return [
-            *(["X"] if self.file is not None or adata.X is not None else []),
-            *(f"layers/{key}" for key in adata.layers),
+            *(["X"] if self._has_x() else []),
+            *(f"layers/{key}" for key in adata.layers if key is not None),  # since anndata 0.13, None is X
             *(["raw/X"] if adata.raw is not None else []),
             *(f"obsm/{key}" for key in adata.obsm),
             *(f"obs/{column}" for column in adata.obs.columns),
         ]
 
+    def _has_x(self) -> bool:
+        if self.file is None:
+            return owner_of(self.adata).X is not None
+        with self.file.open() as file:
+            return "X" in file
+
     def _open_column(self, column: str) -> Any:
         names = [name for name in self.adata.obs.columns if str(name) == column]  # a name may be a number
-        return column_of(self.adata.obs[names[0]])
+        if len(names) != 1:
+            raise FormatError(f"obs of {self.name} has {len(names)} columns called {column!r}: rename all but one")
+        values = self.adata.obs[names[0]]
+        self._snapshots[f"obs/{column}"] = Snapshot.of(values)
+        return column_of(values)
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
-        if self.file is not None and group in ("X", "raw"):
+        field = f"{group}/{key}" if key else group
+        if self.file is not None and self._in_file(field):
             return open_matrix(self.file, raw_x(self.file) if group == "raw" else "X")
-        values = self._values(group, key)
+        if self.adata.is_view and group != "raw":  # of raw, a view has a selection of its own
+            return self._open_view(field)
+        return self._matrix(field, element_of(self.adata, field))
+
+    def _open_view(self, field: str) -> MatrixReader:
+        adata, owner, genes = self.adata, owner_of(self.adata), None
+        if has_genes(field) and not adata.var_names.equals(owner.var_names):
+            if not (owner.var_names.is_unique and adata.var_names.is_unique):
+                return self._matrix(field, element_of(adata, field))
+            genes = Genes.of(owner.var_names.get_indexer(adata.var_names), owner.n_vars)
+        if not owner.obs_names.is_unique:
+            return self._matrix(field, element_of(adata, field))
+        rows = owner.obs_names.get_indexer(adata.obs_names).astype(np.int64)
+        return Selected(self._matrix(field, element_of(owner, field)), rows, genes)
+
+    def _matrix(self, field: str, values: Any) -> DenseMemory | SparseMemory:
         if sparse.issparse(values):
             return SparseMemory(values)
         if isinstance(values, np.ndarray) and values.ndim == 2:
             return DenseMemory(np.asarray(values))
-        field = f"{group}/{key}" if key else group
         if isinstance(values, pd.DataFrame):
             return DenseMemory(matrix_of(values, f"{field} of {self.name}"))
         raise FormatError(
@@ -117,11 +177,7 @@ class MemoryStore(FieldStore):
             f"read: leave it out, or store what you need of it as an array"
         )
 
-    def _values(self, group: str, key: str) -> Any:
-        if group in ("layers", "obsm"):
-            return getattr(self.adata, group)[key]
-        return self.adata.raw.X if group == "raw" else self.adata.X
-
 
 def _without_x(adata: AnnData) -> AnnData:
-    return AnnData(obs=adata.obs, var=adata.var, layers=dict(adata.layers), obsm=dict(adata.obsm))
+    layers = {key: values for key, values in adata.layers.items() if key is not None}
+    return AnnData(obs=adata.obs, var=adata.var, layers=layers, obsm=dict(adata.obsm))
