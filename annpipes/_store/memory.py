@@ -179,5 +179,5 @@ class MemoryStore(FieldStore):
 
 
 def _without_x(adata: AnnData) -> AnnData:
-    layers = {key: values for key, values in adata.layers.items() if key is not None}
+    layers = {key: adata.layers[key] for key in adata.layers if key is not None}
     return AnnData(obs=adata.obs, var=adata.var, layers=layers, obsm=dict(adata.obsm))
