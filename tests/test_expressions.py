@@ -68,29 +68,34 @@ def chosen(data: Any, expression: str) -> list[int] | None:
     return rows
 
 
-@pytest.fixture(scope="module")
-def forms(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Any, pd.DataFrame]]:
+Forms = list[tuple[str, Any, pd.DataFrame]]
+
+
+def forms_of(seed: int, folder: Path, n: int = N) -> Forms:
     """Data, and the obs that pandas is asked about: in memory, of a file, and of several."""
-    folder: Path = tmp_path_factory.mktemp("tables")
-    memory = adata_of(table())
-    memory.obs["text"] = pd.Series(np.resize(np.array(["x", None, "y", np.nan], object), N), memory.obs_names, object)
-    memory.obs["day"] = pd.date_range("2024-02-27", periods=N)
-    path = write(adata_of(table()), folder / "cells.h5ad")
-    others = [adata_of(table(seed)) for seed in (0, 1)]
-    files = [write(other, folder / f"{number}.h5ad") for number, other in enumerate(others)]
-    joined = pd.concat([anndata.read_h5ad(file).obs for file in files])
+    memory = adata_of(table(seed, n))
+    memory.obs["text"] = pd.Series(np.resize(np.array(["x", None, "y", np.nan], object), n), memory.obs_names, object)
+    memory.obs["day"] = pd.date_range("2024-02-27", periods=n)
+    files = [
+        write(adata_of(table(other, n)), folder / f"{number}.h5ad") for number, other in enumerate([seed, seed + 1])
+    ]
+    tables = [anndata.read_h5ad(file).obs for file in files]
+    joined = pd.concat(tables)
     for column in ("leiden", "score", "doublet", "cell type", "stage"):
-        one, two = (anndata.read_h5ad(file).obs[column] for file in files)
-        dtype = (
-            one.dtype if one.dtype == two.dtype else pd.CategoricalDtype(one.cat.categories.union(two.cat.categories))
-        )
-        joined[column] = joined[column].astype(dtype)
+        one, two = (obs[column] for obs in tables)
+        union = pd.CategoricalDtype(one.cat.categories.union(two.cat.categories))
+        joined[column] = joined[column].astype(one.dtype if one.dtype == two.dtype else union)
     return [
         ("memory", memory, memory.obs),
         ("view", memory[::-2], memory.obs.iloc[::-2]),
-        ("file", path, anndata.read_h5ad(path).obs),
+        ("file", files[0], tables[0]),
         ("collection", Collection(files), joined),
     ]
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Forms:
+    return forms_of(0, tmp_path_factory.mktemp("tables"))
 
 
 EXPRESSIONS = [
@@ -122,7 +127,7 @@ EXPRESSIONS = [
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS, ids=repr)
-def test_pandas_chooses_the_rows(forms: list[tuple[str, Any, pd.DataFrame]], expression: str) -> None:
+def test_pandas_chooses_the_rows(forms: Forms, expression: str) -> None:
     for name, data, obs in forms:
         assert chosen(data, expression) == wanted(obs, expression), name
 
@@ -138,6 +143,8 @@ ASKED = st.builds("{}.{}()".format, NUMBERS, st.sampled_from(["isna", "notna", "
 COUNTED = st.builds("{} {} {} > {}".format, NUMBERS, st.sampled_from("+-*/%"), NUMBERS, VALUES)
 FLAGS = st.sampled_from(["flag", "maybe", "doublet", "not flag", "~maybe", "`cell type` == 'T cell'"])
 
+TEXTS = st.sampled_from(["text == 'x'", "text.isna()", "text != text", "day > '2024-03-01'", "day.dt.day == 29"])
+
 
 def _combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     operator = st.sampled_from(["and", "or", "&", "|"])
@@ -150,18 +157,19 @@ def _combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 @settings(max_examples=120, deadline=None)
 @given(expression=st.recursive(COMPARED | ASKED | COUNTED | FLAGS, _combined, max_leaves=4))
-def test_any_expression_is_pandas(forms: list[tuple[str, Any, pd.DataFrame]], expression: str) -> None:
+def test_any_expression_is_pandas(forms: Forms, expression: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas' own, of both
         for name, data, obs in forms:
             assert chosen(data, expression) == wanted(obs, expression), name
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), expression=COMPARED | ASKED | FLAGS)
-def test_any_table_is_pandas(seed: int, expression: str) -> None:
-    obs = table(seed, n=9)
-    assert chosen(adata_of(obs), expression) == wanted(obs, expression)
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 10**6), expressions=st.lists(COMPARED | ASKED | FLAGS | TEXTS, min_size=3, max_size=6))
+def test_any_table_is_pandas(tmp_path_factory: pytest.TempPathFactory, seed: int, expressions: list[str]) -> None:
+    for name, data, obs in forms_of(seed, tmp_path_factory.mktemp("tables"), n=9):
+        for expression in expressions:
+            assert chosen(data, expression) == wanted(obs, expression), (name, expression)
 
 
 @pytest.mark.parametrize(
