@@ -35,7 +35,7 @@ def as_weights(store: Store, source: InOrder, weights: Any) -> NDArray[np.float6
         if values.dtype.kind not in "biuf":
             raise FieldError(f"obs column {weights!r} holds labels, not weights: balance={weights!r} may be meant")
     else:
-        values = np.asarray(weights)
+        values = np.asarray(store.in_order(weights, "weights"))
     if values.shape != (store.n_obs,) or values.dtype.kind not in "biuf":
         raise ParameterError(
             f"weights must be {store.n_obs} numbers, one for each row of the data, got {values.dtype} of shape "

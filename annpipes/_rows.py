@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "as_seconds",
     "brief_rows",
     "join_ranges",
+    "refuse_missing",
     "restore_order",
     "rows_fingerprint",
     "runs",
@@ -117,24 +118,93 @@ def as_rows(
         return rows
     if isinstance(rows, str) and where is not None:
         return where(rows)
-    array = np.asarray(rows)
-    named = array.ndim == 1 and len(array) > 0 and isinstance(array[0], str)
-    if named and positions_of is not None:
-        return positions_of(array)
+    array = _as_values(rows, argument, of)
+    if array.ndim == 1 and array.dtype.kind == "U" and len(array) and positions_of is not None:
+        return positions_of(array.astype(object))
     return _as_row_array(array, n_obs, argument, of)
 
 
+def refuse_missing(missing: NDArray[np.bool_], argument: str, of: str = "rows") -> None:
+    """Raise a `ParameterTypeError` if any value is missing: what is missing chooses nothing and leaves out nothing."""
+    if count := int(missing.sum()):
+        raise ParameterTypeError(
+            f"{argument} must not have missing values, but {count} of {missing.size} are missing: fillna(False) for a "
+            f"mask of {of}, dropna() for positions or names"
+        )
+
+
+def _as_values(given: Any, argument: str, of: str) -> NDArray[Any]:
+    """Whatever is like an array, ``(n,)``, of the type that its values are: booleans, integers or strings."""
+    if isinstance(given, tuple) and len(given) == 1 and not isinstance(given[0], str | bytes) and np.ndim(given[0]):
+        given = given[0]  # of np.where or np.nonzero
+    if isinstance(given, np.ma.MaskedArray):
+        refuse_missing(np.ma.getmaskarray(given), argument, of)
+    typed = not isinstance(given, list | tuple)
+    try:
+        # numpy makes of ["a", 1] two strings, and of [True, 2] two numbers.
+        array = np.asarray(given) if typed or not _mixed(given) else np.array([*given, None], object)[:-1]
+    except Exception as error:  # ragged lists, tensors on a GPU, and whatever else has an __array__
+        raise ParameterTypeError(
+            f"{argument} must be a list of positions, a mask or {_names_of(of)}, got a {type(given).__name__} of which "
+            f"numpy can make no array: {error}"
+        ) from error
+    if typed and array.ndim == 2 and (array.shape[1] == 1 or (array.shape[0] == 1 and array.dtype == bool)):
+        array = array.reshape(-1)
+    if array.ndim == 1 and array.dtype.kind in "OST" and len(array):
+        return _by_value(array.astype(object), argument, of)
+    return array
+
+
+def _mixed(given: Sequence[Any]) -> bool:
+    """Whether a list has values of several types of which numpy would make one."""
+    types = set(map(type, given))
+    return len(types) > 1 and any(issubclass(kind, bool | np.bool_ | str | bytes) for kind in types)
+
+
+def _by_value(array: NDArray[Any], argument: str, of: str) -> NDArray[Any]:
+    """Objects as what they all are; as they came if they are of several kinds, or of one that chooses nothing."""
+    refuse_missing(np.array([value is None or _is_nan(value) for value in array]), argument, of)
+    if all(isinstance(value, bool | np.bool_) for value in array):
+        return array.astype(bool)
+    if any(isinstance(value, bool | np.bool_) for value in array):
+        raise ParameterTypeError(
+            f"{argument} must be positions, a mask or {_names_of(of)}, got booleans beside values like "
+            f"{next(value for value in array if not isinstance(value, bool | np.bool_))!r}"
+        )
+    if all(isinstance(value, str) for value in array):
+        return array.astype(str)
+    if all(isinstance(value, bytes) for value in array):
+        try:
+            return np.array([value.decode() for value in array])
+        except UnicodeDecodeError as error:
+            raise ParameterError(f"{argument} holds bytes that are no UTF-8: {error}") from error
+    return array
+
+
+def _is_nan(value: Any) -> bool:
+    """Whether a value is NaN, NaT or pandas' NA; without pandas, which numbers know nothing of."""
+    return (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _names_of(of: str) -> str:
+    return "obs names" if of == "rows" else "names"
+
+
 def _as_row_array(array: NDArray[Any], n_obs: int, argument: str, of: str) -> RowArray:
-    names = "obs names" if of == "rows" else "names"
+    names = _names_of(of)
     if array.ndim != 1:
-        raise ParameterError(f"{argument} must be a list of positions, a mask or {names}, got {array.tolist()!r:.80}")
+        got = f"{array.tolist()!r:.80}"
+        hint = f": write [{got}]" if array.ndim == 0 and array.dtype.kind in "iu" else ""
+        raise ParameterError(f"{argument} must be a list of positions, a mask or {names}, got {got}{hint}")
     if array.dtype == bool:
         if len(array) != n_obs:
             raise ParameterError(f"{argument} is a mask of length {len(array)}, but there are {n_obs} {of}")
         return np.flatnonzero(array)
-    whole = array.dtype.kind in "iu" or all(isinstance(value, int) for value in array)  # beyond 64 bits: objects
+    # Beyond 64 bits integers are objects.
+    whole = array.dtype.kind in "iu" or all(isinstance(value, int | np.integer) for value in array)
     if len(array) and not whole:
-        raise ParameterTypeError(f"{argument} must be positions, a mask or {names}, got values like {array[0]!r}")
+        hint = "; positions are integers: astype(int)" if array.dtype.kind == "f" else ""
+        raise ParameterTypeError(f"{argument} must be positions, a mask or {names}, got values like {array[0]!r}{hint}")
     _check_bounds(array, n_obs, argument, of)
     return array.astype(np.int64)
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from annpipes._labels import LabelTables, Unknown
-from annpipes._rows import RowArray, as_count, as_rows, restore_order, take_rows
+from annpipes._rows import RowArray, as_count, restore_order, take_rows
 from annpipes._store import as_fields, open_store
 from annpipes.collating import collate
 from annpipes.errors import ParameterError, RowIndexError
@@ -94,7 +94,7 @@ class AnnDataset(Dataset[Item]):
         Applied to X; an instance of `annpipes.Transform`.
     obs_subset
         The cells to keep: positions in any order (duplicates are kept), a mask of length
-        ``n_obs``, or obs names. All when None.
+        ``n_obs``, obs names, or an expression over obs columns, as of `IndexSource`. All when None.
     fields
         What an item has, as of `RowReader`; X and all obs columns when None.
     genes, categories, unknown
@@ -107,7 +107,8 @@ class AnnDataset(Dataset[Item]):
     ParameterTypeError
         ``transform`` is not a `Transform`, or ``adata`` neither AnnData nor path.
     ParameterError, RowIndexError, FieldError
-        ``obs_subset`` has the wrong length, names a row outside, or an unknown obs name.
+        ``obs_subset`` has the wrong length, names a row outside, or an unknown obs name, or is an
+        expression that pandas refuses.
     FormatError
         The file's X cannot be read by rows.
     """
@@ -126,7 +127,7 @@ class AnnDataset(Dataset[Item]):
     ) -> None:
         self.store = open_store(adata)
         self.transform = None if transform is None else as_transform(transform)
-        self.rows = as_rows(obs_subset, self.store.n_obs, argument="obs_subset", positions_of=self.store.rows_named)
+        self.rows = self.store.rows(obs_subset, argument="obs_subset")
         self.chunk_size = as_count(chunk_size, "chunk_size")
         every = ("X", *(field for field in self.store.fields if field.startswith("obs/")))
         self.fields = every if fields is None else as_fields(fields)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch.utils.data import functional_datapipe
 from annpipes._classes import as_columns, class_numbers, source_of
 from annpipes._groups import Pools, Sets
 from annpipes._plans import InOrder
-from annpipes._rows import RowArray, as_count, as_rows
+from annpipes._rows import RowArray, as_count
 from annpipes._stages import PlanStage, RandomStage
 from annpipes._store import Store
 from annpipes.errors import ParameterError
@@ -101,8 +100,7 @@ class GroupSampler(RandomStage):
         controls = pool_of = None
         if control is not None:
             is_control = np.zeros(store.n_obs, bool)
-            where = partial(store.rows_where, argument="control")
-            is_control[np.asarray(as_rows(control, store.n_obs, argument="control", where=where))] = True
+            is_control[np.asarray(store.rows(control, argument="control"))] = True
             chosen = is_control[rows]
             groups, controls, pool_of = self._with_controls(store, source, groups, n_groups, chosen)
         elif self.match or missing != "error":

@@ -35,9 +35,10 @@ class RowSampler(RandomStage):
         The `IndexSource`, whose rows are drawn from.
     weights
         How often each row is drawn, relative to others: an array with a number for every row of the data (of
-        which the source may have chosen some), the name of an obs column of numbers, or a function of
-        the epoch (0, 1, …) that returns such an array, the same whenever it is asked for the same
-        epoch. A saved state knows a function by its name only, and a plain `DataLoader` asks for epoch 0.
+        which the source may have chosen some; a Series is brought into the order of the obs names that are its
+        index), the name of an obs column of numbers, or a function of the epoch (0, 1, …) that returns such an
+        array, the same whenever it is asked for the same epoch. A saved state knows a function by its name only,
+        and a plain `DataLoader` asks for epoch 0.
     balance
         In place of weights: an obs column of labels, or several, whose classes (or combinations) are to come equally
         often. Rows without a label are never drawn.

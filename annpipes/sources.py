@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from annpipes._plans import InOrder
-from annpipes._rows import as_count, as_rows, brief_rows
+from annpipes._rows import as_count, brief_rows
 from annpipes._stages import Source
 from annpipes._store import open_store
 
@@ -26,8 +26,9 @@ class IndexSource(Source):
         of these, a pattern such as ``"atlas/*.h5ad"``, or a `Collection`, whose rows follow each other.
     rows
         Which rows: positions, a boolean mask of length ``n_obs``, a list of obs names, or an
-        expression over obs columns such as ``"cell_type == 'B' and n_genes > 500"`` in the
-        syntax of `pandas.DataFrame.query`. Order and duplicates are kept. All rows when None.
+        expression over obs columns such as ``"cell_type == 'B' and n_genes > 500"``, which chooses what
+        `pandas.DataFrame.query` does. A mask that is a Series is brought into the order of the obs names that
+        are its index. Order and duplicates are kept. All rows when None.
     block_size
         How many rows stay together in a shuffle. Fewer mix better, more read faster. When
         None, it follows from how X is stored: few rows where any row can be read alone,
@@ -44,7 +45,7 @@ class IndexSource(Source):
 
     def __init__(self, data: Any, rows: Any = None, block_size: int | None = None) -> None:
         self.store = open_store(data)
-        chosen = as_rows(rows, self.store.n_obs, positions_of=self.store.rows_named, where=self.store.rows_where)
+        chosen = self.store.rows(rows)
         size, self.block_reason = self.store.block_advice() if block_size is None else (block_size, "as given")
         self.plan: InOrder = InOrder(chosen, as_count(size, "block_size"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from annpipes._rows import RowArray, as_rows
-from annpipes._store.frame import Codes, Column, Labels, Strings, positions_of, rows_where
+from annpipes._rows import RowArray, Rows, as_rows
+from annpipes._store.choices import in_order, plain_choice
+from annpipes._store.expressions import rows_where
+from annpipes._store.frame import Codes, Column, Labels, Strings, positions_of
 from annpipes._store.genes import Genes, as_genes
 from annpipes._store.protocol import (
     BlockAdvice,
@@ -80,14 +82,40 @@ class FieldStore:
         """All that can be asked for."""
         return (*self._list_fields(), "obs_names", "rows")
 
+    @property
+    def obs_index(self) -> pd.Index[Any]:
+        """The index of obs: the names of the rows, under the name that it has."""
+        return self.obs_names
+
+    def obs_columns(self) -> Sequence[Hashable]:
+        """The columns of obs, as they are called there."""
+        return [field.removeprefix("obs/") for field in self.fields if field.startswith("obs/")]
+
+    def series(self, column: Any) -> pd.Series[Any]:
+        """An obs column as pandas has it, in an index of any kind."""
+        raise NotImplementedError
+
+    def rows(self, chosen: Any, argument: str = "rows") -> Rows:
+        """The positions of rows given as anything that names them; errors name the ``argument``."""
+        return as_rows(
+            plain_choice(chosen, self.n_obs, lambda: self.obs_names, argument),
+            self.n_obs,
+            argument=argument,
+            positions_of=self.rows_named,
+            where=partial(self.rows_where, argument=argument),
+        )
+
+    def in_order(self, values: Any, argument: str) -> Any:
+        """Values of a Series in the order of the rows that its index names; anything else as it is."""
+        return in_order(values, self.n_obs, lambda: self.obs_names, argument)
+
     def rows_named(self, names: NDArray[Any]) -> NDArray[np.int64]:
         """The positions of these obs names."""
         return positions_of(names, self.obs_names, self.name)
 
     def rows_where(self, expression: str, argument: str = "rows") -> NDArray[np.int64]:
         """The rows for which an expression over obs columns is true."""
-        names = [field.removeprefix("obs/") for field in self.fields if field.startswith("obs/")]
-        return rows_where(expression, {name: partial(self._open_column, name) for name in names}, self.name, argument)
+        return rows_where(expression, self.obs_columns(), self.series, lambda: self.obs_index, self.name, argument)
 
     @property
     def var(self) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from annpipes._store.memory import MemoryStore
 from annpipes._store.opening import open_one
 from annpipes._store.protocol import MatrixReader, has_genes
 from annpipes._store.row_space import RowSpace
+from annpipes._store.series import join_series
 from annpipes.errors import FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
 from annpipes.types import Chunk
 
@@ -231,6 +232,10 @@ class Collection(FieldStore):
                 f"Collection(…, missing='fill') fills it in, missing='skip' leaves it out"
             )
         return super()._open(field)
+
+    def series(self, column: Any) -> pd.Series[Any]:
+        columns = [store.series(column) if f"obs/{column}" in store.fields else None for store in self.stores]
+        return join_series(columns, [store.n_obs for store in self.stores])
 
     def _open_column(self, column: str) -> Column:
         columns = [store.column(column) if f"obs/{column}" in store.fields else None for store in self.stores]

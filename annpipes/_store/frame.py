@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from annpipes.errors import FieldError, ParameterError
 from annpipes.types import Chunk
 
-__all__ = ["Codes", "Column", "Labels", "column_of", "positions_of", "rows_where"]
+__all__ = ["Codes", "Column", "Labels", "column_of", "positions_of"]
 
 MISSING_LABEL = ""
 """What stands for a missing string or category."""
@@ -141,28 +139,3 @@ def positions_of(names: NDArray[Any], index: pd.Index[Any], where: str) -> NDArr
     if len(unknown):
         raise FieldError(f"no obs name {str(unknown[0])!r} in {where} ({len(unknown)} of {len(names)} names unknown)")
     return positions.astype(np.int64)
-
-
-def rows_where(
-    expression: str, columns: Mapping[str, Callable[[], Column]], where: str, argument: str = "rows"
-) -> NDArray[np.int64]:
-    """The rows for which an expression in the syntax of `pandas.DataFrame.query` is true.
-
-    Only the columns that it mentions are loaded.
-    """
-    mentioned = [name for name in columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", expression)]
-    if not mentioned:
-        raise ParameterError(
-            f"{argument}={expression!r} mentions no obs column of {where}; columns: {', '.join(columns)}"
-        )
-    frame = pd.DataFrame({name: columns[name]().series() for name in mentioned})
-    try:
-        chosen: Any = frame.eval(expression, engine="python")
-    except Exception as error:  # pandas raises whatever the expression does
-        raise ParameterError(
-            f"{argument}={expression!r} cannot be evaluated: {error}; columns of {where}: {', '.join(columns)}"
-        ) from error
-    values = np.asarray(chosen)
-    if values.dtype.kind != "b" or values.ndim != 1:
-        raise ParameterError(f"{argument}={expression!r} must be true or false for each row, got {values!r:.80}")
-    return np.flatnonzero(values)

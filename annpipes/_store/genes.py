@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes._rows import RowArray, as_rows, brief_rows
+from annpipes._store.choices import plain_choice
 from annpipes._store.kernels import copy_values, keep_columns, renumber_columns
 from annpipes._store.pools import Work, empty, run
 from annpipes.errors import FieldError, ParameterError
@@ -72,8 +73,9 @@ class Genes:
 
 def as_genes(genes: Any, names: pd.Index[Any], where: str) -> Genes:
     """Genes given as names, positions or a mask; an error names those that are unknown or given twice."""
+    given = plain_choice(genes, len(names), lambda: names, "genes", of="genes")
     chosen = as_rows(
-        genes, len(names), argument="genes", of="genes", positions_of=lambda given: positions_in(given, names, where)
+        given, len(names), argument="genes", of="genes", positions_of=lambda given: positions_in(given, names, where)
     )
     positions = np.asarray(chosen, np.int64)
     unique, counts = np.unique(positions, return_counts=True)

@@ -23,6 +23,7 @@ from annpipes._store.protocol import MatrixReader
 from annpipes._store.tables import (
     frame_columns,
     frame_length,
+    index_key,
     is_frame,
     matrix_of,
     member_names,
@@ -66,6 +67,16 @@ class H5adStore(FieldStore):
     @property
     def obs_names(self) -> pd.Index[Any]:
         return self._index_of("obs")
+
+    @property
+    def obs_index(self) -> pd.Index[Any]:
+        with self.file.reading("obs") as file:
+            key = index_key(file["obs"])
+        return self.obs_names.rename(None if key == "_index" else key)  # as anndata calls it
+
+    def series(self, column: Any) -> pd.Series[Any]:
+        with self.file.reading(f"obs/{column}") as file:
+            return read_column(file, "obs", column)
 
     @property
     def var_names(self) -> pd.Index[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,11 @@ class MemoryStore(FieldStore):
         return names
 
     @property
+    def obs_index(self) -> pd.Index[Any]:
+        index: pd.Index[Any] = self.adata.obs.index
+        return index
+
+    @property
     def var_names(self) -> pd.Index[Any]:
         names: pd.Index[Any] = pd.Index(self.adata.var_names)
         return names
@@ -137,6 +142,15 @@ class MemoryStore(FieldStore):
             return owner_of(self.adata).X is not None
         with self.file.open() as file:
             return "X" in file
+
+    def obs_columns(self) -> Sequence[Hashable]:
+        return list(self.adata.obs.columns)
+
+    def series(self, column: Any) -> pd.Series[Any]:
+        obs = self.adata.obs
+        last = int(np.flatnonzero(obs.columns == column)[-1])  # pandas takes that one where a name stands twice
+        values: pd.Series[Any] = obs.iloc[:, last]
+        return values
 
     def _open_column(self, column: str) -> Any:
         names = [name for name in self.adata.obs.columns if str(name) == column]  # a name may be a number

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from annpipes._rows import Rows
 from annpipes._store.genes import Genes
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.types import Chunk, SparseRows
@@ -73,6 +74,12 @@ class Store(Protocol):
 
     def row_bytes(self, fields: Sequence[str]) -> float:
         """Memory that an average row of these fields takes."""
+
+    def rows(self, chosen: Any, argument: str = "rows") -> Rows:
+        """The positions of rows given as anything that names them; errors name the ``argument``."""
+
+    def in_order(self, values: Any, argument: str) -> Any:
+        """Values of a Series in the order of the rows that its index names; anything else as it is."""
 
     def rows_named(self, names: NDArray[Any]) -> NDArray[np.int64]:
         """The positions of these obs names."""
