@@ -1,7 +1,7 @@
-"""Columns of a table: how long each is and what it holds, in every encoding that anndata reads and a few that it nearly does.
+"""Columns of a table, in every encoding that anndata reads.
 
 https://anndata.readthedocs.io/en/stable/fileformat-prose.html; other languages leave out attributes, store one value
-as no array, and booleans as integers.
+as no array, and booleans as integers, which is read as well.
 """
 
 from __future__ import annotations
@@ -55,16 +55,20 @@ def rows_of(element: h5py.Group | h5py.Dataset) -> h5py.Dataset:
     if encoding in _NULLABLE:
         return rows_of(element["values"])
     raise FormatError(
-        f"{element.name} of {element.file.filename} is a group encoded as {encoding or 'nothing'!r}, "
-        f"which is no column: {_UNKNOWN}"
+        f"{_where(element)} is a group encoded as {encoding or 'nothing'!r}, which is no column: {_UNKNOWN}"
     )
+
+
+def _where(element: h5py.Group | h5py.Dataset) -> str:
+    return f"{str(element.name).lstrip('/')} of {element.file.filename}"
 
 
 def column_length(element: h5py.Group | h5py.Dataset) -> int:
     """How many rows a column has, whatever its encoding."""
     rows = rows_of(element)
-    if not rows.shape:
-        raise FormatError(f"{rows.name} of {rows.file.filename} is one value or none, not one for each row")
+    if not rows.shape or len(rows.shape) > 1:
+        what = f"has {len(rows.shape)} dimensions" if rows.shape else "is one value or none"
+        raise FormatError(f"{_where(rows)} {what}, not one value for each row")
     return int(rows.shape[0])
 
 
@@ -78,7 +82,7 @@ def read_values(element: h5py.Group | h5py.Dataset, *, aside: bool = False) -> A
     aside
         Whether codes refer to categories that stand elsewhere, as in tables of version 0.1.0.
     """
-    where, encoding = f"{element.name} of {element.file.filename}", column_encoding(element)
+    where, encoding = _where(element), column_encoding(element)
     rows = rows_of(element)
     _refuse_type(rows, where)
     if aside and isinstance(element, h5py.Dataset) and "categories" in element.attrs:
@@ -107,7 +111,9 @@ def _read(element: h5py.Group | h5py.Dataset, where: str) -> Any:
     encoding = str(text_of(element.attrs.get("encoding-type", "")))
     version = str(text_of(element.attrs.get("encoding-version", "")))
     if isinstance(element, h5py.Dataset):
-        if h5py.check_string_dtype(element.dtype) is not None and encoding in ("", "array", "string-array", "string"):
+        kind = h5py.check_string_dtype(element.dtype)
+        untold = encoding == "" and kind is not None and (kind.encoding == "utf-8" or kind.length is not None)
+        if kind is not None and (untold or encoding in ("string-array", "string")):
             return _text(element)
         if encoding in ("", "array", "numeric-scalar"):
             return element[()]
@@ -184,4 +190,4 @@ def _truths(values: NDArray[Any], where: str, mask: NDArray[np.bool_] | None = N
     known = values if mask is None else values[~mask]
     if values.dtype.kind not in "iu" or ((known != 0) & (known != 1)).any():
         raise FormatError(f"{where} must be booleans, or integers 0 and 1, and holds other {values.dtype}")
-    return values == 1
+    return np.asarray(values == 1)

@@ -72,7 +72,10 @@ def read_index(file: h5py.File, path: str) -> pd.Index[Any]:
     names: pd.Index[Any] = pd.Index(found)
     if isinstance(found, np.ndarray) and found.dtype.kind in "cfbiu":
         return names.astype(str)
-    return pd.Index([str(name) for name in names], dtype=object if names.dtype == object else None).astype(str)
+    return pd.Index(
+        [name.decode() if isinstance(name, bytes) else str(name) for name in names],
+        dtype=object if names.dtype == object else None,
+    ).astype(str)
 
 
 def read_column(file: h5py.File, path: str, column: str) -> pd.Series[Any]:
@@ -80,9 +83,9 @@ def read_column(file: h5py.File, path: str, column: str) -> pd.Series[Any]:
     frame = file[path]
     if not isinstance(frame, h5py.Dataset):
         found = read_values(_readable(frame, column), aside=not is_plain_frame(frame))
-        if np.ndim(found) == 0 or len(found) == 1:  # anndata repeats what stands there once
-            length = frame_length(frame)
-            return pd.Series(found[0] if np.ndim(found) else found, index=range(length), dtype=_dtype_of(found))
+        if np.ndim(found) == 0 or (isinstance(found, np.ndarray) and len(found) == 1):  # anndata repeats it
+            repeated = np.repeat(np.atleast_1d(np.asarray(found, _dtype_of(found))), frame_length(frame))
+            return pd.Series(repeated)
         return pd.Series(found)
     values = frame[column]
     if (place := f"uns/{column}_categories") in file and values.dtype.kind in "iu":
