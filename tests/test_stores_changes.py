@@ -264,7 +264,7 @@ def test_a_view_with_names_that_are_not_unique_is_read(recwarn: pytest.WarningsR
 def test_two_columns_of_one_name_are_refused() -> None:
     adata = made()
     adata.obs = pd.concat([adata.obs[["number"]], adata.obs[["number"]]], axis=1)
-    with pytest.raises(FormatError, match="2 columns called 'number'"):
+    with pytest.raises(FormatError, match="number"):
         IndexSource(adata).store.check(["obs/number"])
 
 

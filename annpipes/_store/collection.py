@@ -23,6 +23,7 @@ from annpipes._store.joined import JoinedDense, JoinedSparse, Part, join_columns
 from annpipes._store.memory import MemoryStore
 from annpipes._store.opening import open_one
 from annpipes._store.protocol import MatrixReader, has_genes
+from annpipes._store.refusals import refuse_remote
 from annpipes._store.row_space import RowSpace
 from annpipes._store.series import join_series
 from annpipes.errors import FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
@@ -40,9 +41,11 @@ def is_pattern(path: str) -> bool:
 
 def paths_of(pattern: str) -> list[str]:
     """The files that a glob names, sorted."""
+    refuse_remote(pattern)
     found = sorted(glob.glob(pattern, recursive=True))
     if not found:
-        raise SourceError(f"no file matches {pattern!r}")
+        hint = f"; '~' is not replaced here: use os.path.expanduser({pattern!r})" if pattern.startswith("~") else ""
+        raise SourceError(f"no file matches {pattern!r}{hint}")
     return found
 
 

@@ -13,12 +13,13 @@ from scipy import sparse
 
 from annpipes._rows import RowArray
 from annpipes._store.base import FieldStore
-from annpipes._store.frame import column_of
+from annpipes._store.frame import column_of, refuse_twice
 from annpipes._store.genes import Genes
 from annpipes._store.h5ad import open_matrix, raw_x
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.matrix import DenseMemory, Selected, SparseMemory
 from annpipes._store.protocol import MatrixReader, has_genes
+from annpipes._store.refusals import refuse_values
 from annpipes._store.tables import matrix_of
 from annpipes._store.witness import Snapshot, Witness, element_of, owner_of
 from annpipes.errors import FormatError
@@ -134,7 +135,7 @@ class MemoryStore(FieldStore):
             *(f"layers/{key}" for key in adata.layers if key is not None),  # since anndata 0.13, None is X
             *(["raw/X"] if adata.raw is not None else []),
             *(f"obsm/{key}" for key in adata.obsm),
-            *(f"obs/{column}" for column in adata.obs.columns),
+            *dict.fromkeys(f"obs/{column}" for column in adata.obs.columns),
         ]
 
     def _has_x(self) -> bool:
@@ -154,11 +155,10 @@ class MemoryStore(FieldStore):
 
     def _open_column(self, column: str) -> Any:
         names = [name for name in self.adata.obs.columns if str(name) == column]  # a name may be a number
-        if len(names) != 1:
-            raise FormatError(f"obs of {self.name} has {len(names)} columns called {column!r}: rename all but one")
+        refuse_twice([str(name) for name in self.adata.obs.columns], column, self.name)
         values = self.adata.obs[names[0]]
         self._snapshots[f"obs/{column}"] = Snapshot.of(values)
-        return column_of(values)
+        return column_of(values, f"obs/{column} of {self.name}")
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         field = f"{group}/{key}" if key else group
@@ -180,6 +180,7 @@ class MemoryStore(FieldStore):
         return Selected(self._matrix(field, element_of(owner, field)), rows, genes)
 
     def _matrix(self, field: str, values: Any) -> DenseMemory | SparseMemory:
+        refuse_values(values, f"{field} of {self.name}")
         if sparse.issparse(values):
             return SparseMemory(values)
         if isinstance(values, np.ndarray) and values.ndim == 2:
