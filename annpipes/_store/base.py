@@ -66,6 +66,10 @@ class FieldStore:
         """Names of the genes."""
         raise NotImplementedError
 
+    def series(self, column: Any) -> pd.Series[Any]:
+        """An obs column as pandas has it, in an index of any kind."""
+        raise NotImplementedError
+
     def _list_fields(self) -> Sequence[str]:
         raise NotImplementedError
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from annpipes._store.series import as_dtype
 from annpipes.errors import FieldError, ParameterError
 from annpipes.types import Chunk
 
@@ -124,7 +125,8 @@ def column_of(values: pd.Series[Any]) -> Column:
         return Numbers(values.to_numpy())
     if pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_numeric_dtype(dtype):
         if values.isna().any():
-            return Numbers(values.to_numpy(np.float64, na_value=np.nan))
+            what = "an obs column" if values.name is None else f"obs column {values.name!r}"
+            return Numbers(as_dtype(values, np.dtype(np.float64), what).to_numpy())
         return Numbers(values.to_numpy(getattr(dtype, "numpy_dtype", None)))
     missing = values.isna().to_numpy()
     strings = values.astype(object).where(~missing, MISSING_LABEL).map(str)

@@ -67,6 +67,10 @@ class H5adStore(FieldStore):
     def obs_names(self) -> pd.Index[Any]:
         return self._index_of("obs")
 
+    def series(self, column: Any) -> pd.Series[Any]:
+        with self.file.reading(f"obs/{column}") as file:
+            return read_column(file, "obs", column)
+
     @property
     def var_names(self) -> pd.Index[Any]:
         return self._index_of("var")
@@ -115,8 +119,7 @@ class H5adStore(FieldStore):
         return open_matrix(self.file, f"{group}/{key}" if key else group)
 
     def _open_column(self, column: str) -> Column:
-        with self.file.reading(f"obs/{column}") as file:
-            return column_of(read_column(file, "obs", column))
+        return column_of(self.series(column))
 
 
 def raw_x(file: Hdf5File) -> str:

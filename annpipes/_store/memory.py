@@ -98,8 +98,12 @@ class MemoryStore(FieldStore):
         ]
 
     def _open_column(self, column: str) -> Any:
+        return column_of(self.series(column))
+
+    def series(self, column: Any) -> pd.Series[Any]:
         names = [name for name in self.adata.obs.columns if str(name) == column]  # a name may be a number
-        return column_of(self.adata.obs[names[0]])
+        values: pd.Series[Any] = self.adata.obs[names[0]]
+        return values
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         if self.file is not None and group in ("X", "raw"):
