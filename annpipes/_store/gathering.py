@@ -35,10 +35,11 @@ class Table:
     of some files, what is missing is ``""``.
     """
 
-    def __init__(self, stores: Sequence[H5adStore], path: str, space: RowSpace) -> None:
+    def __init__(self, stores: Sequence[H5adStore], path: str, space: RowSpace, without: Sequence[str] = ()) -> None:
         self.stores, self.path, self.space = stores, path, space
         listed = [_columns(store, path) for store in stores]
         self.columns = [name for name in listed[0] if all(name in names for names in listed)]
+        self.columns = [name for name in self.columns if f"{path}/{name}" not in without and path not in without]
         self.left_out = [name for name in union(listed) if name not in self.columns]
         with stores[0].file.reading(path) as file:
             self.index_name = index_key(file[path])
@@ -70,7 +71,9 @@ class Table:
                 )
         for name in self.columns:
             dtype = self.dtype(name)
-            if getattr(dtype, "kind", "") == "f" and not all(isinstance(one, np.dtype) and one.kind == "f" for one in self._dtypes(name)):
+            if getattr(dtype, "kind", "") == "f" and not all(
+                isinstance(one, np.dtype) and one.kind == "f" for one in self._dtypes(name)
+            ):
                 for number, store in enumerate(self.stores):
                     whole = _some_rows(store, self.path, name, np.arange(store.n_obs))
                     self._converted(whole, number, name, dtype)
@@ -90,7 +93,9 @@ class Table:
     def _gather(self, name: str | None, rows: RowArray, dtype: Any) -> Any:
         ascending, order = restore_order(rows)
         parts = [
-            self._converted(_some_rows(self.stores[share.number], self.path, name, share.rows), share.number, name, dtype)
+            self._converted(
+                _some_rows(self.stores[share.number], self.path, name, share.rows), share.number, name, dtype
+            )
             for share in self.space.shares(ascending)
         ] or [pd.Series([], dtype=dtype)]
         together = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)

@@ -123,7 +123,7 @@ def _number_dtype(present: Sequence[Any], absent: bool) -> Any:
         return common
     if common.kind == "b":
         return pd.BooleanDtype()
-    return pd.array([], dtype=common.name.replace("i", "I", 1).replace("u", "U", 1)).dtype if nullable else _FLOAT
+    return pd.array(np.zeros(0, common)).dtype if nullable else _FLOAT
 
 
 _FLOAT = np.dtype(np.float64)
@@ -141,7 +141,8 @@ def _labels(tables: Sequence[pd.Index[Any]]) -> pd.Index[Any]:
         values = np.array(list(labels), common)
         if any(int(value) != label for value, label in zip(values, labels, strict=True) if isinstance(label, int)):
             return pd.Index([str(label) for label in labels], dtype=object)
-        return pd.Index(values)
+        joined: pd.Index[Any] = pd.Index(values)
+        return joined
     return pd.Index(list(labels), dtype=bool if kinds == {"boolean"} else object)
 
 
@@ -191,7 +192,7 @@ def _refuse_changes(values: NDArray[Any], target: np.dtype[Any], what: str) -> N
     if values.dtype.kind not in "iu" or target.kind != "f":
         return
     with np.errstate(invalid="ignore", over="ignore"):
-        changed = [int(value) for value in values[np.abs(values.astype(target)) >= 2.0**(np.finfo(target).nmant + 1)]]
+        changed = [int(value) for value in values[np.abs(values.astype(target)) >= 2.0 ** (np.finfo(target).nmant + 1)]]
     for value in changed:
         if int(target.type(value)) != value:
             raise FormatError(
