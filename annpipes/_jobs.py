@@ -49,6 +49,8 @@ class Job:
         A few characters that differ for other inputs.
     output
         Where the rewritten file goes; with several, the beginning of their names.
+    without
+        What is left out.
     """
 
     inputs: tuple[str, ...]
@@ -63,6 +65,7 @@ class Job:
     codec: str
     dtypes: tuple[tuple[str, str], ...]
     memory: int
+    without: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -91,9 +94,9 @@ class Workshop:
         self.arrangement = Arrangement(self.store.n_obs, job.block_size, job.seed, labels)
         self.pieces = pieces_of(self.store.n_obs, job.rows_per_file, job.rows_per_part)
         self.n_files = self.pieces[-1].file + 1
-        self.matrices = matrices_of(self.store, dict(job.dtypes))
+        self.matrices = matrices_of(self.store, dict(job.dtypes), job.without)
         self.encoding = codec_of(job.codec)
-        self.assembly = Assembly(self.store, self.matrices, self.encoding, job.memory // 4)
+        self.assembly = Assembly(self.store, self.matrices, self.encoding, job.memory // 4, job.without)
         self._lengths = {matrix.field: row_lengths(self.store, matrix) for matrix in self.matrices if matrix.sparse}
         self._before: dict[int, Bases] = {}  # of values, by part
         self.lengths_known = None not in self._lengths.values()

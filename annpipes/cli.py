@@ -142,6 +142,7 @@ def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
 @click.option(
     "--join", type=click.Choice(["inner", "outer"]), default="inner", show_default=True, help="Genes of several inputs."
 )
+@click.option("--without", multiple=True, help="A field to leave out, such as layers/x or obsm/y (may be repeated).")
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
 @click.option("--scheduler", help="Address of a Dask scheduler whose workers write the parts.")
 @_as_json

@@ -17,7 +17,7 @@ from annpipes._jobs import Job, Workshop, open_inputs, working_folder
 from annpipes._making import make
 from annpipes._reports import Progress, Report, Steps, brief_bytes, brief_number, no_progress
 from annpipes._rows import as_bytes, as_count, as_natural
-from annpipes._store import FieldStore, codec_of, encoded_row_bytes, is_pattern, matrices_of, paths_of
+from annpipes._store import FieldStore, as_left_out, codec_of, encoded_row_bytes, is_pattern, matrices_of, paths_of
 from annpipes.errors import DiskSpaceError, ParameterError, ParameterTypeError
 from annpipes.types import Chunk
 
@@ -96,6 +96,7 @@ def shuffle(
     groupby: str | None = None,
     block_size: int | None = None,
     join: str = "inner",
+    without: str | Sequence[str] = (),
     overwrite: bool = False,
     scheduler: str | None = None,
     progress: Progress = no_progress,
@@ -114,9 +115,9 @@ def shuffle(
     Finished parts lie in ``<output>.unfinished`` until all is done. If the work is broken off, the
     same call goes on with what is missing. An output file appears under its name when it is complete.
 
-    Kept are X, layers, raw, obs, obsm and var, and of a single input also uns, varm and varp;
-    ``obsp`` is left out. Several inputs are joined as a `Collection` does: genes as ``join`` says, and
-    the obs columns, layers and obsm that all of them have.
+    Kept are X, layers, raw, obs, obsm (tables and arrays of any dimensions, too) and var, and of a single
+    input also uns, varm and varp; ``obsp`` is left out. Several inputs are joined as a `Collection` does:
+    genes as ``join`` says, and the obs columns, layers and obsm that all of them have.
 
     Parameters
     ----------
@@ -143,6 +144,9 @@ def shuffle(
         every part is drawn from 64 blocks.
     join
         The genes of several inputs, ``"inner"`` or ``"outer"``.
+    without
+        What is left out: ``"X"``, ``"raw"``, ``"layers/x"``, ``"obsm/x"``, ``"obs/column"``, ``"var/column"``,
+        ``"uns/key"``, ``"varm/x"``, ``"varp/x"``, or a whole group such as ``"uns"``.
     overwrite
         Replace an output that is there.
     scheduler
@@ -159,6 +163,8 @@ def shuffle(
         The disk is too full for the parts and the result.
     StateError
         The folder of parts belongs to another shuffle, or another process works in it.
+    FieldError
+        ``without`` names what no input has.
     SourceError, FormatError, DamageError
         An input that is missing, that has no rows to read, or that is damaged.
     """
@@ -169,7 +175,8 @@ def shuffle(
     codec_of(codec)
     dtypes, budget = _dtypes(dtype), as_bytes(memory, "memory")
     store = open_inputs(paths, join)
-    rows_per_part = _rows_per_part(store, dtypes, budget)
+    left_out = as_left_out(without, store)
+    rows_per_part = _rows_per_part(store, dtypes, budget, left_out)
     job = Job(
         inputs=tuple(map(os.path.abspath, paths)),
         join=join,
@@ -183,8 +190,10 @@ def shuffle(
         codec=codec,
         dtypes=tuple(sorted(dtypes.items())),
         memory=budget,
+        without=left_out,
     )
     workshop = Workshop(job, store)
+    workshop.assembly.check()
     if not os.path.isdir(job.folder):
         _check_outputs(workshop, overwrite)
     _check_space(workshop)
@@ -241,8 +250,8 @@ def _dtypes(dtype: str | Mapping[str, str] | None) -> dict[str, str]:
     return given
 
 
-def _rows_per_part(store: FieldStore, dtypes: Mapping[str, str], memory: int) -> int:
-    matrices = matrices_of(store, dtypes)
+def _rows_per_part(store: FieldStore, dtypes: Mapping[str, str], memory: int, without: Sequence[str]) -> int:
+    matrices = matrices_of(store, dtypes, without)
     widest = max([store.matrix(matrix.field).row_bytes for matrix in matrices], default=1.0)
     resident = 8 * store.n_obs * (sum(matrix.sparse for matrix in matrices) + 1)
     rows = min((memory - _PROGRAM_BYTES - resident) // 4, _LARGEST_PART) / max(1.0, widest)
@@ -276,6 +285,7 @@ def _check_space(workshop: Workshop) -> None:
     row_bytes = encoded_row_bytes(store, Chunk(rows, np.arange(len(rows))), workshop.matrices, workshop.encoding)
     columns = sum(field.startswith("obs/") for field in store.fields)
     dense = sum(store.matrix(field).row_bytes for field in workshop.assembly.dense)
+    dense += sum(array.row_bytes for array in workshop.assembly.arrays)
     needed = 1.1 * store.n_obs * (2 * row_bytes + 8 * columns + 64 + dense)
     folder = workshop.job.folder
     there = sum(entry.stat().st_size for entry in os.scandir(folder)) if os.path.isdir(folder) else 0

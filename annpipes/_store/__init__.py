@@ -9,6 +9,7 @@ from annpipes._store.advising import Finding, findings_of
 from annpipes._store.assembling import Assembly
 from annpipes._store.bare import BareWork, Threads
 from annpipes._store.base import FieldStore
+from annpipes._store.carrying import as_left_out
 from annpipes._store.checking import Found, check_file
 from annpipes._store.collection import Collection, is_pattern, paths_of
 from annpipes._store.dense import densify
@@ -51,6 +52,7 @@ __all__ = [
     "Store",
     "Threads",
     "as_fields",
+    "as_left_out",
     "check_file",
     "codec_of",
     "core_count",

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from annpipes._store.genes import positions_in
-from annpipes.errors import ParameterError
+from annpipes._store.series import TEXT, as_dtype, common_dtype, is_mixed
+from annpipes.errors import FormatError, ParameterError
 
 __all__ = ["agreed_columns", "first_few", "join_names", "union"]
 
@@ -59,17 +60,37 @@ def agreed_columns(frames: Sequence[pd.DataFrame], names: pd.Index[Any]) -> pd.D
     if not names.is_unique:
         return agreed
     for column in dict.fromkeys(column for frame in frames for column in frame):
-        found = [_plain(frame[column]).reindex(names) for frame in frames if column in frame]
-        values = reduce(lambda one, other: one.where(one.notna(), other), found)
-        if all(((values == other) | other.isna()).all() for other in found):
-            kinds = {frame[column].dtype for frame in frames if column in frame}
-            agreed[column] = values.astype(kinds.pop()) if len(kinds) == 1 and values.notna().all() else values
+        values = _agreed([frame[column] for frame in frames if column in frame], names)
+        if values is not None:
+            agreed[column] = values
     return agreed
 
 
-def _plain(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Categories as their labels: those of different tables cannot be compared."""
-    return values.astype(object) if isinstance(values.dtype, pd.CategoricalDtype) else values
+def _agreed(columns: Sequence[pd.Series[Any]], names: pd.Index[Any]) -> pd.Series[Any] | None:
+    """One column of all, in the type that `common_dtype` gives them; None where they contradict each other."""
+    dtypes = [column.dtype for column in columns]
+    if is_mixed(dtypes):
+        return None
+    partial = not np.any([names.isin(column.index) for column in columns], axis=0).all()
+    dtype = common_dtype([*dtypes, None] if partial else dtypes)
+    try:
+        found = _objects(columns, dtype, names)
+    except FormatError:  # integers too large for floats
+        dtype = common_dtype([pd.array(column.array[:0].astype(column.dtype)).dtype for column in columns])
+        if isinstance(dtype, np.dtype):
+            return None
+        found = _objects(columns, dtype, names)
+    values = reduce(lambda one, other: one.where(one.notna(), other), found)
+    if not all((other.isna() | (values == other)).all() for other in found):
+        return None
+    if isinstance(dtype, pd.CategoricalDtype):
+        return pd.Series(pd.Categorical(values, dtype=dtype), names)
+    return values if dtype == TEXT else values.astype(dtype)
+
+
+def _objects(columns: Sequence[pd.Series[Any]], dtype: Any, names: pd.Index[Any]) -> list[pd.Series[Any]]:
+    """The columns' values in the common type, as objects: these may be missing and stay what they are."""
+    return [as_dtype(column, dtype, f"var column {column.name!r}").astype(object).reindex(names) for column in columns]
 
 
 def first_few(names: Any) -> str:

@@ -8,19 +8,20 @@ from typing import Any, Protocol
 import anndata
 import h5py
 import numpy as np
+import pandas as pd
 from anndata.io import write_elem
 
 from annpipes._rows import RowArray, restore_order
 from annpipes._store.base import FieldStore
-from annpipes._store.collection import Collection
+from annpipes._store.carrying import Array, field_named, files_of, form_of, kept_fields, option_named
 from annpipes._store.encoding import Encoding
 from annpipes._store.gathering import Table, scratch_file
-from annpipes._store.h5ad import H5adStore
 from annpipes._store.marks import put_mark
 from annpipes._store.parting import Matrix
 from annpipes._store.row_space import RowSpace
-from annpipes._store.tables import is_frame, read_frame
+from annpipes._store.tables import read_frame
 from annpipes._store.writing import append, create
+from annpipes.errors import FormatError
 from annpipes.types import Chunk
 
 __all__ = ["Assembly"]
@@ -55,27 +56,57 @@ class Assembly:
         Of these and of the tables' numbers.
     memory
         Bytes that the rows of one column may take at once.
+    without
+        What is left out.
     """
 
-    def __init__(self, store: FieldStore, matrices: Sequence[Matrix], encoding: Encoding, memory: int) -> None:
+    def __init__(
+        self,
+        store: FieldStore,
+        matrices: Sequence[Matrix],
+        encoding: Encoding,
+        memory: int,
+        without: Sequence[str] = (),
+    ) -> None:
         self.store, self.matrices, self.encoding, self.memory = store, matrices, encoding, memory
-        self.inputs = [one for one in _inputs(store) if isinstance(one, H5adStore)]
+        self.without = without
+        self.inputs = files_of(store)
         self.space = RowSpace([one.n_obs for one in self.inputs])
         in_parts = {matrix.field for matrix in matrices}
-        obsm = [field for field in store.fields if field.startswith("obsm/") and field not in in_parts]
-        framed = [field for field in obsm if all(_is_table(one, field) for one in self.inputs)]
-        self.tables = [Table(self.inputs, path, self.space) for path in ("obs", *framed)]
-        self.dense = [field for field in obsm if field not in framed]
+        forms = {field: form_of(store, field) for field in kept_fields(store, without) if field not in in_parts}
+        framed = [field for field, form in forms.items() if form == "table"]
+        self.tables = [Table(self.inputs, path, self.space, without) for path in ("obs", *framed)]
+        self.dense = [field for field, form in forms.items() if form == "matrix"]
+        self.arrays: list[Array] = []
+        for field, form in forms.items():
+            if form == "array":
+                with option_named(field):
+                    self.arrays.append(Array(store, field))
+
+    def check(self) -> None:
+        """Raise what writing the tables would, before anything is written."""
+        for table in self.tables:
+            table.check()
+        with scratch_file() as scratch:
+            self._write_var(scratch)
 
     @property
     def left_out(self) -> list[str]:
         """What the inputs have and the outputs lack."""
         names = [f"{table.path}/{column}" for table in self.tables for column in table.left_out]
-        kept = {*(matrix.field for matrix in self.matrices), *self.dense, *(table.path for table in self.tables)}
+        kept = {*(matrix.field for matrix in self.matrices), *(array.field for array in self.arrays), *self.dense}
+        kept |= {table.path for table in self.tables}
         for one in self.inputs:
             with one.file.open() as file:
                 groups = ("obsp",) if len(self.inputs) == 1 else ("obsp", "varm", "varp", "uns")
                 names += [f"{group}/{key}" for group in groups if group in file for key in file[group]]
+                names += [
+                    f"{group}/{key}"
+                    for group in ("uns", "varm", "varp")
+                    for key in (file[group] if isinstance(file.get(group), h5py.Group) else ())
+                    if field_named(f"{group}/{key}", self.without)
+                ]
+                names += [name for name in self.without if name.startswith("var/")]
                 fields = [field for field in one.fields if field.split("/")[0] in ("X", "layers", "raw", "obsm")]
                 names += [field for field in fields if field not in kept]
         return list(dict.fromkeys(names))
@@ -103,6 +134,9 @@ class Assembly:
                 self._write_table(file, table, rows, n_rows)
             for field in self.dense:
                 self._write_dense(file, field, rows, n_rows)
+            for array in self.arrays:
+                for first, some in self._windows(rows, 3 * array.row_bytes):
+                    _place_rows(file, array.field, array.read(some), first, n_rows)
             for matrix in self.matrices:
                 self._create(file, matrix, parts, n_rows)
             places = {name: 0 for matrix in self.matrices for name in _datasets(matrix)}
@@ -137,8 +171,8 @@ class Assembly:
 
     def _copy_the_rest(self, file: h5py.File) -> None:
         """What has no rows: var, and of a single input uns, varm and varp."""
+        self._write_var(file)
         with anndata.settings.override(allow_write_nullable_strings=True):
-            write_elem(file, "var", self.store.var)
             first = self.inputs[0]
             with first.file.open() as source:
                 if any(matrix.field == "raw/X" for matrix in self.matrices):
@@ -150,8 +184,28 @@ class Assembly:
                     return
                 for name in ("uns", "varm", "varp", "raw/varm"):
                     for key in source[name] if isinstance(source.get(name), h5py.Group) else ():
-                        if not (name == "uns" and key.endswith("_categories") and _is_old(source)):
+                        old = name == "uns" and key.endswith("_categories") and _is_old(source)
+                        if not (old or field_named(f"{name}/{key}", self.without)):
                             source.copy(f"{name}/{key}", file[name])
+
+    def _write_var(self, file: h5py.File) -> None:
+        """The table of the genes, its strings as categories where some are missing, as anndata writes them."""
+        var = self.store.var
+        if not var.columns.is_unique:
+            twice = var.columns[var.columns.duplicated()][0]
+            raise FormatError(f"var has the column {str(twice)!r} twice: rename one and write the input again")
+        var = var[[column for column in var if f"var/{column}" not in self.without]].copy()
+        for column in var:
+            if var[column].dtype == object and var[column].isna().any():
+                var[column] = pd.Categorical(var[column])
+        with anndata.settings.override(allow_write_nullable_strings=True):
+            try:
+                write_elem(file, "var", var)
+            except Exception as error:  # anndata and h5py raise whatever the values lead them to
+                raise FormatError(
+                    f"var of {self.store.name} cannot be written ({error}): leave the column out with "
+                    f"without=['var/…'] (--without var/…)"
+                ) from error
 
     def _write_table(self, file: h5py.File, table: Table, rows: Sequence[Callable[[], RowArray]], n_rows: int) -> None:
         group = file.create_group(table.path)
@@ -183,15 +237,6 @@ class Assembly:
                 first, held = first + count, []
             held.append(new)
         yield first, np.concatenate(held)
-
-
-def _inputs(store: FieldStore) -> Sequence[FieldStore]:
-    return store.stores if isinstance(store, Collection) else [store]
-
-
-def _is_table(store: H5adStore, field: str) -> bool:
-    with store.file.reading(field) as file:
-        return field in file and not isinstance(file["obsm"], h5py.Dataset) and is_frame(file[field])
 
 
 def _is_old(file: h5py.File) -> bool:

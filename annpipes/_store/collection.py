@@ -17,16 +17,16 @@ from annpipes._reprs import call_repr
 from annpipes._rows import RowArray, as_count
 from annpipes._store.alignment import agreed_columns, first_few, join_names, union
 from annpipes._store.base import FieldStore
-from annpipes._store.frame import Column
+from annpipes._store.frame import Column, column_of
 from annpipes._store.genes import Genes
-from annpipes._store.joined import JoinedDense, JoinedSparse, Part, join_columns
+from annpipes._store.joined import JoinedDense, JoinedSparse, Part
 from annpipes._store.memory import MemoryStore
 from annpipes._store.opening import open_one
 from annpipes._store.protocol import MatrixReader, has_genes
 from annpipes._store.refusals import refuse_remote
 from annpipes._store.row_space import RowSpace
 from annpipes._store.series import join_series
-from annpipes.errors import FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
+from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
 from annpipes.types import Chunk
 
 __all__ = ["Collection", "Missing"]
@@ -236,13 +236,17 @@ class Collection(FieldStore):
             )
         return super()._open(field)
 
+    def _open_column(self, column: str) -> Column:
+        return column_of(self.series(column))
+
     def series(self, column: Any) -> pd.Series[Any]:
         columns = [store.series(column) if f"obs/{column}" in store.fields else None for store in self.stores]
-        return join_series(columns, [store.n_obs for store in self.stores])
-
-    def _open_column(self, column: str) -> Column:
-        columns = [store.column(column) if f"obs/{column}" in store.fields else None for store in self.stores]
-        return join_columns(columns, self.space)
+        for store, values in zip(self.stores, columns, strict=True):
+            if values is not None and len(values) != store.n_obs:
+                raise DamageError(
+                    f"obs/{column} of {store.name} has {len(values)} values, but there are {store.n_obs} rows"
+                )
+        return join_series(columns, [store.n_obs for store in self.stores], f"obs column {column!r} of {self.name}")
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         field = f"{group}/{key}" if key else group

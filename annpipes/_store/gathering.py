@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,8 +18,10 @@ from annpipes._store.alignment import union
 from annpipes._store.frame import MISSING_LABEL
 from annpipes._store.h5ad import H5adStore
 from annpipes._store.row_space import RowSpace
+from annpipes._store.series import TEXT, as_dtype, common_dtype, is_mixed
 from annpipes._store.surveying import encoding_of
 from annpipes._store.tables import frame_columns, frame_length, index_key, is_plain_frame, read_column, read_index
+from annpipes.errors import FormatError
 
 __all__ = ["Table", "scratch_file"]
 
@@ -28,17 +31,19 @@ _SLAB = 1 << 18
 class Table:
     """One table (``obs``, or one of ``obsm``) over the rows of several files.
 
-    Of columns, those that all files have. Where files differ in a column, categories share one table, the first
-    file's labels first; numbers take numpy's common dtype; all else becomes strings, ``""`` where missing.
+    Of columns, those that all files have, in the type that `common_dtype` gives them. Where strings stand for numbers
+    of some files, what is missing is ``""``.
     """
 
-    def __init__(self, stores: Sequence[H5adStore], path: str, space: RowSpace) -> None:
+    def __init__(self, stores: Sequence[H5adStore], path: str, space: RowSpace, without: Sequence[str] = ()) -> None:
         self.stores, self.path, self.space = stores, path, space
         listed = [_columns(store, path) for store in stores]
         self.columns = [name for name in listed[0] if all(name in names for names in listed)]
+        self.columns = [name for name in self.columns if f"{path}/{name}" not in without and path not in without]
         self.left_out = [name for name in union(listed) if name not in self.columns]
         with stores[0].file.reading(path) as file:
             self.index_name = index_key(file[path])
+        self._known: dict[str, list[Any]] = {}
 
     def index(self, rows: RowArray) -> NDArray[Any]:
         """The names of these rows, in the order given; objects ``(n,)``."""
@@ -49,14 +54,48 @@ class Table:
         return self._gather(name, rows, dtype)
 
     def dtype(self, name: str) -> Any:
-        """What a column is over all files."""
+        """What a column is over all files; strings of which some may be missing are nullable ones."""
+        dtypes = self._dtypes(name)
+        dtype = common_dtype(dtypes)
+        if dtype != TEXT or is_mixed(dtypes) or all(isinstance(one, np.dtype) for one in dtypes):
+            return dtype
+        return pd.StringDtype()
+
+    def check(self) -> None:
+        """Raise what writing it would: a column twice, or an integer that the column of all files cannot hold."""
+        for store in self.stores:
+            twice = [name for name, count in Counter(_columns(store, self.path)).items() if count > 1]
+            if twice:
+                raise FormatError(
+                    f"{self.path} of {store.file.path} has the column {twice[0]!r} twice: rename one and write it again"
+                )
+        for name in self.columns:
+            dtype = self.dtype(name)
+            if getattr(dtype, "kind", "") == "f" and not all(
+                isinstance(one, np.dtype) and one.kind == "f" for one in self._dtypes(name)
+            ):
+                for number, store in enumerate(self.stores):
+                    whole = _some_rows(store, self.path, name, np.arange(store.n_obs))
+                    self._converted(whole, number, name, dtype)
+
+    def _dtypes(self, name: str) -> list[Any]:
         none = np.zeros(0, np.int64)
-        return _common_dtype([_some_rows(store, self.path, name, none).dtype for store in self.stores])
+        if name not in self._known:
+            self._known[name] = [_some_rows(store, self.path, name, none).dtype for store in self.stores]
+        return self._known[name]
+
+    def _converted(self, values: pd.Series[Any], number: int, name: str | None, dtype: Any) -> pd.Series[Any]:
+        what = f"{self.path}/{name or 'index'} of {self.stores[number].file.path}"
+        values = as_dtype(values, dtype, what)
+        # A column of strings has no place for what is missing, as documented.
+        return values.where(values.notna(), MISSING_LABEL) if dtype == TEXT else values
 
     def _gather(self, name: str | None, rows: RowArray, dtype: Any) -> Any:
         ascending, order = restore_order(rows)
         parts = [
-            _as_dtype(_some_rows(self.stores[share.number], self.path, name, share.rows), dtype)
+            self._converted(
+                _some_rows(self.stores[share.number], self.path, name, share.rows), share.number, name, dtype
+            )
             for share in self.space.shares(ascending)
         ] or [pd.Series([], dtype=dtype)]
         together = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
@@ -66,24 +105,6 @@ class Table:
 def scratch_file() -> h5py.File:
     """An HDF5 file in memory."""
     return h5py.File("scratch", "w", driver="core", backing_store=False)
-
-
-def _common_dtype(dtypes: Sequence[Any]) -> Any:
-    """What holds values of all these types."""
-    if all(dtype == dtypes[0] for dtype in dtypes):
-        return dtypes[0]
-    if all(isinstance(dtype, pd.CategoricalDtype) for dtype in dtypes):
-        return pd.CategoricalDtype(union(list(dtype.categories) for dtype in dtypes))
-    if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
-        return np.result_type(*dtypes)
-    return np.dtype(object)
-
-
-def _as_dtype(values: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
-    """``values`` in a type that holds them; as strings where it is that of objects."""
-    if dtype != np.dtype(object) or values.dtype == dtype:
-        return values.astype(dtype)
-    return values.astype(object).map(str).where(values.notna(), MISSING_LABEL)
 
 
 def _columns(store: H5adStore, path: str) -> tuple[str, ...]:
@@ -100,7 +121,9 @@ def _some_rows(store: H5adStore, path: str, column: str | None, rows: RowArray) 
             return whole.iloc[rows].reset_index(drop=True)
         name = column or index_key(frame)
         if _is_text(frame[name]):  # not through a copy in HDF5, which takes most of the time
-            return pd.Series(_take(frame[name], rows, text=True))
+            return pd.Series(_take(frame[name], rows, text=True), dtype=object)
+        if column is None:  # numbers, categories, bytes, nullable strings
+            return pd.Series(np.asarray(read_index(file, path), object)[rows], dtype=object)
         with scratch_file() as scratch:
             _pick(frame, name, scratch, rows, frame_length(frame))
             values = read_elem(scratch[name])

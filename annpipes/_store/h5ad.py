@@ -126,9 +126,9 @@ class H5adStore(FieldStore):
         return open_matrix(self.file, f"{group}/{key}" if key else group)
 
     def _open_column(self, column: str) -> Column:
-        with self.file.reading(f"obs/{column}") as file:
+        with self.file.reading("obs") as file:
             refuse_twice(frame_columns(file["obs"]), column, self.name)
-            return column_of(read_column(file, "obs", column), f"obs/{column} of {self.name}")
+        return column_of(self.series(column), f"obs/{column} of {self.name}")
 
 
 def raw_x(file: Hdf5File) -> str:

@@ -7,14 +7,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 from toolz import partition_all
 
-from annpipes._store.alignment import union
 from annpipes._store.base import FieldStore
-from annpipes._store.frame import Column, Labels, Numbers, Strings
 from annpipes._store.genes import Genes, fill_columns, move_columns, take_genes
 from annpipes._store.kernels import copy_values
 from annpipes._store.matrix import DenseFile, SparseFile, places_of
@@ -23,7 +20,7 @@ from annpipes._store.protocol import BlockAdvice, MatrixReader
 from annpipes._store.row_space import RowSpace, Share
 from annpipes.types import Chunk, SparseRows
 
-__all__ = ["JoinedDense", "JoinedSparse", "Part", "join_columns"]
+__all__ = ["JoinedDense", "JoinedSparse", "Part"]
 
 
 class Part:
@@ -190,52 +187,3 @@ class JoinedDense(_Joined):
 def _holds(dtype: np.dtype[Any], fill: float) -> bool:
     with np.errstate(invalid="ignore"):
         return dtype.kind == "f" or bool(np.asarray(fill).astype(dtype) == fill)
-
-
-def join_columns(columns: Sequence[Column | None], space: RowSpace) -> Column:
-    """Obs columns of several stores as one; None where a store has no such column.
-
-    Numbers take numpy's common dtype, as floats if some are missing (NaN). Labels share one
-    table: the first store's, then new ones in the order in which they come. Where some stores
-    hold numbers and others labels, all become strings.
-    """
-    present = [column for column in columns if column is not None]
-    if all(isinstance(column, Numbers) for column in present):
-        return _join_numbers(columns, space)
-    if all(isinstance(column, Labels) for column in present):
-        return _join_labels(columns, space)
-    return _join_strings(columns, space)
-
-
-def _join_numbers(columns: Sequence[Column | None], space: RowSpace) -> Numbers:
-    dtypes = [column.values.dtype for column in columns if isinstance(column, Numbers)]
-    if None in columns:
-        dtypes.append(np.dtype(np.float32 if all(dtype.kind == "f" for dtype in dtypes) else np.float64))
-    values = np.empty(len(space), np.result_type(*dtypes))
-    for column, where in zip(columns, space.slices(), strict=True):
-        values[where] = column.values if isinstance(column, Numbers) else np.nan
-    return Numbers(values)
-
-
-def _join_labels(columns: Sequence[Column | None], space: RowSpace) -> Labels:
-    tables = [column.categories for column in columns if isinstance(column, Labels)]
-    categories = union(tables)
-    place = {label: code for code, label in enumerate(categories)}
-    codes = np.full(len(space), -1, np.min_scalar_type(-len(place) - 1))
-    for column, where in zip(columns, space.slices(), strict=True):
-        if isinstance(column, Labels):
-            recoded = np.array([*(place[label] for label in column.categories), -1], codes.dtype)
-            codes[where] = recoded[column.codes]
-    return Labels(codes, tuple(categories))
-
-
-def _join_strings(columns: Sequence[Column | None], space: RowSpace) -> Strings:
-    values, missing = np.full(len(space), "", object), np.ones(len(space), bool)
-    for column, where in zip(columns, space.slices(), strict=True):
-        if column is None:
-            continue
-        series: pd.Series[Any] = column.series()
-        gone = column.missing if isinstance(column, Strings) else series.isna().to_numpy()
-        missing[where] = gone
-        values[where] = np.where(gone, "", series.astype(object).map(str))
-    return Strings(values, missing)

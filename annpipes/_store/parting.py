@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from annpipes._rows import RowArray
 from annpipes._store.base import FieldStore
+from annpipes._store.carrying import form_of, kept_fields, option_named
 from annpipes._store.encoding import Encoding
 from annpipes._store.joined import JoinedSparse
 from annpipes._store.matrix import SparseFile
@@ -62,17 +63,18 @@ class Matrix:
     side: int
 
 
-def matrices_of(store: FieldStore, dtypes: Mapping[str, str]) -> list[Matrix]:
-    """The matrices whose rows a part holds: X, layers, raw, and what is sparse in obsm."""
-    fields = [field for field in store.fields if field.split("/")[0] in ("X", "layers", "raw", "obsm")]
+def matrices_of(store: FieldStore, dtypes: Mapping[str, str], without: Sequence[str] = ()) -> list[Matrix]:
+    """The matrices whose rows a part holds: X, layers, raw, and what is sparse in obsm; not those left out."""
+    fields = kept_fields(store, without)
     for field in dtypes:
         if field not in fields:
             raise ParameterError(f"dtype is given for {field!r}, but the data has {', '.join(fields)}")
-    return [
-        _matrix(store, field, dtypes.get(field))
-        for field in fields
-        if not field.startswith("obsm/") or store.matrix(field).sparse
-    ]
+    matrices = []
+    for field in fields:
+        with option_named(field):
+            if form_of(store, field) == "matrix" and (not field.startswith("obsm/") or store.matrix(field).sparse):
+                matrices.append(_matrix(store, field, dtypes.get(field)))
+    return matrices
 
 
 def _matrix(store: FieldStore, field: str, dtype: str | None) -> Matrix:
