@@ -143,7 +143,7 @@ def _stored(element: h5py.Group | h5py.Dataset, name: str, column: str, n_obs: i
     matrix = name == "X" or name.split("/")[0] in ("layers", "raw", "obsm")
     if isinstance(element, h5py.Dataset):
         encoding = "table" if column else "dense" if matrix else _kind(main.dtype)
-    report = FieldReport(name, encoding, main.shape, "text" if text else str(dtype), categories=categories)
+    report = FieldReport(name, encoding, main.shape or (), "text" if text else str(dtype), categories=categories)
     report = _with_storage(report, main, [] if text else datasets_in(element))
     return report if not main.chunks else replace(report, storage_chunk_rows=float(min(main.chunks[0], n_obs)))
 
@@ -184,6 +184,7 @@ def _stored_sparse(group: h5py.Group, name: str) -> FieldReport:
 
 
 def _with_storage(report: FieldReport, main: h5py.Dataset, parts: list[h5py.Dataset]) -> FieldReport:
+    parts = [part for part in parts if part.shape is not None]
     decoded, stored = sum(int(part.nbytes) for part in parts), sum(part.id.get_storage_size() for part in parts)
     return replace(
         report,

@@ -36,7 +36,7 @@ def check_sparse(
     by_rows = SPARSE[encoding_of(group)] == "csr"
     unit = unit_of(path) if by_rows else "columns"
     shape = sparse_shape(group)
-    if shape is None:
+    if shape is None and not group.attrs.keys().isdisjoint(("shape", "h5sparse_shape")):  # lacking one is no damage
         damage.note(path, "has no shape of two numbers")
     major, minor = (None, None) if shape is None else shape if by_rows else shape[::-1]
     counts = [len(parts[name]) for name in ("indices", "data") if name in parts]

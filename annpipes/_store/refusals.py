@@ -102,7 +102,7 @@ def refuse_other_hdf5(file: h5py.File, path: str) -> None:
         raise FormatError(f"{_lacks(file, path)}; give a file that AnnData.write_h5ad wrote")
     for name in ("obs", "var"):
         table = file[name]
-        if isinstance(table, h5py.Dataset) and table.dtype.names is None:
+        if isinstance(table, h5py.Dataset) and (table.dtype.names is None or len(table.shape or ()) != 1):
             raise FormatError(
                 f"{path} is no AnnData file: {name!r} is an array of {table.dtype}, not a table; give a file that "
                 f"AnnData.write_h5ad wrote"

@@ -35,7 +35,7 @@ __all__ = [
 def is_frame(element: h5py.Group | h5py.Dataset) -> bool:
     """Whether an element is a table."""
     if isinstance(element, h5py.Dataset):
-        return element.dtype.names is not None
+        return element.dtype.names is not None and len(element.shape or ()) == 1
     return bool(text_of(element.attrs.get("encoding-type")) == "dataframe")
 
 
@@ -113,7 +113,7 @@ def read_frame(file: h5py.File, path: str) -> pd.DataFrame:
 
 def matrix_of(frame: pd.DataFrame, where: str) -> NDArray[Any]:
     """The columns of a table side by side, ``(n, columns)``; they must hold numbers."""
-    wrong = [column for column in frame if not pd.api.types.is_numeric_dtype(frame[column].dtype)]
+    wrong = [column for column in frame if not _is_real(frame[column].dtype)]
     if wrong:
         raise FormatError(
             f"{where} is a table whose column {wrong[0]!r} holds {frame[wrong[0]].dtype}, not numbers: "
@@ -122,6 +122,13 @@ def matrix_of(frame: pd.DataFrame, where: str) -> NDArray[Any]:
     missing = frame.isna().to_numpy().any()
     values = frame.to_numpy(np.float64, na_value=np.nan) if missing else np.asarray(frame.to_numpy())
     return values if values.dtype.kind in "biuf" else values.astype(np.float64)
+
+
+def _is_real(dtype: Any) -> bool:
+    """Whether values are booleans, integers or floats of at most 64 bits."""
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "biuf" and dtype.itemsize <= 8
+    return bool(pd.api.types.is_numeric_dtype(dtype))
 
 
 def _readable(frame: h5py.Group | h5py.Dataset, name: str) -> Any:
