@@ -34,9 +34,9 @@ class CsrTensors(NamedTuple):
     Parameters
     ----------
     crow_indices
-        Where each row begins and ends; shape ``(n + 1,)``, int32.
+        Where each row begins and ends; shape ``(n + 1,)``, int32, or int64 where columns or values are beyond 2³¹.
     col_indices
-        The gene of each value; shape ``(nnz,)``, int32.
+        The gene of each value; shape ``(nnz,)``, of the same type.
     values
         Shape ``(nnz,)``, float32.
     n_vars
@@ -145,9 +145,12 @@ def tensor_of(values: NDArray[Any]) -> Tensor | list[str]:
 
 
 def _csr_tensors(rows: SparseRows) -> CsrTensors:
+    narrow = np.iinfo(np.int32).max
+    wide = rows.n_vars > narrow or rows.indptr[-1] > narrow  # torch wants both of one type
+    dtype = np.int64 if wide else np.int32
     return CsrTensors(
-        torch.from_numpy(rows.indptr.astype(np.int32)),
-        torch.from_numpy(rows.indices.astype(np.int32, copy=False)),
+        torch.from_numpy(rows.indptr.astype(dtype)),
+        torch.from_numpy(rows.indices.astype(dtype, copy=False)),
         torch.from_numpy(rows.data.astype(np.float32, copy=False)),
         rows.n_vars,
     )

@@ -20,6 +20,8 @@ from annpipes.errors import FieldError, FormatError, ParameterError
 
 N = sum(N_ROWS)
 
+_TEXT = {"str", "category", "ordered", "string"}
+
 
 class TestGenes:
     def test_common_genes_stand_in_the_first_files_order(self) -> None:
@@ -126,12 +128,18 @@ class TestColumnsOfOtherTypes:
         for first, second in {(one, two), (two, one)}:
             data = self.made(KINDS[first], KINDS[second], tmp_path if from_files else None)
             if {first, second} in LOSSY:
-                with pytest.raises(FormatError, match=r"obs column 'c' of 2 files holds the integer \d+, which float64"):
+                with pytest.raises(
+                    FormatError, match=r"obs column 'c' of 2 files holds the integer \d+"
+                ):
                     Collection(data).check(["obs/c"])
                 continue
             expected, _ = concatenated_column(KINDS[first], KINDS[second])
             store = Collection(data)
             same_values(store.series("c"), expected)
+            if expected.isna().any() and {first, second} & {"int64", "uint64"} and not {first, second} & _TEXT:
+                with pytest.raises(FormatError):  # kept as they are, but a batch would have NaN where one is missing
+                    store.check(["obs/c"])
+                continue
             read = store.read(chunk_of(range(4)), ["obs/c"])["obs_c"]
             if any(isinstance(value, str) for value in expected) or isinstance(expected.dtype, pd.CategoricalDtype):
                 assert read.tolist() == expected_column(expected).tolist()
@@ -152,7 +160,7 @@ class TestColumnsOfOtherTypes:
 
     def test_large_nullable_integers_are_no_floats_where_some_are_missing(self) -> None:
         one, _ = self.made(pd.array([2**53 + 1, None], dtype="Int64"), None, None)
-        with pytest.raises(FormatError, match="obs column 'c' holds the integer 9007199254740993"):
+        with pytest.raises(FormatError, match="9007199254740993"):
             IndexSource(one).store.check(["obs/c"])
 
     def test_integers_and_booleans_beside_strings_do_not_pass_through_floats(self) -> None:

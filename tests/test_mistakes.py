@@ -148,7 +148,11 @@ def test_a_table_for_a_column_that_is_not_read_as_codes() -> None:
 
 
 def test_numbers_asked_for_as_codes() -> None:
-    with refused(FieldError, "obs column 'n_counts' holds numbers; only categories and strings have codes"):
+    told = (
+        "obs column 'n_counts' holds numbers; only categories and strings have codes: ask for 'obs/n_counts', or make "
+        "them labels, adata.obs['n_counts'] = adata.obs['n_counts'].astype('category')"
+    )
+    with refused(FieldError, told):
         stream(["a.h5ad", "b.h5ad"], fields=["obs/n_counts:code"])
 
 

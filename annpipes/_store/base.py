@@ -22,6 +22,7 @@ from annpipes._store.protocol import (
     is_matrix,
     no_such_field,
 )
+from annpipes._store.refusals import refuse_numbers
 from annpipes._store.row_space import RowSpace
 from annpipes.errors import DamageError, FieldError, FormatError, ParameterError
 from annpipes.types import Chunk, SparseRows
@@ -220,6 +221,7 @@ class FieldStore:
         return column if plain == field else Codes(column.coded(key))
 
     def _checked(self, field: str, matrix: MatrixReader) -> MatrixReader:
+        refuse_numbers(matrix.dtype, f"{field} of {self.name}")
         if matrix.shape[0] != self.n_obs:
             raise DamageError(f"{field} of {self.name} has {matrix.shape[0]} rows, but obs has {self.n_obs}")
         if has_genes(field) and matrix.shape[1] != self.n_vars:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from annpipes._store.h5ad import H5adStore
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.ledgers import Damage, Ledgers
 from annpipes._store.matrix_checks import check_sparse, check_values
+from annpipes._store.refusals import refuse_address, refuse_known
 from annpipes._store.stretches import Stretches
 from annpipes._store.surveying import (
     codes_of,
@@ -53,14 +53,13 @@ def check_file(path: str, progress: Progress) -> Found:
     Raises
     ------
     SourceError, FormatError
-        No such file, or a directory.
+        No such file, a directory, or a file of another kind.
     """
     check = _Check(progress)
+    refuse_address(path)
     try:
         file = Hdf5File(path)
     except FormatError as error:
-        if os.path.isdir(path):
-            raise
         check.ledgers.damage.note(_FILE, f"{error}: its beginning is damaged, or it never was one")
         return check.found()
     try:
@@ -69,9 +68,19 @@ def check_file(path: str, progress: Progress) -> Found:
         check.ledgers.damage.note(_FILE, f"HDF5 cannot open it ({error})")
         return check.found()
     with opened:
+        _refuse_other(opened, path)
         check.elements(file, opened)
     check.fields(path)
     return check.found()
+
+
+def _refuse_other(opened: h5py.File, path: str) -> None:
+    try:
+        refuse_known(opened, path)
+    except FormatError:
+        raise
+    except Exception:  # it cannot be opened, which is told where it is surveyed
+        return
 
 
 @dataclass(eq=False)
@@ -199,6 +208,8 @@ class _Check:
             table = second = group[:3]
         for number, name in enumerate((table, second)):
             length = self.lengths.get(name or "")
+            if number == 0 and group in ("obs", "var") and path.count("/") == 1 and shape == (1,):
+                continue  # what stands there once is repeated
             if unit != "entries" and length is not None and shape[number : number + 1] not in ((), (length,)):
                 told = f"has {shape[number]:,} {('rows', 'columns')[number]}, but {name} has {length:,}"
                 self.ledgers.damage.note(path, told)

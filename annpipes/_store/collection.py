@@ -22,6 +22,7 @@ from annpipes._store.genes import Genes
 from annpipes._store.joined import JoinedDense, JoinedSparse, Part
 from annpipes._store.opening import open_one
 from annpipes._store.protocol import MatrixReader, has_genes
+from annpipes._store.refusals import refuse_remote
 from annpipes._store.row_space import RowSpace
 from annpipes._store.series import join_series
 from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
@@ -39,9 +40,11 @@ def is_pattern(path: str) -> bool:
 
 def paths_of(pattern: str) -> list[str]:
     """The files that a glob names, sorted."""
+    refuse_remote(pattern)
     found = sorted(glob.glob(pattern, recursive=True))
     if not found:
-        raise SourceError(f"no file matches {pattern!r}")
+        hint = f"; '~' is not replaced here: use os.path.expanduser({pattern!r})" if pattern.startswith("~") else ""
+        raise SourceError(f"no file matches {pattern!r}{hint}")
     return found
 
 
@@ -215,7 +218,7 @@ class Collection(FieldStore):
         return super()._open(field)
 
     def _open_column(self, column: str) -> Column:
-        return column_of(self.series(column))
+        return column_of(self.series(column), f"obs/{column} of {self.name}")
 
     def series(self, column: Any) -> pd.Series[Any]:
         columns = [store.series(column) if f"obs/{column}" in store.fields else None for store in self.stores]

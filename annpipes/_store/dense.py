@@ -10,16 +10,22 @@ from numpy.typing import NDArray
 
 from annpipes._store.kernels import add_rows
 from annpipes._store.pools import Work, empty, run
-from annpipes.errors import DamageError
+from annpipes.errors import DamageError, FormatError
 from annpipes.types import SparseRows
 
 __all__ = ["densify"]
 
 _PART_BYTES = 4 << 20
+_WIDEST = np.iinfo(np.int32).max
 
 
 def densify(rows: SparseRows) -> NDArray[np.float32]:
     """A float32 array ``(n, n_vars)``: what `SparseRows.to_dense` gives, several times faster."""
+    if rows.n_vars > _WIDEST:
+        raise FormatError(
+            f"rows of {rows.n_vars:,} columns are too wide to be made dense ({4 * rows.n_vars:,} bytes each): "
+            f"ask for x='csr'"
+        )
     out: NDArray[np.float32] = empty(rows.shape, np.float32)
     step = max(1, _PART_BYTES // (4 * rows.n_vars or 1))
     parts = pairwise([*range(0, len(rows), step), len(rows)])

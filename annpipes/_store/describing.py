@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes._reports import Report
+from annpipes._store.columns import column_encoding
 from annpipes._store.fallback import need_filters
 from annpipes._store.h5ad import H5adStore, raw_x
 from annpipes._store.matrix import SparseFile
 from annpipes._store.protocol import BlockAdvice, is_matrix
 from annpipes._store.samples import Sample, sample_of, sample_of_text
-from annpipes._store.surveying import SPARSE, datasets_in, encoding_of, is_column, stored_bytes
+from annpipes._store.surveying import SPARSE, codes_of, datasets_in, encoding_of, is_column, sparse_shape, stored_bytes
 from annpipes._store.tables import index_key, is_frame
 from annpipes.errors import DamageError
 
@@ -142,18 +143,20 @@ def _stored(element: h5py.Group | h5py.Dataset, name: str, column: str, n_obs: i
     matrix = name == "X" or name.split("/")[0] in ("layers", "raw", "obsm")
     if isinstance(element, h5py.Dataset):
         encoding = "table" if column else "dense" if matrix else _kind(main.dtype)
-    report = FieldReport(name, encoding, main.shape, "text" if text else str(dtype), categories=categories)
+    report = FieldReport(name, encoding, main.shape or (), "text" if text else str(dtype), categories=categories)
     report = _with_storage(report, main, [] if text else datasets_in(element))
     return report if not main.chunks else replace(report, storage_chunk_rows=float(min(main.chunks[0], n_obs)))
 
 
 def _main(element: h5py.Group | h5py.Dataset) -> tuple[h5py.Dataset, str, int | None]:
     """The dataset that has the rows, the encoding in words, and how many categories there are."""
-    encoding = encoding_of(element).replace("-", " ")
+    encoding = column_encoding(element).replace("-", " ")
     if isinstance(element, h5py.Dataset):
         return element, encoding, None
     if encoding == "categorical":
-        return element["codes"], "categories", len(element["categories"])
+        codes = codes_of(element)
+        assert codes is not None
+        return codes[0], "categories", codes[1]
     if is_frame(element):
         return element[index_key(element)], "table", None
     inside = datasets_in(element)
@@ -166,7 +169,7 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 def _stored_sparse(group: h5py.Group, name: str) -> FieldReport:
     data, indices = group["data"], group["indices"]
-    shape = tuple(int(side) for side in np.atleast_1d(group.attrs.get("shape", group.attrs.get("h5sparse_shape", ()))))
+    shape = sparse_shape(group) or ()
     size = math.prod(shape)
     report = FieldReport(
         name,
@@ -181,6 +184,7 @@ def _stored_sparse(group: h5py.Group, name: str) -> FieldReport:
 
 
 def _with_storage(report: FieldReport, main: h5py.Dataset, parts: list[h5py.Dataset]) -> FieldReport:
+    parts = [part for part in parts if part.shape is not None]
     decoded, stored = sum(int(part.nbytes) for part in parts), sum(part.id.get_storage_size() for part in parts)
     return replace(
         report,
@@ -223,8 +227,8 @@ def _read_column(store: H5adStore, report: FieldReport, element: h5py.Group | h5
     """The report of an obs column, which is not read for it: of text, a few rows are looked at."""
     for part in datasets_in(element):
         need_filters(part, f"{report.field} of {store.name}")
-    if report.shape[:1] != (store.n_obs,):
-        length = report.shape[0] if report.shape else 1
+    length = report.shape[0] if report.shape else 1
+    if length not in (1, store.n_obs):  # what stands there once is repeated
         raise DamageError(f"{report.field} of {store.name} has {length} values, but there are {store.n_obs} rows")
     report = replace(report, route="memory", row_bytes=8.0)
     if report.field == "obs_names":  # a sample could not tell whether all differ

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from annpipes._store.series import as_dtype
-from annpipes.errors import FieldError, ParameterError
+from annpipes._store.refusals import refuse_numbers
+from annpipes.errors import FieldError, FormatError, ParameterError
 from annpipes.types import Chunk
 
-__all__ = ["Codes", "Column", "Labels", "column_of", "positions_of", "rows_where"]
+__all__ = ["Codes", "Column", "Labels", "column_of", "positions_of", "refuse_twice", "rows_where"]
 
 MISSING_LABEL = ""
 """What stands for a missing string or category."""
@@ -53,7 +53,10 @@ class Numbers:
         return pd.Series(self.values)
 
     def coded(self, name: str) -> Labels:
-        raise FieldError(f"obs column {name!r} holds numbers; only categories and strings have codes")
+        raise FieldError(
+            f"obs column {name!r} holds numbers; only categories and strings have codes: ask for {f'obs/{name}'!r}, or "
+            f"make them labels, adata.obs[{name!r}] = adata.obs[{name!r}].astype('category')"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,25 +115,52 @@ class Codes:
         return self.labels.codes[chunk.drawn].astype(np.int64)
 
 
-def column_of(values: pd.Series[Any]) -> Column:
+def column_of(values: pd.Series[Any], where: str = "an obs column") -> Column:
     """A pandas column in its narrowest form.
 
     Numbers and booleans keep their type. Nullable ones with a missing value become float64,
-    NaN where missing. Everything else becomes strings, ``""`` where missing.
+    NaN where missing. Everything else becomes strings, ``""`` where missing. Numbers that no tensor
+    holds, and whole numbers that float64 would change, are a `FormatError` that names ``where``.
     """
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return Labels(values.cat.codes.to_numpy(), tuple(map(str, values.cat.categories)), bool(dtype.ordered))
-    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+    if isinstance(dtype, np.dtype) and dtype.kind in "biufcV":
+        refuse_numbers(dtype, where)
         return Numbers(values.to_numpy())
     if pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_numeric_dtype(dtype):
         if values.isna().any():
-            what = "an obs column" if values.name is None else f"obs column {values.name!r}"
-            return Numbers(as_dtype(values, np.dtype(np.float64), what).to_numpy())
+            return Numbers(_as_floats(values, where))
         return Numbers(values.to_numpy(getattr(dtype, "numpy_dtype", None)))
     missing = values.isna().to_numpy()
     strings = values.astype(object).where(~missing, MISSING_LABEL).map(str)
     return Strings(np.asarray(strings, object), missing)
+
+
+def _as_floats(values: pd.Series[Any], where: str) -> NDArray[np.float64]:
+    floats: NDArray[np.float64] = values.to_numpy(np.float64, na_value=np.nan)
+    large = np.flatnonzero(np.abs(floats) > _WHOLE)
+    if not pd.api.types.is_integer_dtype(values.dtype):
+        return floats
+    if any(int(floats[row]) != int(values.iloc[row]) for row in large.tolist()):
+        raise FormatError(
+            f"{where} has missing values and whole numbers beyond 2**53, which no column of floats holds together: "
+            f"fill what is missing (fillna), or store strings"
+        )
+    return floats
+
+
+_WHOLE = 2.0**53 - 1
+"""Up to here, float64 tells all whole numbers apart."""
+
+
+def refuse_twice(columns: Sequence[str], column: str, where: str) -> None:
+    """Refuse a column whose name others have, too."""
+    if columns.count(column) > 1:
+        raise FormatError(
+            f"obs of {where} has {columns.count(column)} columns named {column!r}: give each a name of its own "
+            f"(adata.obs.columns = …)"
+        )
 
 
 def positions_of(names: NDArray[Any], index: pd.Index[Any], where: str) -> NDArray[np.int64]:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from annpipes._rows import RowArray, as_rows, brief_rows
 from annpipes._store.kernels import copy_values, keep_columns, renumber_columns
 from annpipes._store.pools import Work, empty, run
-from annpipes.errors import FieldError, ParameterError
+from annpipes.errors import FieldError, FormatError, ParameterError
 from annpipes.types import SparseRows
 
 __all__ = ["Genes", "as_genes", "fill_columns", "move_columns", "positions_in", "take_genes"]
 
 _PART_ROWS = 512
+_MOST = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,8 @@ class Genes:
     @classmethod
     def of(cls, positions: RowArray, n_vars: int) -> Genes:
         """Genes at these positions of ``n_vars``."""
+        if n_vars > _MOST:
+            raise FormatError(f"genes can be chosen of at most {_MOST:,} columns, and there are {n_vars:,}: read all")
         columns = np.full(n_vars, -1, np.int32)
         columns[positions[positions >= 0]] = np.flatnonzero(positions >= 0)
         return cls(positions, columns)
@@ -72,6 +75,8 @@ class Genes:
 
 def as_genes(genes: Any, names: pd.Index[Any], where: str) -> Genes:
     """Genes given as names, positions or a mask; an error names those that are unknown or given twice."""
+    if len(names) > _MOST:
+        raise FormatError(f"genes can be chosen of at most {_MOST:,} columns, and {where} has {len(names):,}: read all")
     chosen = as_rows(
         genes, len(names), argument="genes", of="genes", positions_of=lambda given: positions_in(given, names, where)
     )

@@ -16,10 +16,12 @@ import numpy as np
 import pandas as pd
 
 from annpipes._store.base import FieldStore
-from annpipes._store.frame import Column, column_of
+from annpipes._store.frame import Column, column_of, refuse_twice
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.matrix import DenseFile, DenseMemory, SparseFile
 from annpipes._store.protocol import MatrixReader
+from annpipes._store.refusals import refuse_numbers, refuse_other_hdf5
+from annpipes._store.surveying import SPARSE, encoding_of, sparse_shape
 from annpipes._store.tables import (
     frame_columns,
     frame_length,
@@ -29,7 +31,6 @@ from annpipes._store.tables import (
     read_column,
     read_frame,
     read_index,
-    text_of,
 )
 from annpipes.errors import FormatError
 
@@ -48,8 +49,7 @@ class H5adStore(FieldStore):
         self.name = os.path.basename(path)
         self.file = Hdf5File(os.fspath(path))
         with self.file.open() as file:
-            if "obs" not in file or "var" not in file:
-                raise FormatError(f"{path} is no AnnData file: it has no group 'obs' or 'var' ({', '.join(file)})")
+            refuse_other_hdf5(file, self.file.path)
             self.n_obs, self.n_vars = frame_length(file["obs"]), frame_length(file["var"])
 
     def fingerprint(self) -> Mapping[str, str | int]:
@@ -69,6 +69,7 @@ class H5adStore(FieldStore):
 
     def series(self, column: Any) -> pd.Series[Any]:
         with self.file.reading(f"obs/{column}") as file:
+            refuse_twice(frame_columns(file["obs"]), column, self.name)
             return read_column(file, "obs", column)
 
     @property
@@ -105,7 +106,7 @@ class H5adStore(FieldStore):
                 *(f"layers/{key}" for key in groups["layers"]),
                 *(["raw/X"] if _present(file, self._raw) else []),
                 *(f"obsm/{key}" for key in groups["obsm"]),
-                *(f"obs/{column}" for column in frame_columns(file["obs"])),
+                *dict.fromkeys(f"obs/{column}" for column in frame_columns(file["obs"])),
             ]
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
@@ -119,7 +120,7 @@ class H5adStore(FieldStore):
         return open_matrix(self.file, f"{group}/{key}" if key else group)
 
     def _open_column(self, column: str) -> Column:
-        return column_of(self.series(column))
+        return column_of(self.series(column), f"obs/{column} of {self.name}")
 
 
 def raw_x(file: Hdf5File) -> str:
@@ -140,21 +141,26 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
         element = opened[path]
         if is_frame(element):
             return DenseMemory(matrix_of(read_frame(opened, path), f"{path} of {file.path}"), route="memory (a table)")
-        attributes = {name: text_of(value) for name, value in element.attrs.items()}
-        dense = isinstance(element, h5py.Dataset)
-        # anndata < 0.7 wrote h5sparse_format and h5sparse_shape.
-        shape = element.shape if dense else attributes.get("shape", attributes.get("h5sparse_shape"))
-        encoding = attributes.get("encoding-type", attributes.get("h5sparse_format", "unknown"))
-    if dense:
-        if len(element_shape := tuple(shape or ())) != 2:
-            raise FormatError(f"{path} of {file.path} has shape {element_shape}, not two dimensions")
-        return DenseFile(file, path)
-    if encoding in ("csr_matrix", "csr") and shape is not None:
-        sides = np.atleast_1d(shape)
-        if sides.shape != (2,) or sides.dtype.kind not in "iu" or (sides < 0).any():
-            raise FormatError(f"{path} of {file.path} has shape {shape!r}, not two numbers")
-        return SparseFile(file, path, (int(sides[0]), int(sides[1])))
-    if encoding in ("csc_matrix", "csc"):
+        where = f"{path} of {file.path}"
+        if isinstance(element, h5py.Dataset):
+            if len(element_shape := tuple(element.shape or ())) != 2:
+                raise FormatError(f"{where} has shape {element_shape}, not two dimensions")
+            refuse_numbers(element.dtype, where)
+            return DenseFile(file, path)
+        encoding = encoding_of(element) or "unknown"
+        layout = SPARSE.get(encoding, "")
+        shape, said = sparse_shape(element), element.attrs.get("shape", element.attrs.get("h5sparse_shape"))
+        if layout == "csr" and isinstance(data := element.get("data"), h5py.Dataset):
+            refuse_numbers(data.dtype, where)
+    if layout == "csr" and shape is None:
+        lacks = "lacks the attribute 'shape'" if said is None else f"has shape {said!r}, not two numbers"
+        raise FormatError(
+            f"{where} is a sparse matrix that {lacks}, rows and columns, so its width is unknown: "
+            f"set it in the file, or write it anew with anndata"
+        )
+    if layout == "csr" and shape is not None:
+        return SparseFile(file, path, shape)
+    if layout == "csc":
         raise FormatError(
             f"{path} of {file.path} is stored by columns (CSC), which has no rows to read. Write it as CSR once: "
             f"adata = anndata.read_h5ad({file.path!r}); {_attribute(path)} = {_attribute(path)}.tocsr(); "

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes.errors import AnnpipesError, DamageError, FormatError, SourceError
+from annpipes._store.refusals import refuse_path
+from annpipes.errors import AnnpipesError, DamageError, SourceError
 
 __all__ = ["FileBytes", "Hdf5File"]
 
@@ -29,14 +30,7 @@ class Hdf5File:
     def __init__(self, path: str) -> None:
         self.path = path  # as given, for messages
         self.absolute = os.path.abspath(path)
-        if not os.path.exists(path):
-            raise SourceError(f"no file {path!r}")
-        if os.path.isdir(path):
-            raise FormatError(
-                f"{path!r} is a directory; annpipes reads .h5ad files (write a Zarr store as one with anndata)"
-            )
-        if not h5py.is_hdf5(path):
-            raise FormatError(f"{path!r} is not an HDF5 file")
+        refuse_path(path)
         self.stamp = _stamp(path)
         self._bytes: dict[int, FileBytes] = {}  # by process
 

@@ -101,7 +101,9 @@ class JoinedSparse(_Joined):
         super().__init__(space, parts, n_columns, fill, at_once)
         files = [matrix for matrix in self.present if isinstance(matrix, SparseFile)]
         # 32 bits at least, as scipy has them: columns of the join may have larger numbers than those of a file.
-        self.index_dtype = np.result_type(np.int32, *(matrix.index_dtype for matrix in files))
+        wide = n_columns > np.iinfo(np.int32).max + 1  # also of matrices in memory
+        dtypes = [np.int64 if matrix.index_dtype == np.uint64 else matrix.index_dtype for matrix in files]
+        self.index_dtype = np.result_type(np.int64 if wide else np.int32, *dtypes)
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
         """The chunk's rows in the drawn order, of all columns or of those genes."""

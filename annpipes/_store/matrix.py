@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from annpipes.types import Chunk, SparseRows
 
 __all__ = ["DenseFile", "DenseMemory", "SparseFile", "SparseMemory", "places_of"]
 
+_COMPRESSED = (sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.csc_array)
 _IN_MEMORY = BlockAdvice(1, "memory")
 _LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
 _JUMP_BYTES = 64 << 10
@@ -81,8 +83,17 @@ class SparseMemory:
         dtype: np.dtype[Any] = self.matrix.dtype
         return dtype
 
+    @cached_property
+    def _indexable(self) -> Any:
+        """The matrix with values that scipy can take rows of: no float16, no foreign byte order."""
+        dtype = np.dtype(np.float32) if self.dtype == np.float16 else self.dtype.newbyteorder("=")
+        if dtype == self.dtype or not isinstance(self.matrix, _COMPRESSED):
+            return self.matrix
+        parts = self.matrix.data.astype(dtype), self.matrix.indices, self.matrix.indptr
+        return type(self.matrix)(parts, self.matrix.shape)
+
     def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
-        rows = SparseRows.of(sparse.csr_matrix(self.matrix[chunk.drawn]))
+        rows = SparseRows.of(sparse.csr_matrix(self._indexable[chunk.drawn]))
         return rows if genes is None else take_genes(rows, genes)
 
 

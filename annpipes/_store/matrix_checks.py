@@ -15,7 +15,7 @@ from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.ledgers import Ledger, Ledgers
 from annpipes._store.scanning import INFINITE, NAN, OUTSIDE, TWICE, UNSORTED, flags_of_columns, flags_of_values
 from annpipes._store.stretches import STRETCH_BYTES, Stretches
-from annpipes._store.surveying import SPARSE, encoding_of, is_expression, unit_of
+from annpipes._store.surveying import SPARSE, encoding_of, is_expression, sparse_shape, unit_of
 
 __all__ = ["check_sparse", "check_values"]
 
@@ -35,8 +35,8 @@ def check_sparse(
             damage.note(place, "is missing, or no row of numbers")
     by_rows = SPARSE[encoding_of(group)] == "csr"
     unit = unit_of(path) if by_rows else "columns"
-    shape = _shape(group)
-    if shape is None:
+    shape = sparse_shape(group)
+    if shape is None and not group.attrs.keys().isdisjoint(("shape", "h5sparse_shape")):  # lacking one is no damage
         damage.note(path, "has no shape of two numbers")
     major, minor = (None, None) if shape is None else shape if by_rows else shape[::-1]
     counts = [len(parts[name]) for name in ("indices", "data") if name in parts]
@@ -55,13 +55,6 @@ def check_sparse(
 def check_values(values: NDArray[Any], path: str, unit: str, first: int, ledgers: Ledgers) -> None:
     """NaN and infinite values in rows of a dense matrix, the first of which is row ``first``."""
     _note_values(values.reshape(-1), np.arange(len(values) + 1) * values.shape[1], path, unit, first, ledgers)
-
-
-def _shape(group: h5py.Group) -> tuple[int, int] | None:
-    sides = np.atleast_1d(group.attrs.get("shape", group.attrs.get("h5sparse_shape", ())))
-    if sides.shape != (2,) or sides.dtype.kind not in "iu" or (sides < 0).any():
-        return None
-    return int(sides[0]), int(sides[1])
 
 
 def _indptr(

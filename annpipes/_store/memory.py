@@ -12,11 +12,12 @@ from anndata import AnnData
 from scipy import sparse
 
 from annpipes._store.base import FieldStore
-from annpipes._store.frame import column_of
+from annpipes._store.frame import column_of, refuse_twice
 from annpipes._store.h5ad import open_matrix, raw_x
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.matrix import DenseMemory, SparseMemory
 from annpipes._store.protocol import MatrixReader
+from annpipes._store.refusals import refuse_values
 from annpipes._store.tables import matrix_of
 from annpipes.errors import FormatError
 
@@ -94,26 +95,27 @@ class MemoryStore(FieldStore):
             *(f"layers/{key}" for key in adata.layers),
             *(["raw/X"] if adata.raw is not None else []),
             *(f"obsm/{key}" for key in adata.obsm),
-            *(f"obs/{column}" for column in adata.obs.columns),
+            *dict.fromkeys(f"obs/{column}" for column in adata.obs.columns),
         ]
 
     def _open_column(self, column: str) -> Any:
-        return column_of(self.series(column))
+        return column_of(self.series(column), f"obs/{column} of {self.name}")
 
     def series(self, column: Any) -> pd.Series[Any]:
         names = [name for name in self.adata.obs.columns if str(name) == column]  # a name may be a number
+        refuse_twice([str(name) for name in self.adata.obs.columns], column, self.name)
         values: pd.Series[Any] = self.adata.obs[names[0]]
         return values
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         if self.file is not None and group in ("X", "raw"):
             return open_matrix(self.file, raw_x(self.file) if group == "raw" else "X")
-        values = self._values(group, key)
+        values, field = self._values(group, key), f"{group}/{key}" if key else group
+        refuse_values(values, f"{field} of {self.name}")
         if sparse.issparse(values):
             return SparseMemory(values)
         if isinstance(values, np.ndarray) and values.ndim == 2:
             return DenseMemory(np.asarray(values))
-        field = f"{group}/{key}" if key else group
         if isinstance(values, pd.DataFrame):
             return DenseMemory(matrix_of(values, f"{field} of {self.name}"))
         raise FormatError(

@@ -10,6 +10,7 @@ from anndata import AnnData
 from annpipes._store.base import FieldStore
 from annpipes._store.h5ad import H5adStore
 from annpipes._store.memory import MemoryStore
+from annpipes._store.refusals import refuse_lazy
 from annpipes.errors import ParameterTypeError
 
 __all__ = ["open_one"]
@@ -18,6 +19,7 @@ __all__ = ["open_one"]
 def open_one(data: Any) -> FieldStore:
     """The store for a path, an AnnData, or a store."""
     if isinstance(data, AnnData):
+        refuse_lazy(data)
         return MemoryStore(data)
     if isinstance(data, str | os.PathLike):
         return H5adStore(data)

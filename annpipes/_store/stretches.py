@@ -96,8 +96,8 @@ class Stretches:
     def _read(self, first: int, last: int) -> NDArray[Any]:
         if self._direct is None:
             source = self.dataset
-            if self._text is not None:  # old files call bytes of fixed length ASCII, whatever letters they hold
-                source = source.asstr(self._text.encoding if self._text.length is None else "utf-8")
+            if self._text is not None:  # some writers call text ASCII, whatever letters it holds
+                source = source.asstr("utf-8")
             values: NDArray[Any] = np.asarray(source[first:last])
             return values if self._text or values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
         values = empty((last - first, *self.shape[1:]), self.dtype)

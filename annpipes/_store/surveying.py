@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
+import numpy as np
 from h5py import h5o
 
-from annpipes._store.tables import text_of
+from annpipes._store.columns import column_encoding, column_length, rows_of, text_of
 
 __all__ = [
     "SPARSE",
@@ -21,6 +22,7 @@ __all__ = [
     "is_known",
     "is_sparse",
     "report_order",
+    "sparse_shape",
     "stored_bytes",
     "survey",
     "unit_of",
@@ -128,11 +130,29 @@ def is_sparse(element: h5py.Group | h5py.Dataset) -> bool:
 def codes_of(element: h5py.Group | h5py.Dataset) -> tuple[h5py.Dataset, int] | None:
     """Codes and the number of categories, if an element is a column of categories."""
     if isinstance(element, h5py.Group):
-        if encoding_of(element) != "categorical":
+        if column_encoding(element) != "categorical":
             return None
-        return element["codes"], len(element["categories"])
+        return rows_of(element["codes"]), _length(element["categories"])
     reference = element.attrs.get("categories")  # anndata 0.7 kept them aside
-    return (element, len(element.file[reference])) if isinstance(reference, h5py.Reference) else None
+    return (element, _length(element.file[reference])) if isinstance(reference, h5py.Reference) else None
+
+
+def _length(labels: h5py.Group | h5py.Dataset) -> int:
+    """How many categories there are; one alone may be no array, and none no dataspace."""
+    shape = rows_of(labels).shape
+    return 0 if shape is None else column_length(labels) if shape else 1
+
+
+def sparse_shape(group: h5py.Group) -> tuple[int, int] | None:
+    """Rows and columns that a sparse matrix says it has, in whole numbers of any type; None if it does not say so."""
+    said = group.attrs.get("shape", group.attrs.get("h5sparse_shape"))  # the second before anndata 0.7
+    if said is None or isinstance(said, h5py.Empty):
+        return None
+    sides = np.atleast_1d(said).ravel()
+    if sides.shape != (2,) or sides.dtype.kind not in "iuf" or not np.isfinite(sides).all():
+        return None
+    rows, columns = (int(side) for side in sides)
+    return (rows, columns) if (sides == np.floor(sides)).all() and min(rows, columns) >= 0 else None
 
 
 def is_expression(path: str) -> bool:
@@ -149,7 +169,7 @@ def is_column(field: str) -> bool:
 def unit_of(path: str) -> str:
     """What the first dimension of an element counts: ``rows`` along obs, ``genes`` along var, or ``entries``."""
     pieces = path.split("/")
-    if "__categories" in pieces or (len(pieces) > 2 and pieces[-1] == "categories"):
+    if "__categories" in pieces or "categories" in pieces[2:]:
         return "entries"
     if is_expression(path) or pieces[0] in ("obs", "obsm", "obsp"):
         return "rows"

@@ -11,9 +11,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
 from numpy.typing import NDArray
 
+from annpipes._store.columns import column_length, read_values, text_of
 from annpipes._store.fallback import need_filters
 from annpipes.errors import FormatError
 
@@ -35,7 +35,7 @@ __all__ = [
 def is_frame(element: h5py.Group | h5py.Dataset) -> bool:
     """Whether an element is a table."""
     if isinstance(element, h5py.Dataset):
-        return element.dtype.names is not None
+        return element.dtype.names is not None and len(element.shape or ()) == 1
     return bool(text_of(element.attrs.get("encoding-type")) == "dataframe")
 
 
@@ -46,33 +46,47 @@ def member_names(element: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
 
 def frame_length(frame: h5py.Group | h5py.Dataset) -> int:
     """How many rows a table has."""
-    return len(frame) if isinstance(frame, h5py.Dataset) else len(frame[index_key(frame)])
+    return len(frame) if isinstance(frame, h5py.Dataset) else column_length(frame[index_key(frame)])
 
 
 def frame_columns(frame: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
     """The columns of a table without its index."""
     if isinstance(frame, h5py.Dataset):
         return tuple(name for name in frame.dtype.names or () if name != index_key(frame))
-    ordered = [str(text_of(column)) for column in frame.attrs.get("column-order", ())]
-    return tuple(ordered or (key for key in frame if key not in (index_key(frame), "__categories")))
+    ordered = frame.attrs.get("column-order")
+    if ordered is None:
+        return tuple(key for key in frame if key not in (index_key(frame), "__categories"))
+    if isinstance(ordered, h5py.Empty):
+        return ()
+    return tuple(str(text_of(column)) for column in np.atleast_1d(ordered))  # one column alone may be no array
 
 
 def read_index(file: h5py.File, path: str) -> pd.Index[Any]:
-    """The names of a table's rows."""
+    """The names of a table's rows, as text."""
     frame = file[path]
     values = _readable(frame, index_key(frame))
-    names: pd.Index[Any] = pd.Index(_decoded(values) if isinstance(frame, h5py.Dataset) else read_elem(values))
-    return names.astype(str)
+    if isinstance(frame, h5py.Dataset):
+        return pd.Index(_decoded(values)).astype(str)
+    found = read_values(values)
+    found = found.astype(np.float64) if found.dtype == np.float16 else found  # pandas has no such index
+    names: pd.Index[Any] = pd.Index(found)
+    if isinstance(found, np.ndarray) and found.dtype.kind in "cfbiu":
+        return names.astype(str)
+    return pd.Index(
+        [name.decode() if isinstance(name, bytes) else str(name) for name in names],
+        dtype=object if names.dtype == object else None,
+    ).astype(str)
 
 
 def read_column(file: h5py.File, path: str, column: str) -> pd.Series[Any]:
     """One column of a table."""
     frame = file[path]
     if not isinstance(frame, h5py.Dataset):
-        if "__categories" in frame:  # anndata 0.7 kept them aside, and can only read the whole frame
-            whole: pd.Series[Any] = read_elem(frame)[column]
-            return whole
-        return pd.Series(read_elem(_readable(frame, column)))
+        found = read_values(_readable(frame, column), aside=not is_plain_frame(frame))
+        if np.ndim(found) == 0 or (isinstance(found, np.ndarray) and len(found) == 1):  # anndata repeats it
+            repeated = np.repeat(np.atleast_1d(np.asarray(found, _dtype_of(found))), frame_length(frame))
+            return pd.Series(repeated)
+        return pd.Series(found)
     values = frame[column]
     if (place := f"uns/{column}_categories") in file and values.dtype.kind in "iu":
         categories = _decoded(np.atleast_1d(file[place][()]))
@@ -81,21 +95,25 @@ def read_column(file: h5py.File, path: str, column: str) -> pd.Series[Any]:
     return pd.Series(_decoded(values) if values.dtype.kind in "SO" else values)
 
 
+def _dtype_of(values: Any) -> Any:
+    """The type of values, or of one; strings are objects."""
+    return object if isinstance(values, str) else values.dtype
+
+
 def read_frame(file: h5py.File, path: str) -> pd.DataFrame:
     """A whole table."""
     frame = file[path]
-    if not isinstance(frame, h5py.Dataset):
-        for name in frame:
-            _readable(frame, name)
-        whole: pd.DataFrame = read_elem(frame)
-        return whole
-    columns = {column: read_column(file, path, column) for column in frame_columns(frame)}
-    return pd.DataFrame(columns).set_axis(read_index(file, path))
+    names = frame_columns(frame)
+    columns = {column: read_column(file, path, column).array for column in names}
+    whole = pd.DataFrame(columns, index=read_index(file, path), columns=list(names) or None)
+    if not isinstance(frame, h5py.Dataset) and (key := index_key(frame)) != "_index":
+        whole.index.name = key
+    return whole
 
 
 def matrix_of(frame: pd.DataFrame, where: str) -> NDArray[Any]:
     """The columns of a table side by side, ``(n, columns)``; they must hold numbers."""
-    wrong = [column for column in frame if not pd.api.types.is_numeric_dtype(frame[column].dtype)]
+    wrong = [column for column in frame if not _is_real(frame[column].dtype)]
     if wrong:
         raise FormatError(
             f"{where} is a table whose column {wrong[0]!r} holds {frame[wrong[0]].dtype}, not numbers: "
@@ -104,6 +122,13 @@ def matrix_of(frame: pd.DataFrame, where: str) -> NDArray[Any]:
     missing = frame.isna().to_numpy().any()
     values = frame.to_numpy(np.float64, na_value=np.nan) if missing else np.asarray(frame.to_numpy())
     return values if values.dtype.kind in "biuf" else values.astype(np.float64)
+
+
+def _is_real(dtype: Any) -> bool:
+    """Whether values are booleans, integers or floats of at most 64 bits."""
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "biuf" and dtype.itemsize <= 8
+    return bool(pd.api.types.is_numeric_dtype(dtype))
 
 
 def _readable(frame: h5py.Group | h5py.Dataset, name: str) -> Any:
@@ -120,7 +145,9 @@ def _readable(frame: h5py.Group | h5py.Dataset, name: str) -> Any:
 
 def is_plain_frame(frame: h5py.Group | h5py.Dataset) -> bool:
     """Whether each column of a table is an element of its own, as since anndata 0.8."""
-    return not isinstance(frame, h5py.Dataset) and "__categories" not in frame
+    if isinstance(frame, h5py.Dataset):
+        return False
+    return "__categories" not in frame and text_of(frame.attrs.get("encoding-version")) != "0.1.0"
 
 
 def index_key(frame: h5py.Group | h5py.Dataset) -> str:
@@ -128,11 +155,6 @@ def index_key(frame: h5py.Group | h5py.Dataset) -> str:
     if isinstance(frame, h5py.Dataset):
         return str((frame.dtype.names or ("",))[0])
     return str(text_of(frame.attrs.get("_index", "index" if "index" in frame else "_index")))
-
-
-def text_of(value: Any) -> Any:
-    """An attribute, decoded where it is text of fixed length, as other languages write it: h5py gives that as bytes."""
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _decoded(strings: NDArray[Any]) -> list[str]:
