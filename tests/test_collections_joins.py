@@ -128,9 +128,7 @@ class TestColumnsOfOtherTypes:
         for first, second in {(one, two), (two, one)}:
             data = self.made(KINDS[first], KINDS[second], tmp_path if from_files else None)
             if {first, second} in LOSSY:
-                with pytest.raises(
-                    FormatError, match=r"obs column 'c' of 2 files holds the integer \d+"
-                ):
+                with pytest.raises(FormatError, match=r"obs column 'c' of 2 files holds the integer \d+"):
                     Collection(data).check(["obs/c"])
                 continue
             expected, _ = concatenated_column(KINDS[first], KINDS[second])
@@ -160,7 +158,7 @@ class TestColumnsOfOtherTypes:
 
     def test_large_nullable_integers_are_no_floats_where_some_are_missing(self) -> None:
         one, _ = self.made(pd.array([2**53 + 1, None], dtype="Int64"), None, None)
-        with pytest.raises(FormatError, match="9007199254740993"):
+        with pytest.raises(FormatError, match=r"whole numbers beyond 2\*\*53"):
             IndexSource(one).store.check(["obs/c"])
 
     def test_integers_and_booleans_beside_strings_do_not_pass_through_floats(self) -> None:
