@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from builders import adata_of, tiny
+from builders import adata_of, expected_column, tiny
+from column_kinds import KINDS, LOSSY, concatenated_column, same_values
 from contracts import chunk_of
 from small_collections import GENES, N_ROWS, compare, concatenated, pieces, written
 
@@ -17,6 +19,8 @@ from annpipes import Collection, IndexSource
 from annpipes.errors import FieldError, FormatError, ParameterError
 
 N = sum(N_ROWS)
+
+_TEXT = {"str", "category", "ordered", "string"}
 
 
 class TestGenes:
@@ -107,6 +111,70 @@ class TestLabels:
             adatas.append(adata)
         read = Collection(adatas).read(chunk_of([299, 0, 128, 127]), ["obs/label"])
         assert read["obs_label"].tolist() == ["2-99", "0-0", "1-28", "1-27"]
+
+
+class TestColumnsOfOtherTypes:
+    def made(self, one: Any, two: Any, folder: Path | None) -> list[Any]:
+        adatas = [tiny(2), tiny(2)]
+        for number, (adata, values) in enumerate(zip(adatas, (one, two), strict=True)):
+            adata.obs_names = [f"{number}-0", f"{number}-1"]
+            if values is not None:
+                adata.obs["c"] = values
+        return adatas if folder is None else list(written(adatas, folder, (None, None)))
+
+    @pytest.mark.parametrize("from_files", [False, True])
+    @pytest.mark.parametrize(("one", "two"), [*combinations_with_replacement(KINDS, 2)])
+    def test_they_are_joined_as_anndata_does(self, tmp_path: Path, one: str, two: str, from_files: bool) -> None:
+        for first, second in {(one, two), (two, one)}:
+            data = self.made(KINDS[first], KINDS[second], tmp_path if from_files else None)
+            if {first, second} in LOSSY:
+                with pytest.raises(FormatError, match=r"obs column 'c' of 2 files holds the integer \d+"):
+                    Collection(data).check(["obs/c"])
+                continue
+            expected, _ = concatenated_column(KINDS[first], KINDS[second])
+            store = Collection(data)
+            same_values(store.series("c"), expected)
+            if expected.isna().any() and {first, second} & {"int64", "uint64"} and not {first, second} & _TEXT:
+                with pytest.raises(FormatError):  # kept as they are, but a batch would have NaN where one is missing
+                    store.check(["obs/c"])
+                continue
+            read = store.read(chunk_of(range(4)), ["obs/c"])["obs_c"]
+            if any(isinstance(value, str) for value in expected) or isinstance(expected.dtype, pd.CategoricalDtype):
+                assert read.tolist() == expected_column(expected).tolist()
+            else:
+                same_values(read, expected)
+
+    @pytest.mark.parametrize("from_files", [False, True])
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("int64", "uint64")])
+    def test_a_file_without_the_column_leaves_it_missing(self, tmp_path: Path, kind: str, from_files: bool) -> None:
+        adatas = self.made(KINDS[kind], None, None)
+        data = self.made(KINDS[kind], None, tmp_path if from_files else None)
+        same_values(Collection(data, missing="fill").series("c"), anndata.concat(adatas, join="outer").obs["c"])
+
+    def test_large_integers_are_not_filled_up_with_floats(self) -> None:
+        data = self.made(KINDS["int64"], None, None)
+        with pytest.raises(FormatError, match="9007199254740993, which float64 cannot hold"):
+            Collection(data, missing="fill").check(["obs/c"])
+
+    def test_large_nullable_integers_are_no_floats_where_some_are_missing(self) -> None:
+        one, _ = self.made(pd.array([2**53 + 1, None], dtype="Int64"), None, None)
+        with pytest.raises(FormatError, match=r"whole numbers beyond 2\*\*53"):
+            IndexSource(one).store.check(["obs/c"])
+
+    def test_integers_and_booleans_beside_strings_do_not_pass_through_floats(self) -> None:
+        data = self.made(pd.array([7, None], dtype="Int64"), ["x", "y"], None)
+        assert Collection(data).column_values("c").tolist() == ["7", "", "x", "y"]
+        data = self.made(pd.array([True, None], dtype="boolean"), ["x", "y"], None)
+        assert Collection(data).column_values("c").tolist() == ["True", "", "x", "y"]
+
+    def test_numbers_as_categories_keep_their_values(self) -> None:
+        one, two = pd.Categorical([1, 2]), pd.Categorical([2.0, 3.5])
+        assert Collection(self.made(one, two, None)).categories("c") == ("1.0", "2.0", "3.5")
+
+    def test_only_equal_tables_keep_their_order(self) -> None:
+        ordered = KINDS["ordered"]
+        assert Collection(self.made(ordered, ordered, None)).series("c").cat.ordered
+        assert not Collection(self.made(ordered, KINDS["category"], None)).series("c").cat.ordered
 
 
 class TestColumnsOtherThanGenes:

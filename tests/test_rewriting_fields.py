@@ -159,7 +159,7 @@ class TestObsm:
         adata.obsm["table"] = pd.DataFrame(columns, index=adata.obs_names)
         source = write(adata, tmp_path / "in.h5ad")
         found = rewritten(source, tmp_path)
-        expected = anndata.read_h5ad(source)[found.obs_names].obsm["table"]
+        expected = anndata.read_h5ad(source).obsm["table"].loc[found.obs_names]
         pd.testing.assert_frame_equal(found.obsm["table"], expected)
 
 

@@ -136,7 +136,7 @@ class Assembly:
                 self._write_dense(file, field, rows, n_rows)
             for array in self.arrays:
                 for first, some in self._windows(rows, 3 * array.row_bytes):
-                    _place_rows(file, array.field, array.read(some), first, n_rows)
+                    _place_rows(*_place_of(file, array.field), array.read(some), first, n_rows)
             for matrix in self.matrices:
                 self._create(file, matrix, parts, n_rows)
             places = {name: 0 for matrix in self.matrices for name in _datasets(matrix)}
@@ -178,7 +178,7 @@ class Assembly:
                 if any(matrix.field == "raw/X" for matrix in self.matrices):
                     _encode(file.create_group("raw"), "raw", "0.1.0")
                     old = "raw.var" in source
-                    write_elem(file, "raw/var", read_frame(source, "raw.var" if old else "raw/var"))
+                    write_elem(file["raw"], "var", read_frame(source, "raw.var" if old else "raw/var"))
                     _encode(file.create_group("raw/varm"), "dict", "0.1.0")
                 if len(self.inputs) > 1:
                     return
@@ -224,7 +224,7 @@ class Assembly:
         reader = self.store.matrix(field)
         for first, some in self._windows(rows, int(3 * reader.row_bytes) + 1):
             values = reader.read(Chunk(*restore_order(some)))
-            _place_rows(file, field, values, first, n_rows)
+            _place_rows(*_place_of(file, field), values, first, n_rows)
 
     def _windows(self, rows: Sequence[Callable[[], RowArray]], row_bytes: int) -> Iterator[tuple[int, RowArray]]:
         """All rows in as few pieces as memory allows, whole parts each, with the row at which each begins."""
@@ -251,6 +251,12 @@ def _datasets(matrix: Matrix) -> Mapping[str, str]:
 
 def _encode(element: Any, kind: str, version: str) -> None:
     element.attrs["encoding-type"], element.attrs["encoding-version"] = kind, version
+
+
+def _place_of(file: h5py.File, field: str) -> tuple[h5py.Group, str]:
+    """The group that a field is in, and its name there: anndata 0.13 writes no paths."""
+    group, _, key = field.rpartition("/")
+    return (file[group] if group else file), key
 
 
 def _place_rows(group: h5py.Group, name: str, values: Any, first: int, n_rows: int) -> None:

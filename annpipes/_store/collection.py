@@ -67,10 +67,11 @@ class Collection(FieldStore):
     collection with these defaults of any list of data, and of a pattern such as ``"atlas/*.h5ad"``.
 
     Where files differ, as with `anndata.concat`: a matrix is sparse if it is sparse in any
-    file, and numbers take numpy's common dtype. Categories share one table over all files: the first
-    file's, then new labels in the order in which files bring them. A column that is strings in some file, or
-    numbers here and labels there, becomes strings, whose table is sorted. ``raw/X`` and ``obsm`` must have the
-    same columns everywhere.
+    file, and numbers take numpy's common dtype, in obs also booleans (0 and 1) and categories of numbers beside
+    numbers. Categories share one table over all files: the first file's, then new labels in the order in which
+    files bring them. A column that is strings in some file, or numbers here and labels there, becomes strings,
+    whose table is sorted. A whole number that the common type cannot hold is an error. ``raw/X`` and ``obsm``
+    must have the same columns everywhere.
 
     Parameters
     ----------
@@ -237,7 +238,7 @@ class Collection(FieldStore):
         return super()._open(field)
 
     def _open_column(self, column: str) -> Column:
-        return column_of(self.series(column))
+        return column_of(self.series(column), f"obs/{column} of {self.name}")
 
     def series(self, column: Any) -> pd.Series[Any]:
         columns = [store.series(column) if f"obs/{column}" in store.fields else None for store in self.stores]

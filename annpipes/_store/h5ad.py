@@ -76,6 +76,7 @@ class H5adStore(FieldStore):
 
     def series(self, column: Any) -> pd.Series[Any]:
         with self.file.reading(f"obs/{column}") as file:
+            refuse_twice(frame_columns(file["obs"]), column, self.name)
             return read_column(file, "obs", column)
 
     @property
@@ -126,8 +127,6 @@ class H5adStore(FieldStore):
         return open_matrix(self.file, f"{group}/{key}" if key else group)
 
     def _open_column(self, column: str) -> Column:
-        with self.file.reading("obs") as file:
-            refuse_twice(frame_columns(file["obs"]), column, self.name)
         return column_of(self.series(column), f"obs/{column} of {self.name}")
 
 

@@ -47,7 +47,7 @@ class Hdf5File:
         try:
             with h5py.File(self.absolute, "r") as opened:
                 yield opened
-        except AnnpipesError:
+        except (AnnpipesError, Warning):  # a warning, of an old format, say, that the caller has made an error
             raise
         except BlockingIOError as error:
             raise busy(self.path) from error

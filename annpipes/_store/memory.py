@@ -149,15 +149,14 @@ class MemoryStore(FieldStore):
 
     def series(self, column: Any) -> pd.Series[Any]:
         obs = self.adata.obs
-        last = int(np.flatnonzero(obs.columns == column)[-1])  # pandas takes that one where a name stands twice
-        values: pd.Series[Any] = obs.iloc[:, last]
+        names = [name for name in obs.columns if str(name) == str(column)]  # a name may be a number
+        refuse_twice([str(name) for name in obs.columns], str(column), self.name)
+        values: pd.Series[Any] = obs[names[0]]
         self._snapshots[f"obs/{column}"] = Snapshot.of(values)
         return values
 
     def _open_column(self, column: str) -> Any:
-        names = [name for name in self.adata.obs.columns if str(name) == column]  # a name may be a number
-        refuse_twice([str(name) for name in self.adata.obs.columns], column, self.name)
-        return column_of(self.series(names[0]), f"obs/{column} of {self.name}")
+        return column_of(self.series(column), f"obs/{column} of {self.name}")
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         field = f"{group}/{key}" if key else group
