@@ -10,8 +10,9 @@ import os
 import sys
 import tempfile
 import warnings
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import anndata
 import h5py
@@ -46,9 +47,9 @@ def categories(labels: Any, codes: Any, ordered: bool = False) -> pd.Series:
     return column(pd.Categorical.from_codes(codes, pd.Index(labels), ordered=ordered), None)
 
 
-def numbers() -> Dict[str, Any]:
+def numbers() -> dict[str, Any]:
     """Columns of numbers and booleans of every width, at the ends of their ranges."""
-    made: Dict[str, Any] = {}
+    made: dict[str, Any] = {}
     for kind in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
         limits = np.iinfo(kind)
         # Beyond 2^31 and 2^53, but not beyond what torch's int64 holds.
@@ -65,21 +66,19 @@ def numbers() -> Dict[str, Any]:
     return made
 
 
-def nullable_numbers() -> Dict[str, Any]:
-    made: Dict[str, Any] = {}
+def nullable_numbers() -> dict[str, Any]:
+    made: dict[str, Any] = {}
     for kind in ("Int8", "Int64", "UInt16", "UInt64") if WHOLE else ("Int64",):
         made[kind] = with_absent([int(i) for i in PLACES], kind)
     made["Int64 whole"] = column(pd.array([2**53 + int(i) for i in PLACES], dtype="Int64"), "Int64")
     made["boolean"] = with_absent([bool(i % 3) for i in PLACES], "boolean")
     made["boolean whole"] = column(pd.array([bool(i % 3) for i in PLACES], dtype="boolean"), "boolean")
-    try:
+    with suppress(TypeError):  # pandas 1.1 has none
         made["Float32"] = with_absent([float(i) for i in PLACES], "Float32")
-    except TypeError:  # not in that pandas
-        pass
     return made
 
 
-def labels() -> Dict[str, Any]:
+def labels() -> dict[str, Any]:
     """Strings and categories of all that categories can be of."""
     some = np.where(ABSENT, -1, PLACES % 3)
     made = {
@@ -105,7 +104,7 @@ def labels() -> Dict[str, Any]:
     return made
 
 
-def obsm() -> Dict[str, Any]:
+def obsm() -> dict[str, Any]:
     """Arrays, sparse matrices and tables beside X."""
     frame = pd.DataFrame({"i": PLACES.astype("int16"), "f": PLACES / 3, "b": PLACES % 2 == 0}, index=CELLS)
     absent = frame[["i"]].assign(n=with_absent([int(i) for i in PLACES], "Int32").to_numpy(object))
@@ -131,7 +130,7 @@ def obsm() -> Dict[str, Any]:
 
 def values(dtype: str, seed: int = 0, n_obs: int = N_OBS, n_vars: int = N_VARS) -> Any:
     """Counts of which most are 0; every fifth row is empty."""
-    found = np.random.RandomState(seed).poisson(0.8, (n_obs, n_vars))  # noqa: NPY002: the same in all numpy versions
+    found = np.random.RandomState(seed).poisson(0.8, (n_obs, n_vars))
     found[::5] = 0
     return found.astype(dtype) if dtype != "float64" else found / 3
 
@@ -143,8 +142,8 @@ def wide_indices(matrix: Any) -> Any:
     return made
 
 
-def layers() -> Dict[str, Any]:
-    made: Dict[str, Any] = {}
+def layers() -> dict[str, Any]:
+    made: dict[str, Any] = {}
     dense, packed = ("int8", "int64", "float16", "bool"), ("uint16", "int64", "float64", "bool")
     if not WHOLE:  # the encodings are the same, and the types take turns
         dense, packed = dense[MINOR % 4 :][:1], packed[MINOR % 4 :][:1]
@@ -177,15 +176,15 @@ def var_named(names: Any) -> pd.DataFrame:
     return pd.DataFrame({"means": np.arange(len(names)) / 3}, index=pd.Index(names))
 
 
-def adata_of(X: Any, obs: Any = None, var: Any = None, **more: Any) -> Any:
-    n_obs, n_vars = (N_OBS, N_VARS) if X is None else X.shape
+def adata_of(x: Any, obs: Any = None, var: Any = None, **more: Any) -> Any:
+    n_obs, n_vars = (N_OBS, N_VARS) if x is None else x.shape
     obs = pd.DataFrame(index=CELLS[:n_obs]) if obs is None else obs
     var = var_named([f"gene-{i}" for i in range(n_vars)]) if var is None else var
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if X is None or MINOR >= 8:
-            return anndata.AnnData(X, obs=obs, var=var, **more)
-        return anndata.AnnData(X, obs=obs, var=var, dtype=X.dtype, **more)  # else anndata 0.7 casts to float32
+        if x is None or MINOR >= 8:
+            return anndata.AnnData(x, obs=obs, var=var, **more)
+        return anndata.AnnData(x, obs=obs, var=var, dtype=x.dtype, **more)  # else anndata 0.7 casts to float32
 
 
 def write(adata: Any, path: str, **options: Any) -> None:
@@ -206,26 +205,26 @@ def able(make: Any) -> bool:
     return True
 
 
-def writable(group: str, pieces: Dict[str, Any]) -> Dict[str, Any]:
+def writable(group: str, pieces: dict[str, Any]) -> dict[str, Any]:
     """Those pieces of a group that this version can write, each tried alone."""
-    X = sparse.csr_matrix(values("float32"))
+    x = sparse.csr_matrix(values("float32"))
 
     def alone(name: str) -> Any:
         if group == "obs":
-            return adata_of(X, obs=pd.DataFrame({name: pieces[name]}, index=CELLS))
-        return adata_of(X, **{group: {name: pieces[name]}})
+            return adata_of(x, obs=pd.DataFrame({name: pieces[name]}, index=CELLS))
+        return adata_of(x, **{group: {name: pieces[name]}})
 
     return {name: pieces[name] for name in pieces if able(lambda name=name: alone(name))}
 
 
-def table(pieces: Dict[str, Any], name: Any = None) -> pd.DataFrame:
+def table(pieces: dict[str, Any], name: Any = None) -> pd.DataFrame:
     return pd.DataFrame(writable("obs", pieces), index=pd.Index(CELLS, name=name))
 
 
-def with_raw(adata: Any, X: Any) -> Any:
-    """The same with genes in raw that X has not."""
-    genes = [f"gene-{i}" for i in range(X.shape[1])]
-    adata.raw = adata_of(X, obs=pd.DataFrame(index=adata.obs_names), var=var_named(genes))
+def with_raw(adata: Any, x: Any) -> Any:
+    """The same with genes in raw that x has not."""
+    genes = [f"gene-{i}" for i in range(x.shape[1])]
+    adata.raw = adata_of(x, obs=pd.DataFrame(index=adata.obs_names), var=var_named(genes))
     return adata
 
 
@@ -248,14 +247,14 @@ def few() -> pd.DataFrame:
 
 def write_packed(folder: str) -> None:
     """Compressed, and in the format that HDF5 chooses when it is not told."""
-    X = values("float32")
+    x = values("float32")
     name = "gzip" if MINOR == 7 else "lzf"
-    write(adata_of(sparse.csr_matrix(X) if MINOR == 7 else X, few()), at(folder, name), compression=name)
+    write(adata_of(sparse.csr_matrix(x) if MINOR == 7 else x, few()), at(folder, name), compression=name)
 
 
 def write_small(folder: str) -> None:
     float32 = values("float32")
-    shapes: Dict[str, Any] = {
+    shapes: dict[str, Any] = {
         "no-x": lambda: adata_of(None, few()),
         "no-rows": lambda: adata_of(sparse.csr_matrix((0, N_VARS), dtype="float32"), few()[:0]),
         "no-genes": lambda: adata_of(np.zeros((N_OBS, 0), "float32"), few()),

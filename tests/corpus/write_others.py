@@ -1,4 +1,4 @@
-"""The files of the corpus as writers in R and Julia leave them, by hand with h5py: ``python write_others.py FOLDER``."""
+"""The files of the corpus that writers in R and Julia would leave: ``python write_others.py FOLDER``."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def zellkonverter(file: Any) -> None:
 
 @written
 def anndatar(file: Any) -> None:
-    """anndataR by rhdf5: UTF-8 of fixed length, attributes too; nullable columns; logicals as bytes; empty dataspaces."""
+    """anndataR by rhdf5: UTF-8 of fixed length, attributes too; nullable columns; empty dataspaces."""
     how = fixed_attribute
     groups(file, how)
     tag(file.create_dataset("X", data=VALUES.astype("float64")), "array", how=how)
@@ -172,7 +172,7 @@ def anndatar(file: Any) -> None:
 
 @written
 def anndatar_integers(file: Any) -> None:
-    """Logicals as R holds them, in 32-bit integers: the values and the mask of a nullable boolean, and ``ordered``: anndata refuses."""
+    """Logicals as integers: the values of a nullable boolean, which anndata refuses, and ``ordered``."""
     groups(file)
     csr(file, "X", VALUES)
     flags, absent = np.array([1, 0, 1, 0, 1, 0], "int8"), np.array([0, 1, 0, 0, 1, 0], bool)
