@@ -189,6 +189,11 @@ def names_problem(read: Reader, name: str, data: Any) -> str:
     return ""
 
 
+def is_slow(finding: ap.Finding) -> bool:
+    """Whether it is only about speed: LZF is read, but by HDF5."""
+    return finding.what.startswith("read through h5py")
+
+
 def test_the_corpus_is_there() -> None:
     versions = {name.split("-")[1] for name in FILES if name.startswith("anndata-0.")}
     assert versions == {"0.7", "0.8", "0.9", "0.10", "0.11", "0.12", "0.13"}
@@ -244,20 +249,22 @@ def test_nothing_is_found_wrong(name: str) -> None:
     assert report.healthy, str(report)
     refused = {field for field, values in fields_of(oracle(name)) if not readable(values, in_file=True)}
     inspection = ap.inspect(FILES[name])
-    # A long double is read or refused; HDF5 must decode it, and telling so is right.
-    wrong = [finding for finding in inspection.findings if finding.level == "problem"]
+    # Whether a long double is read or refused is left open, so it may be named.
+    wrong = [finding for finding in inspection.findings if finding.level == "problem" and not is_slow(finding)]
     named = {field for finding in wrong for field in finding.field.split(", ")} - {"obs/longdouble"}
     assert named <= refused, str(wrong)
     assert (inspection.n_obs, inspection.n_vars) == oracle(name).shape
 
 
 @pytest.mark.parametrize("name", REFUSED_BY_ANNDATA)
-def test_what_anndata_refuses_is_never_called_damaged(name: str) -> None:
-    """The columns that anndata refuses are read, or refused as what is not supported; all others are read."""
+def test_a_column_that_anndata_refuses_spoils_no_other(name: str) -> None:
+    """A nullable boolean of integers is no damage; codes without a category, which contradict the table, may be."""
     for field in sorted({*ap.IndexSource(FILES[name]).store.fields} - {"rows"}):
         try:
             got, rows = by_stream(FILES[name], field)
-        except FormatError:
-            assert field in ("obs/flag", "obs/uint8", "obs/uint32"), field
+        except AnnpipesError as error:
+            refused = ("obs/flag",) if isinstance(error, FormatError) else ("obs/uint8", "obs/uint32")
+            if field not in refused or field not in str(error):
+                raise
         else:
             assert len(got) == len(rows) == 6
