@@ -11,7 +11,7 @@ from annpipes._store.bare import BareWork, Threads
 from annpipes._store.base import FieldStore
 from annpipes._store.carrying import as_left_out
 from annpipes._store.checking import Found, check_file
-from annpipes._store.collection import Collection, is_pattern, paths_of
+from annpipes._store.collection import Collection
 from annpipes._store.dense import densify
 from annpipes._store.describing import Element, FieldReport, describe_file
 from annpipes._store.encoding import CODECS, codec_of
@@ -31,6 +31,7 @@ from annpipes._store.parting import (
     row_lengths,
     sync,
 )
+from annpipes._store.patterns import is_pattern, paths_of
 from annpipes._store.pools import core_count
 from annpipes._store.protocol import Store, as_fields, field_key
 

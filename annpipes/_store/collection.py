@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -22,31 +21,16 @@ from annpipes._store.genes import Genes
 from annpipes._store.joined import JoinedDense, JoinedSparse, Part
 from annpipes._store.memory import MemoryStore
 from annpipes._store.opening import open_one
+from annpipes._store.patterns import paths_of
 from annpipes._store.protocol import MatrixReader, has_genes
-from annpipes._store.refusals import refuse_remote
 from annpipes._store.row_space import RowSpace
 from annpipes._store.series import join_series
-from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
+from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError
 from annpipes.types import Chunk
 
 __all__ = ["Collection", "Missing"]
 
 Missing = Literal["error", "fill", "skip"]
-
-
-def is_pattern(path: str) -> bool:
-    """Whether a path is a glob, and no file of that very name."""
-    return any(sign in path for sign in "*?[") and not os.path.exists(path)
-
-
-def paths_of(pattern: str) -> list[str]:
-    """The files that a glob names, sorted."""
-    refuse_remote(pattern)
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
-        hint = f"; '~' is not replaced here: use os.path.expanduser({pattern!r})" if pattern.startswith("~") else ""
-        raise SourceError(f"no file matches {pattern!r}{hint}")
-    return found
 
 
 class Collection(FieldStore):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes._reports import Report
-from annpipes._store.columns import column_encoding
+from annpipes._store.columns import column_encoding, rows_of
 from annpipes._store.fallback import need_filters
 from annpipes._store.h5ad import H5adStore, raw_x
 from annpipes._store.matrix import SparseFile
@@ -158,7 +158,7 @@ def _main(element: h5py.Group | h5py.Dataset) -> tuple[h5py.Dataset, str, int | 
         assert codes is not None
         return codes[0], "categories", codes[1]
     if is_frame(element):
-        return element[index_key(element)], "table", None
+        return rows_of(element[index_key(element)]), "table", None
     inside = datasets_in(element)
     return element["values"] if "values" in element else inside[0], encoding.removesuffix(" array"), None
 
