@@ -180,7 +180,7 @@ class StoreContract:
         assert store.var_names.tolist() == adata.var_names.tolist()
         assert set(store.fields) == {
             *("X", "obs_names", "rows", "raw/X"),
-            *(f"layers/{key}" for key in adata.layers),
+            *(f"layers/{key}" for key in adata.layers if key is not None),  # None is X since anndata 0.13
             *(f"obsm/{key}" for key in adata.obsm),
             *(f"obs/{column}" for column in adata.obs),
         }
@@ -277,7 +277,7 @@ def matrices(adata: anndata.AnnData) -> dict[str, NDArray[Any]]:
     return {
         "X": adata.X,
         "raw/X": adata.raw.X,
-        **{f"layers/{key}": values for key, values in adata.layers.items()},
+        **{f"layers/{key}": values for key, values in adata.layers.items() if key is not None},
         **{f"obsm/{key}": values for key, values in adata.obsm.items()},
     }
 

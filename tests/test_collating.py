@@ -77,7 +77,7 @@ def test_obs_columns_become_tensors_of_their_own_type_or_lists(adata: anndata.An
             assert all(type(value) is str for value in values)
         else:
             np.testing.assert_array_equal(values.numpy(), expected)
-            own = torch.from_numpy(expected).dtype
+            own = torch.from_numpy(expected.copy()).dtype  # pandas 3 gives what is not to be written to
             assert values.dtype == wider.get(own, own), column
 
 

@@ -81,8 +81,10 @@ def forms_of(seed: int, folder: Path, n: int = N) -> Forms:
     ]
     tables = [anndata.read_h5ad(file).obs for file in files]
     joined = pd.concat(tables)
-    for column in ("leiden", "score", "doublet", "cell type", "stage"):
+    for column in joined:
         one, two = (obs[column] for obs in tables)
+        if not all(isinstance(values.dtype, pd.CategoricalDtype) for values in (one, two)):
+            continue  # strings, too, are written as categories where few of them differ
         union = pd.CategoricalDtype(one.cat.categories.union(two.cat.categories))
         joined[column] = joined[column].astype(one.dtype if one.dtype == two.dtype else union)
     return [

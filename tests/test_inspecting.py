@@ -36,7 +36,8 @@ def test_sizes_types_and_counts_are_those_of_the_file(tmp_path: Path, x: str, co
     report, adata = inspect(path), anndata.read_h5ad(path)
     assert (report.n_obs, report.n_vars) == adata.shape
     assert report.file_bytes == path.stat().st_size
-    values = {"X": adata.X, "raw/X": adata.raw.X, **{f"layers/{key}": layer for key, layer in adata.layers.items()}}
+    layers = {f"layers/{key}": adata.layers[key] for key in adata.layers if key is not None}  # which is X
+    values = {"X": adata.X, "raw/X": adata.raw.X, **layers}
     values |= {f"obsm/{key}": value for key, value in adata.obsm.items()}
     with h5py.File(path) as file:
         for field, matrix in values.items():
