@@ -42,6 +42,8 @@ __all__ = [
     "rows_of",
     "same",
     "stored_x",
+    "text_of",
+    "with_plain_names",
     "write",
 ]
 
@@ -123,6 +125,24 @@ def relayout(
         del group[name]
         made = make(group, name, values)
         (group[name] if made is None else made).attrs.update(attributes)
+
+
+def text_of(path: Path, column: str) -> str:
+    """The dataset that holds the strings of a column: since anndata 0.13 with pandas 3, part of a group."""
+    with h5py.File(path) as file:
+        return f"{column}/values" if isinstance(file[column], h5py.Group) else column
+
+
+def with_plain_names(path: Path) -> Path:
+    """The file with names of rows and genes as strings, as anndata writes them before 0.13, or with pandas 2."""
+    for table in ("obs", "var"):
+        if text_of(path, f"{table}/_index") != f"{table}/_index":
+            with h5py.File(path, "r+") as file:
+                names = file[f"{table}/_index/values"].asstr()[()]
+                del file[f"{table}/_index"]
+                made = file[table].create_dataset("_index", data=names, dtype=h5py.string_dtype())
+                made.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+    return path
 
 
 def stored_x(path: Path) -> Any:

@@ -15,7 +15,17 @@ import pandas as pd
 import pytest
 from builders import N_OBS, adata_of, tiny, write
 from scipy import sparse
-from storage_files import compact, create, csr_file, csr_of, dense_file, matrix_values, relayout
+from storage_files import (
+    compact,
+    create,
+    csr_file,
+    csr_of,
+    dense_file,
+    matrix_values,
+    relayout,
+    text_of,
+    with_plain_names,
+)
 from storage_files import write as write_x
 
 from annpipes import IndexSource
@@ -82,6 +92,8 @@ def test_columns_are_told_by_their_encoding(
     h5ad: Path, column: str, encoding: str, dtype: str, categories: int | None
 ) -> None:
     report = inspect(h5ad)[column]
+    if encoding == "strings" and text_of(h5ad, "obs/_index" if column == "obs_names" else column).endswith("/values"):
+        encoding = "nullable string"  # what anndata 0.13 writes with pandas 3
     assert (report.encoding, report.dtype, report.categories) == (encoding, dtype, categories)
     assert (report.shape, report.error) == ((N_OBS,), "")
 
@@ -216,8 +228,9 @@ class TestProblems:
 
     def test_obs_names_that_are_not_unique_are_told(self, tmp_path: Path) -> None:
         path = write(tiny(5), tmp_path / "cells.h5ad")
+        index = text_of(path, "obs/_index")
         with h5py.File(path, "r+") as file:
-            file["obs/_index"][:] = ["a", "b", "a", "b", "a"]
+            file[index][:] = ["a", "b", "a", "b", "a"]
         assert "3 names repeat an earlier one" in found(inspect(path), "obs_names")
 
     def test_strings_that_repeat_could_be_categories(self, tmp_path: Path) -> None:
@@ -298,7 +311,7 @@ def test_parameters_are_checked(h5ad: Path) -> None:
 
 def test_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = write_x(Path("small.h5ad"), csr_of(matrix_values()))
+    path = with_plain_names(write_x(Path("small.h5ad"), csr_of(matrix_values())))
     for name in ("data", "indices"):
         relayout(path, f"X/{name}", create(chunks=16, compression="gzip"))
     with h5py.File(path) as file:  # what zlib makes of it is its own affair
