@@ -165,7 +165,7 @@ class TestStream:
         expected = anndata.read_h5ad(h5ad)
         fields = ["X", "rows", "obs_names", "obs/int16", "layers/counts", "obsm/X_pca"]
         for batch in stream(h5ad, 6, fields=fields):
-            rows = batch["rows"]
+            rows = batch["rows"].numpy()
             np.testing.assert_array_equal(batch["X"], dense(expected.X)[rows])
             np.testing.assert_array_equal(batch["layers_counts"], dense(expected.layers["counts"])[rows])
             np.testing.assert_array_equal(batch["obsm_X_pca"], expected.obsm["X_pca"][rows].astype(np.float32))
