@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,18 +82,21 @@ class SparseMemory:
         dtype: np.dtype[Any] = self.matrix.dtype
         return dtype
 
-    @cached_property
-    def _indexable(self) -> Any:
-        """The matrix with values that scipy can take rows of: no float16, no foreign byte order."""
-        dtype = np.dtype(np.float32) if self.dtype == np.float16 else self.dtype.newbyteorder("=")
-        if dtype == self.dtype or not isinstance(self.matrix, _COMPRESSED):
-            return self.matrix
-        parts = self.matrix.data.astype(dtype), self.matrix.indices, self.matrix.indptr
-        return type(self.matrix)(parts, self.matrix.shape)
-
     def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
-        rows = SparseRows.of(sparse.csr_matrix(self._indexable[chunk.drawn]))
+        rows = SparseRows.of(sparse.csr_matrix(_indexable(self.matrix)[chunk.drawn]))
         return rows if genes is None else take_genes(rows, genes)
+
+
+def _indexable(matrix: Any) -> Any:
+    """A matrix whose values scipy can take rows of: no float16, no foreign byte order.
+
+    Made for each read and not kept, or it would not show what is changed in place.
+    """
+    native = matrix.dtype.newbyteorder("=")
+    dtype = np.dtype(np.float32) if native == np.float16 else native
+    if dtype == matrix.dtype or not isinstance(matrix, _COMPRESSED):
+        return matrix
+    return type(matrix)((matrix.data.astype(dtype), matrix.indices, matrix.indptr), matrix.shape)
 
 
 @dataclass(frozen=True, eq=False)
