@@ -94,7 +94,8 @@ class TestWithout:
         options = ["--without", "layers/by_gene", "--without", "obsm/by_column"]
         ran = CliRunner().invoke(annpipes, [*command, *options])
         assert ran.exit_code == 0, ran.output
-        assert set(anndata.read_h5ad(tmp_path / "out.h5ad").layers) == {"counts", "logged"}
+        with h5py.File(tmp_path / "out.h5ad") as file:
+            assert set(file["layers"]) == {"counts", "logged"}
 
     def test_parts_of_a_rewrite_with_all_fields_are_not_taken_over(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -134,8 +135,8 @@ class TestObsm:
             file["layers"]["spliced"] = layer
             file["layers/spliced"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
         shuffle(source, tmp_path / "out.h5ad", codec="gzip")
-        names = anndata.read_h5ad(tmp_path / "out.h5ad").obs["number"].to_numpy()
-        with h5py.File(tmp_path / "out.h5ad") as file:
+        with h5py.File(tmp_path / "out.h5ad") as file:  # which anndata 0.13 reads with a warning only
+            names = file["obs/number"][:]
             np.testing.assert_array_equal(file["layers/spliced"][:], layer[names])
 
     def test_arrays_of_other_shapes_are_refused_before_anything_is_written(self, tmp_path: Path) -> None:
