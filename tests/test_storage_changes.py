@@ -18,8 +18,9 @@ import pytest
 from storage_files import csr_of, matrix_values, read_x, rows_of, same, write
 from storage_processes import run_alone
 
-from annpipes import AnnDataset, IndexSource, Loader, stream
+from annpipes import AnnDataset, IndexSource, Loader, check, inspect, stream
 from annpipes._store import local, mapping, open_store
+from annpipes._store.stretches import Stretches
 from annpipes._store.targets import Decoding, Target
 from annpipes.errors import BusyError, ChangedError, DamageError
 
@@ -113,6 +114,23 @@ def test_a_loader_tells_of_a_file_that_was_cut_off_within_an_epoch(tmp_path: Pat
     run_alone(loaded_until_changed, file_of(tmp_path, name))
 
 
+@pytest.mark.parametrize("change", [cut, overwritten])
+def test_a_check_says_nothing_of_a_file_that_changes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    path, read, done = file_of(tmp_path, "plain dense"), Stretches._read, list[bool]()
+
+    def late(self: Stretches, *edges: int) -> Any:
+        if not done:
+            done.append(True)
+            change(path)
+        return read(self, *edges)
+
+    monkeypatch.setattr(Stretches, "_read", late)
+    with pytest.raises(ChangedError, match="changed since"):
+        check(path)
+
+
 def test_columns_of_obs_that_change_while_they_are_read_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +197,7 @@ def test_a_file_that_is_open_for_writing_elsewhere_is_busy_and_not_damaged(tmp_p
     path = file_of(tmp_path, "plain csr")
     with writer(path) as said:
         assert said == "open"
-        for use in (AnnDataset, stream, IndexSource):
+        for use in (AnnDataset, stream, IndexSource, check, inspect):
             with pytest.raises(BusyError, match=f"{path.name} is open for writing in another process.*LOCKING") as busy:
                 use(path)
             assert not isinstance(busy.value, DamageError)

@@ -13,6 +13,7 @@ from annpipes._reports import Progress, brief_bytes
 from annpipes._store.h5ad import H5adStore
 from annpipes._store.hdf5 import Hdf5File
 from annpipes._store.ledgers import Damage, Ledgers
+from annpipes._store.local import busy
 from annpipes._store.matrix_checks import check_sparse, check_values
 from annpipes._store.refusals import refuse_address, refuse_known
 from annpipes._store.stretches import Stretches
@@ -54,6 +55,8 @@ def check_file(path: str, progress: Progress) -> Found:
     ------
     SourceError, FormatError
         No such file, a directory, or a file of another kind.
+    BusyError, ChangedError
+        Somebody has it open for writing, or wrote to it meanwhile: nothing can be said of it.
     """
     check = _Check(progress)
     refuse_address(path)
@@ -64,6 +67,8 @@ def check_file(path: str, progress: Progress) -> Found:
         return check.found()
     try:
         opened = h5py.File(file.absolute, "r")
+    except BlockingIOError as error:
+        raise busy(path) from error
     except Exception as error:  # h5py raises whatever damage leads it to
         check.ledgers.damage.note(_FILE, f"HDF5 cannot open it ({error})")
         return check.found()
@@ -71,6 +76,7 @@ def check_file(path: str, progress: Progress) -> Found:
         _refuse_other(opened, path)
         check.elements(file, opened)
     check.fields(path)
+    file.check_unchanged()
     return check.found()
 
 
