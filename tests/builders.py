@@ -69,7 +69,7 @@ def adata_of(n_obs: int = N_OBS, n_vars: int = N_VARS, *, x: str = "csr", dtype:
         obs=obs_of(n_obs),
         var=pd.DataFrame(index=[f"gene-{i}" for i in range(n_vars)]),
         layers={"counts": sparse.csr_matrix(values.astype(np.int32)), "logged": np.log1p(values)},
-        obsm={"X_pca": rng.normal(size=(n_obs, 3)), "near": sparse.random(n_obs, n_obs, 0.2, "csr", rng=rng)},
+        obsm={"X_pca": rng.normal(size=(n_obs, 3)), "near": sparse.random(n_obs, n_obs, 0.2, "csr", random_state=rng)},
     )
     whole = counts(n_obs, n_vars + 4, seed=3).astype(np.float32)
     adata.raw = anndata.AnnData(sparse.csr_matrix(whole), obs=adata.obs[[]])

@@ -419,7 +419,7 @@ class TestMatricesOfToday:
     @pytest.mark.parametrize("maker", [sparse.csr_matrix, sparse.csr_array])
     def test_sparse_obsm(self, tmp_path: Path, maker: Any) -> None:
         adata = tiny(7)
-        adata.obsm["near"] = maker(sparse.random(7, 9, 0.3, "csr", rng=np.random.default_rng(0)))
+        adata.obsm["near"] = maker(sparse.random(7, 9, 0.3, "csr", random_state=np.random.default_rng(0)))
         for source in (adata, write(adata, tmp_path / "cells.h5ad")):
             store = open_store(source)
             read = store.read(chunk_of(DRAWN), ["obsm/near"])["obsm_near"]

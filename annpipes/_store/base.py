@@ -269,7 +269,7 @@ class FieldStore:
         return column if plain == field else Codes(column.coded(key))
 
     def _checked(self, field: str, matrix: MatrixReader) -> MatrixReader:
-        refuse_numbers(matrix.dtype, f"{field} of {self.name}")
+        refuse_numbers(matrix.dtype, f"{field} of {self.name}", dense=not matrix.sparse)
         if matrix.shape[0] != self.n_obs:
             raise DamageError(f"{field} of {self.name} has {matrix.shape[0]} rows, but obs has {self.n_obs}")
         if has_genes(field) and matrix.shape[1] != self.n_vars:

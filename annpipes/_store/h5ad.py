@@ -152,7 +152,7 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
         if isinstance(element, h5py.Dataset):
             if len(element_shape := tuple(element.shape or ())) != 2:
                 raise FormatError(f"{where} has shape {element_shape}, not two dimensions")
-            refuse_numbers(element.dtype, where)
+            refuse_numbers(element.dtype, where, dense=True)
             return DenseFile(file, path)
         encoding = encoding_of(element) or "unknown"
         layout = SPARSE.get(encoding, "")

@@ -161,10 +161,10 @@ def refuse_values(values: Any, where: str) -> None:
         raise FormatError(f"{where} is a {type(values).__name__} outside of memory: load it, adata = adata.to_memory()")
 
 
-def refuse_numbers(dtype: Any, where: str) -> None:
-    """Refuse what is not booleans, integers or floats of at most 64 bits."""
+def refuse_numbers(dtype: Any, where: str, *, dense: bool = False) -> None:
+    """Refuse what is not booleans, integers or floats of at most 64 bits; of a ``dense`` matrix, of any width."""
     kind = dtype.kind if isinstance(dtype, np.dtype) else "O"
-    if kind in "biuf" and dtype.itemsize <= 8:
+    if kind in "biuf" and (dtype.itemsize <= 8 or dense):  # a batch has float32 of a matrix
         return
     what = "complex numbers" if kind == "c" else "floats of more than 64 bits" if kind == "f" else "no numbers"
     raise FormatError(
