@@ -48,7 +48,7 @@ class MemoryStore(FieldStore):
         self.n_obs = int(adata.n_obs)
         self.name = f"AnnData({self.n_obs} × {self.n_vars})"
         self._witness = Witness(adata)
-        self._snapshots: dict[str, Snapshot | None] = {}
+        self._snapshots: dict[str, Snapshot] = {}
 
     @property
     def n_vars(self) -> int:  # type: ignore[override] # genes may be filtered in place
@@ -152,7 +152,7 @@ class MemoryStore(FieldStore):
         names = [name for name in obs.columns if str(name) == str(column)]  # a name may be a number
         refuse_twice([str(name) for name in obs.columns], str(column), self.name)
         values: pd.Series[Any] = obs[names[0]]
-        self._snapshots[f"obs/{column}"] = Snapshot.of(values)
+        self._snapshots[f"obs/{column}"] = Snapshot(values)
         return values
 
     def _open_column(self, column: str) -> Any:

@@ -124,25 +124,20 @@ def _is(one: Any, other: Any) -> bool:
 
 
 class Snapshot:
-    """A column as it was when it was converted: what is set within it afterwards shows in nothing that was made of it.
+    """A column as it was when it was converted: what is set within it afterwards must show.
 
-    Only pandas 2 sets values within a column that stays the same object; since pandas 3, that makes another one.
+    Pandas 2 sets values within a column that stays the same object, so rows are compared with a copy. Since pandas 3,
+    setting values makes another object, as long as somebody holds the column: this does.
     """
 
     def __init__(self, column: pd.Series[Any]) -> None:
-        self.array = column.array
-        self.before = self.array.copy()
-
-    @classmethod
-    def of(cls, column: pd.Series[Any]) -> Snapshot | None:
-        """A snapshot where one is needed."""
-        dtype = column.dtype
+        self.column, dtype = column, column.dtype
         live = isinstance(dtype, pd.CategoricalDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biuf")
-        return None if live or _COPIES_ON_WRITE else cls(column)
+        self.before = None if live or _COPIES_ON_WRITE else column.array.copy()
 
     def holds(self, rows: RowArray) -> bool:
-        """Whether these rows are as they were."""
-        return bool(self.array.take(rows).equals(self.before.take(rows)))
+        """Whether these rows are as they were, as far as that does not show by itself."""
+        return self.before is None or bool(self.column.array.take(rows).equals(self.before.take(rows)))
 
 
 _COPIES_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3
