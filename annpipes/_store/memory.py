@@ -152,11 +152,13 @@ class MemoryStore(FieldStore):
         names = [name for name in obs.columns if str(name) == str(column)]  # a name may be a number
         refuse_twice([str(name) for name in obs.columns], str(column), self.name)
         values: pd.Series[Any] = obs[names[0]]
-        self._snapshots[f"obs/{column}"] = Snapshot(values)
+        self._snapshots[f"obs/{column}"] = Snapshot(values, copied=True)
         return values
 
     def _open_column(self, column: str) -> Any:
-        return column_of(self.series(column), f"obs/{column} of {self.name}")
+        values = self.series(column)
+        self._snapshots[f"obs/{column}"] = Snapshot(values, copied=False)
+        return column_of(values, f"obs/{column} of {self.name}")
 
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         field = f"{group}/{key}" if key else group

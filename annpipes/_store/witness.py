@@ -128,12 +128,19 @@ class Snapshot:
 
     Pandas 2 sets values within a column that stays the same object, so rows are compared with a copy. Since pandas 3,
     setting values makes another object, as long as somebody holds the column: this does.
+
+    Parameters
+    ----------
+    column
+        The column.
+    copied
+        Whether what was made of it is a copy in any case; else numbers and codes are views, which show all by themselves.
     """
 
-    def __init__(self, column: pd.Series[Any]) -> None:
+    def __init__(self, column: pd.Series[Any], *, copied: bool) -> None:
         self.column, dtype = column, column.dtype
-        live = isinstance(dtype, pd.CategoricalDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biuf")
-        self.before = None if live or _COPIES_ON_WRITE else column.array.copy()
+        views = isinstance(dtype, pd.CategoricalDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biuf")
+        self.before = None if _COPIES_ON_WRITE or (views and not copied) else column.array.copy()
 
     def holds(self, rows: RowArray) -> bool:
         """Whether these rows are as they were, as far as that does not show by itself."""
