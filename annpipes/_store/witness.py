@@ -134,7 +134,7 @@ class Snapshot:
     column
         The column.
     copied
-        Whether what was made of it is a copy in any case; else numbers and codes are views, which show all by themselves.
+        Whether what was made of it is a copy in any case; else numbers and codes are views, which show everything.
     """
 
     def __init__(self, column: pd.Series[Any], *, copied: bool) -> None:
