@@ -76,10 +76,11 @@ def write_records(file: h5py.File, path: str, frame: pd.DataFrame, kind: str, ca
     columns = {"index": strings_of(frame.index, kind)}
     for name, values in frame.items():
         if isinstance(values.dtype, pd.CategoricalDtype):
-            columns[name], labels = values.cat.codes.to_numpy(), values.cat.categories.to_numpy()
-            file[f"{categories}/{name}_categories"] = strings_of(labels, kind) if labels.dtype == object else labels
+            columns[name], labels = values.cat.codes.to_numpy(), values.cat.categories
+            plain = labels.to_numpy() if pd.api.types.is_numeric_dtype(labels) else strings_of(labels, kind)
+            file[f"{categories}/{name}_categories"] = plain
         else:
-            columns[name] = strings_of(values, kind) if values.dtype == object else values.to_numpy()
+            columns[name] = values.to_numpy() if pd.api.types.is_numeric_dtype(values) else strings_of(values, kind)
     records = np.empty(len(frame), [(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():
         records[name] = values
@@ -369,14 +370,15 @@ def modern(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestColumnsOfToday:
     def test_it_is_encoded_as_its_name_says(self, modern: Path, column: str) -> None:
         with h5py.File(modern) as file:
-            assert file["obs"][column].attrs["encoding-type"] == column.split()[0]
+            found, named = file["obs"][column].attrs["encoding-type"], column.split()[0]
+            assert found == named or (named, found) == ("string-array", "nullable-string-array")  # with pandas 3
 
     def test_values(self, modern: Path, column: str) -> None:
         expected = expected_column(anndata.read_h5ad(modern).obs[column])[DRAWN]
         for source in (modern, anndata.read_h5ad(modern)):
             read = open_store(source).read(chunk_of(DRAWN), [f"obs/{column}"])[f"obs_{column}"]
             np.testing.assert_array_equal(read, expected)
-            assert read.dtype.newbyteorder("=") == expected.dtype
+            assert read.dtype.newbyteorder("=") == expected.dtype.newbyteorder("=")
 
     def test_codes(self, modern: Path, column: str) -> None:
         for source in (modern, anndata.read_h5ad(modern)):
@@ -635,7 +637,7 @@ def test_genes_named_by_nullable_strings(tmp_path: Path) -> None:
     path = write(tiny(6), tmp_path / "cells.h5ad")
     with h5py.File(path, "r+") as file:
         key = str(file["var"].attrs["_index"])
-        names = [f"gene-{i}" for i in range(len(file["var"][key]))]
+        names = [f"gene-{i}" for i in range(tiny(6).n_vars)]
         del file["var"][key]
         nullable(file["var"], key, "nullable-string-array", names, np.zeros(len(names), bool))
     expected = anndata.read_h5ad(path)
