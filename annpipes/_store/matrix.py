@@ -86,7 +86,8 @@ class SparseMemory:
     @cached_property
     def _indexable(self) -> Any:
         """The matrix with values that scipy can take rows of: no float16, no foreign byte order."""
-        dtype = np.dtype(np.float32) if self.dtype == np.float16 else self.dtype.newbyteorder("=")
+        native = self.dtype.newbyteorder("=")
+        dtype = np.dtype(np.float32) if native == np.float16 else native
         if dtype == self.dtype or not isinstance(self.matrix, _COMPRESSED):
             return self.matrix
         parts = self.matrix.data.astype(dtype), self.matrix.indices, self.matrix.indptr
