@@ -168,7 +168,7 @@ def _nullable(group: h5py.Group, encoding: str, where: str) -> Any:
     mask = _truths(mask, f"the mask of {where}")
     if encoding == "nullable-string-array":
         missing = np.nan if text_of(group.attrs.get("na-value", "NA")) == "NaN" else pd.NA
-        strings = pd.array([str(value) for value in values], dtype=_string_dtype(missing))
+        strings = pd.array([text_of(value) for value in values.tolist()], dtype=_string_dtype(missing))
         strings[mask] = pd.NA
         return strings
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
