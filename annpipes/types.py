@@ -119,12 +119,12 @@ class SparseRows:
         return SparseRows.of(matrix)
 
     def to_dense(self, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """A dense float32 array ``(n, n_vars)``; values stored twice for one place are added."""
+        """A dense float32 array ``(n, n_vars)``; values stored twice for one place are added as scipy adds them."""
         if out is None:
             out = np.zeros(self.shape, np.float32)
         values = self.data.astype(out.dtype, copy=False)
         csr_matrix((values, self.indices, self.indptr), self.shape, copy=False).toarray(out=out)
-        return out
+        return np.minimum(out, 1, out=out) if self.data.dtype == bool else out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

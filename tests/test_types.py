@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from annpipes import Batch, Chunk, SparseRows
+from annpipes._store import densify
 from annpipes.errors import FieldError
 
 DENSE = np.array([[0, 0, 0, 0], [1, 0, 2, 0], [0, 0, 0, 3], [0, 0, 0, 0], [4, 5, 0, 6]], np.float32)
@@ -153,3 +154,10 @@ class TestBatch:
         with pytest.raises(FrozenInstanceError):
             batch().rows = np.arange(5)
         assert same(pickle.loads(pickle.dumps(batch())), batch())
+
+
+def test_a_boolean_that_is_stored_twice_is_true_once_as_scipy_has_it() -> None:
+    matrix = sparse.csr_matrix((np.array([True, True]), np.array([1, 1]), np.array([0, 2])), shape=(1, 3))
+    rows = SparseRows(matrix.data, matrix.indices, matrix.indptr.astype(np.int64), 3)
+    np.testing.assert_array_equal(rows.to_dense(), matrix.toarray())
+    np.testing.assert_array_equal(densify(rows), matrix.toarray())

@@ -30,7 +30,7 @@ def densify(rows: SparseRows) -> NDArray[np.float32]:
     step = max(1, _PART_BYTES // (4 * rows.n_vars or 1))
     parts = pairwise([*range(0, len(rows), step), len(rows)])
     run(Work([partial(_fill, rows, rows.data.astype(np.float32, copy=False), out, *part) for part in parts]))
-    return out
+    return np.minimum(out, 1, out=out) if rows.data.dtype == bool else out  # True and True is True
 
 
 def _fill(rows: SparseRows, data: NDArray[np.float32], out: NDArray[np.float32], start: int, stop: int) -> None:
