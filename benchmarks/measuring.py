@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from annpipes import _timing
+from annpipes._store import core_count
 from annpipes._timing import Times, cached_share, drop, interleaved, sample_rows, warm
 from annpipes._trials import consume
 
@@ -38,7 +38,7 @@ __all__ = [
 
 Case = TypeVar("Case")
 
-THREADS = len(os.sched_getaffinity(0))
+THREADS = core_count()
 _PACKAGES = ("torch", "anndata", "h5py", "numpy", "numba", "isal")
 
 
