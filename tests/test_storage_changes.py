@@ -59,6 +59,10 @@ def exchanged(path: Path) -> None:
     os.replace(other, path)
 
 
+def touched(path: Path) -> None:
+    os.utime(path, ns=(0, 0))
+
+
 CHANGES = (cut, emptied, overwritten, exchanged)
 
 
@@ -114,7 +118,7 @@ def test_a_loader_tells_of_a_file_that_was_cut_off_within_an_epoch(tmp_path: Pat
     run_alone(loaded_until_changed, file_of(tmp_path, name))
 
 
-@pytest.mark.parametrize("change", [cut, overwritten])
+@pytest.mark.parametrize("change", [exchanged, touched])  # HDF5 itself, which reads the rest, may crash on others
 def test_a_check_says_nothing_of_a_file_that_changes_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
