@@ -77,11 +77,11 @@ class Hdf5File:
                 raise DamageError(f"{self.path}: the disk could not deliver some of it")
 
     def bytes(self) -> FileBytes:
-        """The file's bytes, to be read by any thread without HDF5."""
-        self.check_unchanged()
+        """The file's bytes, to be read by any thread without HDF5, within a `steady` block that compares the stamp."""
         process = os.getpid()
         opened = self._bytes.get(process)
         if opened is None:  # or let go of by another thread
+            self.check_unchanged()
             opened = FileBytes(self.absolute)
             self._bytes = {process: opened}
         return opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from typing import Any
@@ -24,4 +25,5 @@ def main(path: str, way: str, options: str) -> Any:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background has it ignored
     abandoned = main(*sys.argv[1:])
