@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subproc
         "-p",
         "no:cacheprovider",
         "-k",
-        "not TestMemory and not any_rows",
+        "not TestMemory and not TestBacked and not any_rows",
         *FILES,
     ]
     started = {
