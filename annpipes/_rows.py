@@ -145,7 +145,7 @@ def _as_values(given: Any, argument: str, of: str) -> NDArray[Any]:
         array = np.asarray(given) if typed or not _mixed(given) else np.array([*given, None], object)[:-1]
     except Exception as error:  # ragged lists, tensors on a GPU, and whatever else has an __array__
         raise ParameterTypeError(
-            f"{argument} must be a list of positions, a mask or {_names_of(of)}, got a {type(given).__name__} of which "
+            f"{argument} must be a list of positions, a mask or {names_of(of)}, got a {type(given).__name__} of which "
             f"numpy can make no array: {error}"
         ) from error
     if typed and array.ndim == 2 and (array.shape[1] == 1 or (array.shape[0] == 1 and array.dtype == bool)):
@@ -168,7 +168,7 @@ def _by_value(array: NDArray[Any], argument: str, of: str) -> NDArray[Any]:
         return array.astype(bool)
     if any(isinstance(value, bool | np.bool_) for value in array):
         raise ParameterTypeError(
-            f"{argument} must be positions, a mask or {_names_of(of)}, got booleans beside values like "
+            f"{argument} must be positions, a mask or {names_of(of)}, got booleans beside values like "
             f"{next(value for value in array if not isinstance(value, bool | np.bool_))!r}"
         )
     if all(isinstance(value, str) for value in array):
@@ -186,12 +186,13 @@ def _is_nan(value: Any) -> bool:
     return (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in ("NAType", "NaTType")
 
 
-def _names_of(of: str) -> str:
+def names_of(of: str) -> str:
+    """What names of rows, or of genes, are called in errors."""
     return "obs names" if of == "rows" else "names"
 
 
 def _as_row_array(array: NDArray[Any], n_obs: int, argument: str, of: str) -> RowArray:
-    names = _names_of(of)
+    names = names_of(of)
     if array.ndim != 1:
         got = f"{array.tolist()!r:.80}"
         hint = f": write [{got}]" if array.ndim == 0 and array.dtype.kind in "iu" else ""

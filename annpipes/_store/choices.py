@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pandas.api.extensions import ExtensionArray
 from scipy import sparse
 
-from annpipes._rows import refuse_missing
+from annpipes._rows import names_of, refuse_missing
 from annpipes.errors import ParameterError, ParameterTypeError
 
 __all__ = ["in_order", "plain_choice"]
@@ -56,12 +56,10 @@ def plain_choice(chosen: Any, length: int, names: _Names, argument: str, of: str
     if isinstance(chosen, Set | Mapping | Iterator):
         kind = type(chosen).__name__
         why = "has no order: write sorted(…)" if isinstance(chosen, Set) else "is none: write list(…)"
-        raise ParameterTypeError(f"{argument} must be a list of positions, a mask or {_named(of)}, and a {kind} {why}")
+        raise ParameterTypeError(
+            f"{argument} must be a list of positions, a mask or {names_of(of)}, and a {kind} {why}"
+        )
     return chosen
-
-
-def _named(of: str) -> str:
-    return "obs names" if of == "rows" else "names"
 
 
 def _plain(values: Any, argument: str, of: str) -> NDArray[Any]:
@@ -117,6 +115,6 @@ def _order_of(index: pd.Index[Any], length: int, names: _Names, argument: str, o
         if (places >= 0).all():
             return places
     raise ParameterError(
-        f"{argument} is a Series whose index is not that of the data ({_named(of)} such as {mine[0]!r}, got "
+        f"{argument} is a Series whose index is not that of the data ({names_of(of)} such as {mine[0]!r}, got "
         f"{index[0]!r}): to go by the order of its values, give its to_numpy()"
     )

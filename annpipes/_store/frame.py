@@ -28,9 +28,6 @@ class Column(Protocol):
     def read(self, chunk: Chunk) -> NDArray[Any]:
         """Values of the chunk's rows in the drawn order; shape ``(n,)``."""
 
-    def series(self) -> pd.Series[Any]:
-        """All values as pandas has them."""
-
     def coded(self, name: str) -> Labels:
         """The column as codes and categories; a `FieldError` naming the column if it holds numbers."""
 
@@ -47,9 +44,6 @@ class Numbers:
     def read(self, chunk: Chunk) -> NDArray[Any]:
         values: NDArray[Any] = self.values[chunk.drawn]
         return values
-
-    def series(self) -> pd.Series[Any]:
-        return pd.Series(self.values)
 
     def coded(self, name: str) -> Labels:
         raise FieldError(
@@ -74,9 +68,6 @@ class Labels:
         labels: NDArray[Any] = np.array([*self.categories, MISSING_LABEL], object)[self.codes[chunk.drawn]]
         return labels
 
-    def series(self) -> pd.Series[Any]:
-        return pd.Series(pd.Categorical.from_codes(self.codes, pd.Index(self.categories), ordered=self.ordered))
-
     def coded(self, name: str) -> Labels:
         return self
 
@@ -93,9 +84,6 @@ class Strings:
 
     def read(self, chunk: Chunk) -> NDArray[Any]:
         return self.values[chunk.drawn]
-
-    def series(self) -> pd.Series[Any]:
-        return pd.Series(self.values)
 
     def coded(self, name: str) -> Labels:
         present, categories = pd.factorize(self.values[~self.missing], sort=True)
