@@ -5,26 +5,26 @@ Names stand in the order of a pipeline.
 
 from annpipes import errors
 from annpipes.benching import BenchCase, BenchLimit, Benchmark, BenchPeer, bench
-from annpipes.chunking import ChunkSorter
-from annpipes.collating import Collator, CsrTensors
 from annpipes.collections import Collection
 from annpipes.datasets import AnnDataset
 from annpipes.errors import AnnpipesError
-from annpipes.grouping import GroupSampler
 from annpipes.inspecting import CheckReport, Damage, FieldReport, Finding, Inspection, check, inspect
-from annpipes.loaders import Loader
-from annpipes.mixing import SourceMixer
-from annpipes.pairing import ControlPairer
-from annpipes.reading import RowBatcher, RowReader
-from annpipes.resuming import ResumableDataset
 from annpipes.rewriting import Rewrite, shuffle
-from annpipes.sampling import RowSampler
-from annpipes.shuffling import BlockShuffler
-from annpipes.sources import IndexSource
+from annpipes.running.loader import Loader
+from annpipes.running.resuming import ResumableDataset
+from annpipes.running.statistics import Statistics
 from annpipes.splitting import split
-from annpipes.statistics import Statistics
+from annpipes.stages.chunking import ChunkSorter
+from annpipes.stages.collating import Collator, CsrTensors
+from annpipes.stages.grouping import GroupSampler
+from annpipes.stages.mixing import SourceMixer
+from annpipes.stages.pairing import ControlPairer
+from annpipes.stages.reading import RowBatcher, RowReader
+from annpipes.stages.sampling import RowSampler
+from annpipes.stages.shuffling import BlockShuffler
+from annpipes.stages.sources import IndexSource
+from annpipes.stages.transforming import RowTransformer
 from annpipes.streaming import stream
-from annpipes.transforming import RowTransformer
 from annpipes.transforms import Binarize, Clip, Compose, Log1p, NormalizeTotal, Scale, Transform
 from annpipes.tuning import Mixing, Tuning, TuningPoint, mixing_of, tune
 from annpipes.types import Batch, Chunk, SparseRows

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from annpipes._reports import Progress
-from annpipes._store import Damage, Found, check_file
 from annpipes.errors import WorkerError
+from annpipes.reporting import Progress
+from annpipes.stores import Damage, Found, check_file
 
 __all__ = ["CrashError", "apart", "check_apart"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from annpipes._reports import Report, brief_bytes, brief_number, brief_time, table
+from annpipes.reporting import Report, brief_bytes, brief_number, brief_time, table
 
 __all__ = ["BenchCase", "BenchLimit", "BenchPeer", "Benchmark"]
 

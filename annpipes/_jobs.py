@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 from annpipes._rewrites import Arrangement, Piece, pieces_of
-from annpipes._rows import RowArray
-from annpipes._store import (
+from annpipes.errors import StateError
+from annpipes.plans.rows import RowArray
+from annpipes.stores import (
     Assembly,
     Collection,
     FieldStore,
@@ -27,7 +28,6 @@ from annpipes._store import (
     part_lengths,
     row_lengths,
 )
-from annpipes.errors import StateError
 from annpipes.types import Chunk
 
 __all__ = ["Bases", "Job", "Workshop", "open_inputs", "opened", "working_folder"]

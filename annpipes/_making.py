@@ -11,9 +11,9 @@ from functools import partial
 
 from annpipes._jobs import Bases, Job, Workshop, opened
 from annpipes._rewrites import Piece
-from annpipes._rows import RowArray
-from annpipes._store import PartFile, finish, mark_of, sync
 from annpipes.errors import ParameterError, WorkerError
+from annpipes.plans.rows import RowArray
+from annpipes.stores import PartFile, finish, mark_of, sync
 
 __all__ = ["make"]
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes._plans import BlockShuffled, InOrder
-from annpipes._reports import Report, brief_number
-from annpipes._rows import RowArray, Rows, values_of
-from annpipes._schedules import ScheduledEpoch
+from annpipes.plans.order import BlockShuffled, InOrder
+from annpipes.plans.rows import RowArray, Rows, values_of
+from annpipes.plans.schedule import ScheduledEpoch
+from annpipes.reporting import Report, brief_number
 
 __all__ = ["MOST_ROWS", "Mixing", "PlannedBatches", "Population", "batch_entropies", "file_parts", "population_of"]
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from annpipes._benchmarks import BenchPeer
-from annpipes._rows import RowArray
 from annpipes._timing import interleaved, seconds_of
 from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.plans.rows import RowArray
 
 __all__ = ["PEERS", "Task", "as_peers", "compare"]
 

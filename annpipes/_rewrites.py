@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes._permutations import Permutation
-from annpipes._plans import BlockShuffled, InOrder
-from annpipes._rows import RowArray, Rows, restore_order
+from annpipes.plans.order import BlockShuffled, InOrder
+from annpipes.plans.permutation import Permutation
+from annpipes.plans.rows import RowArray, Rows
 from annpipes.types import Chunk
 
 __all__ = ["Arrangement", "Piece", "pieces_of"]
@@ -96,7 +96,7 @@ class Arrangement:
 
     def chunk(self, piece: Piece) -> Chunk:
         """The rows of a part as a chunk to read."""
-        return Chunk(*restore_order(self.rows(piece)))
+        return Chunk.of(self.rows(piece))
 
     def _blocks(self, start: int, stop: int) -> RowArray:
         """The rows at these positions, block by block."""

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
-from annpipes._reports import Progress
 from annpipes._timing import available_memory, warm
-from annpipes.loaders import Loader
+from annpipes.reporting import Progress
+from annpipes.running.loader import Loader
 
 __all__ = ["Sizes", "rates_in_turns", "warm_files"]
 

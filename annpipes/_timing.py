@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from annpipes._rows import RowArray, join_ranges
-from annpipes._store import core_count
+from annpipes.plans.rows import RowArray, join_ranges
+from annpipes.stores import core_count
 
 __all__ = [
     "Times",

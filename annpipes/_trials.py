@@ -12,12 +12,12 @@ import numpy as np
 
 from annpipes._benchmarks import BenchCase, BenchLimit, BenchPeer
 from annpipes._peers import Task, compare
-from annpipes._rows import Rows
-from annpipes._schedules import Schedule
-from annpipes._store import BareReading, BareWork, Store, Threads, densifying
 from annpipes._timing import Times, drop, interleaved, known_share, sample_rows, seconds_of, warm
-from annpipes.loaders import Loader
-from annpipes.sources import IndexSource
+from annpipes.plans.rows import Rows
+from annpipes.plans.schedule import Schedule
+from annpipes.running.loader import Loader
+from annpipes.stages.sources import IndexSource
+from annpipes.stores import BareReading, BareWork, Store, Threads, densifying
 from annpipes.types import Chunk
 
 __all__ = ["Cold", "Sample", "Trial", "consume"]

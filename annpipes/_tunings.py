@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any
 
 from annpipes._mixedness import Mixing
-from annpipes._reports import Report, brief_bytes, brief_number, table
+from annpipes.reporting import Report, brief_bytes, brief_number, table
 
 __all__ = ["Tuning", "TuningPoint", "code_line", "mixes", "most_together", "noise_of", "recommend"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from annpipes._benchmarks import ANNPIPES, BenchCase, BenchLimit, together
-from annpipes._reports import brief_number, brief_time
+from annpipes.reporting import brief_number, brief_time
 
 __all__ = ["conclude", "find"]
 

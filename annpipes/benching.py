@@ -8,14 +8,14 @@ from typing import Any
 
 from annpipes._benchmarks import BenchCase, BenchLimit, Benchmark, BenchPeer
 from annpipes._peers import as_peers
-from annpipes._reports import Progress, Steps, no_progress
-from annpipes._rows import as_count, as_seconds
-from annpipes._store import Threads
 from annpipes._timing import available_memory, machine
 from annpipes._trials import Cold, Sample, Trial
 from annpipes._verdicts import conclude, find
 from annpipes.errors import FormatError, ParameterError, ParameterTypeError
-from annpipes.sources import IndexSource
+from annpipes.plans.rows import as_count, as_seconds
+from annpipes.reporting import Progress, Steps, no_progress
+from annpipes.stages.sources import IndexSource
+from annpipes.stores import Threads
 
 __all__ = ["BenchCase", "BenchLimit", "BenchPeer", "Benchmark", "bench"]
 

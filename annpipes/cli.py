@@ -12,14 +12,14 @@ from typing import Any, get_args
 import click
 
 from annpipes._pictures import canvas
-from annpipes._reports import Progress, Report, brief_time, no_progress
-from annpipes._store import CODECS
 from annpipes.benching import bench
-from annpipes.collating import Form
 from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, SourceError
 from annpipes.inspecting import check, inspect
 from annpipes.plotting import plot_tuning
+from annpipes.reporting import Progress, Report, brief_time, no_progress
 from annpipes.rewriting import shuffle
+from annpipes.stages.collating import Form
+from annpipes.stores import CODECS
 from annpipes.tuning import tune
 
 __all__ = ["annpipes"]

@@ -1,5 +1,5 @@
 """Many files as one source of rows."""
 
-from annpipes._store import Collection
+from annpipes.stores import Collection
 
 __all__ = ["Collection"]

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from annpipes._labels import LabelTables, Unknown
-from annpipes._rows import RowArray, as_count, restore_order, take_rows
-from annpipes._store import as_fields, open_store
-from annpipes.collating import collate
 from annpipes.errors import ParameterError, RowIndexError
-from annpipes.transforming import transform_x
+from annpipes.plans.rows import RowArray, as_count, take_rows
+from annpipes.stages.collating import collate
+from annpipes.stages.transforming import transform_x
+from annpipes.stores import as_fields, open_store
+from annpipes.stores.labels import LabelTables, Unknown
 from annpipes.transforms import Transform, as_transform
 from annpipes.types import Batch, Chunk
 
@@ -191,7 +191,7 @@ class AnnDataset(Dataset[Item]):
         return Batch.concat([self._read_part(part) for part in parts])
 
     def _read_part(self, rows: RowArray) -> Batch:
-        fields = self.store.read(Chunk(*restore_order(rows)), self.fields, self.genes)
+        fields = self.store.read(Chunk.of(rows), self.fields, self.genes)
         return Batch(rows, self.labels.recode(fields))
 
     def get_collate_fn(self) -> Any:

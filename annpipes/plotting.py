@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from annpipes._mixedness import PlannedBatches, batch_entropies, file_parts, population_of
 from annpipes._pictures import COLOURS, canvas
-from annpipes._rows import as_natural
 from annpipes._tunings import Tuning, TuningPoint
 from annpipes.errors import ParameterError, ParameterTypeError
-from annpipes.loaders import Loader
+from annpipes.plans.rows import as_natural
+from annpipes.running.loader import Loader
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

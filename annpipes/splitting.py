@@ -8,10 +8,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes._permutations import Permutation
-from annpipes._rows import RowArray, as_natural
-from annpipes._store import Store, open_store
 from annpipes.errors import ParameterError
+from annpipes.plans.permutation import Permutation
+from annpipes.plans.rows import RowArray, as_natural
+from annpipes.stores import Store, open_store
 
 __all__ = ["split"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from annpipes._labels import Unknown
-from annpipes.collating import Form
 from annpipes.errors import ParameterError
-from annpipes.loaders import Loader
-from annpipes.sources import IndexSource
+from annpipes.running.loader import Loader
+from annpipes.stages.collating import Form
+from annpipes.stages.sources import IndexSource
+from annpipes.stores.labels import Unknown
 from annpipes.transforms import Transform
 
 __all__ = ["stream"]

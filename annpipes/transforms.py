@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from toolz import pipe
 from torch import Tensor
 
-from annpipes._reprs import call_repr
 from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.reprs import call_repr
 from annpipes.types import SparseRows
 
 __all__ = [

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes._mixedness import MOST_ROWS, Mixing, PlannedBatches, file_parts, population_of
-from annpipes._reports import Progress, no_progress
-from annpipes._rows import as_bytes, as_count, as_natural, as_seconds
 from annpipes._speeds import Sizes, rates_in_turns, warm_files
-from annpipes._store import Store, as_fields, open_store
 from annpipes._timing import known_share
 from annpipes._tunings import Tuning, TuningPoint, code_line, mixes, noise_of, recommend
-from annpipes.collating import Form
 from annpipes.errors import ParameterError, ParameterTypeError
-from annpipes.loaders import Loader
+from annpipes.plans.rows import as_bytes, as_count, as_natural, as_seconds
+from annpipes.reporting import Progress, no_progress
+from annpipes.running.loader import Loader
+from annpipes.stages.collating import Form
+from annpipes.stores import Store, as_fields, open_store
 from annpipes.streaming import stream
 
 __all__ = ["Mixing", "Tuning", "TuningPoint", "mixing_of", "tune"]

@@ -35,6 +35,21 @@ class Chunk:
     rows: NDArray[np.int64]
     order: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, drawn: NDArray[np.int64]) -> Chunk:
+        """The chunk that hands on these rows, ``(n,)``, in this order.
+
+        >>> import numpy as np
+        >>> Chunk.of(np.array([9, 2, 5]))
+        Chunk(rows=array([2, 5, 9]), order=array([2, 0, 1]))
+        """
+        if (drawn[1:] >= drawn[:-1]).all():
+            return cls(drawn, np.arange(len(drawn)))
+        by_row = np.argsort(drawn)  # (n,); equal rows may stand in any order among themselves
+        order = np.empty_like(by_row)
+        order[by_row] = np.arange(len(drawn))
+        return cls(drawn[by_row], order)
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 import annpipes as ap
 import files
 import measuring
-from annpipes._plans import ChunkPlan
-from annpipes._store import BareReading, Threads
+from annpipes.plans.chunks import ChunkPlan
+from annpipes.stores import BareReading, Threads
 
 BATCH, CHUNK, DISK_THREADS = 256, 16_384, 16
 CASES = {"cold, uncompressed, random rows": 2 * CHUNK}

@@ -16,9 +16,9 @@ import numpy as np
 import files
 import measuring
 from annpipes import Batch, Chunk, SparseRows
-from annpipes._store import Threads, open_store
-from annpipes._store.bare import write_rows
-from annpipes.collating import collate
+from annpipes.stages.collating import collate
+from annpipes.stores import Threads, open_store
+from annpipes.stores.bare import write_rows
 
 BATCH, CHUNK = 256, 16_384
 CASES = {"dense batches of 256 × 20,000": CHUNK}

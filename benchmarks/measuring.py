@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from annpipes import _timing
-from annpipes._store import core_count
 from annpipes._timing import Times, cached_share, drop, interleaved, sample_rows, warm
 from annpipes._trials import consume
+from annpipes.stores import core_count
 
 __all__ = [
     "THREADS",

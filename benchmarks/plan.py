@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 import measuring
-from annpipes._plans import BlockShuffled, ChunkPlan, InOrder
+from annpipes.plans.chunks import ChunkPlan
+from annpipes.plans.order import BlockShuffled, InOrder
 
 CHUNK = 16_384
 CASES = {"rows one by one": 1, "blocks of 64": 64}

@@ -18,9 +18,11 @@ import numpy as np
 import annpipes as ap
 import files
 import measuring
-from annpipes._mixtures import Mixed
-from annpipes._plans import BlockShuffled, ChunkPlan, InOrder, Plan
-from annpipes._samples import Weighted
+from annpipes.plans.base import Plan
+from annpipes.plans.chunks import ChunkPlan
+from annpipes.plans.mixture import Mixed
+from annpipes.plans.order import BlockShuffled, InOrder
+from annpipes.plans.weighted import Weighted
 
 BATCH, BLOCK, LARGE = 256, 64, 65_536
 CASES = {"gzip": "gzip", "uncompressed": None, "plan of 5·10⁸ rows": "plan"}

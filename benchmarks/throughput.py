@@ -16,8 +16,8 @@ from typing import Any
 import annpipes as ap
 import files
 import measuring
-from annpipes._plans import ChunkPlan
-from annpipes._store import BareReading, Threads
+from annpipes.plans.chunks import ChunkPlan
+from annpipes.stores import BareReading, Threads
 
 BATCH, CHUNK = 256, 16_384
 

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, IterDataPipe
 
 import annpipes
 from annpipes import Batch, Chunk
-from annpipes._store import Store
 from annpipes.errors import FieldError, ParameterError
+from annpipes.stores import Store
 
 REQUESTS = {
     "nothing": [],

@@ -31,7 +31,7 @@ def pytest_load_initial_conftests() -> None:
     import h5py  # noqa: F401
     import torch.multiprocessing  # noqa: F401 (what others import and need)
 
-    assert "annpipes._store" not in sys.modules
+    assert "annpipes.stores" not in sys.modules
     system = os.environ["ANNPIPES_TESTED_AS"]
     platform.machine = lambda: "another machine"  # on which no mapping is guarded
     if system == "Windows":

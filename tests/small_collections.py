@@ -14,7 +14,7 @@ import pandas as pd
 from builders import counts, dense, expected_column, matrix_of, write
 from contracts import chunk_of
 
-from annpipes._store import Store
+from annpipes.stores import Store
 
 __all__ = ["GENES", "N_ROWS", "compare", "concatenated", "pieces", "spoil", "written"]
 

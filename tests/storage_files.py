@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from annpipes import Chunk, SparseRows
-from annpipes._rows import restore_order
-from annpipes._store import Store, elements, open_store
 from annpipes.errors import DamageError, FormatError
+from annpipes.stores import Store, elements, open_store
 
 __all__ = [
     "chunk_of",
@@ -167,7 +166,7 @@ def places_of(path: Path, field: str) -> list[tuple[int, int]]:
 
 def chunk_of(drawn: Sequence[int] | NDArray[np.int64]) -> Chunk:
     """The chunk that hands on these rows in this order."""
-    return Chunk(*restore_order(np.asarray(drawn, np.int64)))
+    return Chunk.of(np.asarray(drawn, np.int64))
 
 
 def read_x(source: Path | Store, drawn: Sequence[int]) -> Any:

@@ -22,8 +22,8 @@ import h5py
 from anndata.io import read_elem
 from storage_files import chunk_of, in_h5py_alone, rows_of, same
 
-from annpipes._store import open_store
 from annpipes.errors import AnnpipesError
+from annpipes.stores import open_store
 
 __all__ = ["fuzz"]
 

@@ -14,7 +14,7 @@ from torch.utils.data import IterDataPipe
 
 import annpipes
 from annpipes import Transform, errors
-from annpipes._stages import Stage
+from annpipes.stages.base import Stage
 
 ROOT = Path(annpipes.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -144,7 +144,7 @@ def test_the_store_knows_nothing_of_pipes() -> None:
 def test_nothing_but_the_store_itself_looks_behind_its_door() -> None:
     for name, path in MODULES.items():
         if part(name) != "_store":
-            assert not [module for module in imports(path) if module.startswith("annpipes._store.")], name
+            assert not [module for module in imports(path) if module.startswith("annpipes.stores.")], name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,13 +19,13 @@ from storage_files import write as write_x
 
 from annpipes import _trials
 from annpipes._benchmarks import BenchCase, BenchLimit, Benchmark, BenchPeer, binding, together
-from annpipes._reports import brief_time
-from annpipes._store import open_store
 from annpipes._trials import Sample
 from annpipes._verdicts import conclude, find
 from annpipes.benching import bench
 from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
-from annpipes.sources import IndexSource
+from annpipes.reporting import brief_time
+from annpipes.stages.sources import IndexSource
+from annpipes.stores import open_store
 
 DECODE = BenchLimit("decode", "inflating gzip", 108_000.0, 1310.0)
 COPY = BenchLimit("copy", "copying", 1_000_000.0, 9000.0)

@@ -32,9 +32,9 @@ from storage_files import (
 )
 from storage_files import write as write_x
 
-from annpipes._store import stretches
 from annpipes.errors import FormatError, ParameterTypeError, SourceError
 from annpipes.inspecting import CheckReport, check
+from annpipes.stores import stretches
 
 GZIP = {"chunks": 16, "compression": "gzip"}
 Place = tuple[str, int | None, int | None]
@@ -45,8 +45,8 @@ def stretched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Each test reads small files as large ones are read, too."""
     if request.param:
         monkeypatch.setattr(stretches, "STRETCH_BYTES", 100)
-        monkeypatch.setattr("annpipes._store.matrix_checks.STRETCH_BYTES", 100)
-        monkeypatch.setattr("annpipes._store.matrix_checks._LEAST_STORAGE_CHUNKS", 1)
+        monkeypatch.setattr("annpipes.stores.matrix_checks.STRETCH_BYTES", 100)
+        monkeypatch.setattr("annpipes.stores.matrix_checks._LEAST_STORAGE_CHUNKS", 1)
 
 
 def places(report: CheckReport) -> set[Place]:

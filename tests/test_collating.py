@@ -13,8 +13,8 @@ from contracts import StageContract
 from torch.utils.data import DataLoader
 
 from annpipes import Collator, CsrTensors, IndexSource, SparseRows
-from annpipes.collating import collate, tensor_of
 from annpipes.errors import ParameterError
+from annpipes.stages.collating import collate, tensor_of
 
 FIELDS = ["rows", "X", "layers/counts", "obsm/X_pca", "obs/donor", "obs/int32"]
 

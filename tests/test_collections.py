@@ -16,8 +16,8 @@ from small_collections import N_ROWS, compare, concatenated, pieces, written
 
 import annpipes
 from annpipes import Collection, IndexSource
-from annpipes._store import Store, open_store
 from annpipes.errors import ParameterError, ParameterTypeError, SourceError
+from annpipes.stores import Store, open_store
 
 FIELDS = ["X", "layers/counts", "obsm/X_pca", "obs/donor", "obs/n_genes", "obs/quality", "obs/batch"]
 N = sum(N_ROWS)

@@ -14,8 +14,8 @@ from contracts import chunk_of
 from small_collections import N_ROWS, compare, concatenated, pieces, spoil, written
 
 from annpipes import Collection, IndexSource, Loader, stream
-from annpipes._store import open_store
 from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, RowIndexError, SourceError
+from annpipes.stores import open_store
 
 N = sum(N_ROWS)
 SOMETIMES = ["layers/counts", "obs/donor", "obs/n_genes", "obs/quality", "obsm/X_pca"]

@@ -19,7 +19,7 @@ from builders import dense, matrix_of, tiny, write
 from contracts import chunk_of
 
 from annpipes import Collection, stream
-from annpipes._store import hdf5, open_store
+from annpipes.stores import hdf5, open_store
 
 MANY = 200
 

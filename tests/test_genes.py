@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from annpipes import IndexSource, stream
-from annpipes._store import open_store
 from annpipes.errors import FieldError, ParameterError, RowIndexError
+from annpipes.stores import open_store
 
 FIELDS = ["X", "layers/counts", "layers/logged", "raw/X", "obsm/X_pca", "obs/donor"]
 

@@ -23,9 +23,9 @@ from test_samples import WithReplacement, check_shares, check_slices, drawn
 
 import annpipes
 from annpipes import ControlPairer, GroupSampler, IndexSource, Loader
-from annpipes._groups import Pools, Sets
-from annpipes._permutations import permuted_within
 from annpipes.errors import FieldError, ParameterError, PipelineError
+from annpipes.plans.permutation import permuted_within
+from annpipes.plans.sets import Pools, Sets
 
 RARE = 1e-5
 """Keys are fixed, so a test passes always or never; a fair draw fails one in a hundred thousand such tests."""
@@ -231,7 +231,7 @@ class TestPositions:
 
     def test_blocks_are_the_sets(self) -> None:
         for plan in (paired_sets(2)[0], Sets(pools_of([9, 8])[0], 3)):
-            blocks = list(plan.epoch((0, 0)).blocks())
+            blocks = list(plan.blocks((0, 0)))
             assert {len(block) for block in blocks} == {plan.set_rows}
             assert np.concatenate(blocks).tolist() == drawn(plan, (0, 0)).tolist()
 

@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader
 
 import annpipes
 from annpipes import AnnDataset, Collection, IndexSource, Loader, split, stream
-from annpipes._labels import LabelTables
-from annpipes._store import open_store
 from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, RowIndexError, StateError
+from annpipes.stores import open_store
+from annpipes.stores.labels import LabelTables
 
 COLUMNS = ["cell_type", "stage", "lane", "donor", "note", "barcode"]
 """Categories with missing and unused labels, ordered ones, of numbers; strings, some missing, all different."""

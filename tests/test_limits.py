@@ -15,7 +15,7 @@ import pytest
 from storage_files import chunk_of, create, csr_file, csr_of, dense_file, matrix_values, relayout, write
 
 from annpipes import SparseRows
-from annpipes._store import BareReading, BareWork, Threads, densifying
+from annpipes.stores import BareReading, BareWork, Threads, densifying
 
 ROWS = [4, 5, 1, 20, 2]
 """In drawn order; row 1, 2 and 4, 5 touch."""

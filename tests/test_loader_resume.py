@@ -84,6 +84,16 @@ class TestPlace:
             other.load_state_dict(loader.state_dict())
             assert ids(other) == whole_run(1)
 
+    def test_an_epoch_begins_when_its_first_batch_is_asked_for(self) -> None:
+        loader = loader_of(SHARED, num_workers=1)
+        for _ in range(3):
+            iter(loader)  # as a framework does that looks whether it can
+        assert loader.epoch == 0
+        late = iter(loader)
+        loader.set_epoch(2)
+        assert ids(late) == whole_run(3)[2 * PER_EPOCH :]
+        assert loader.epoch == 3
+
     def test_at_the_end_of_an_epoch_the_next_one_follows(self) -> None:
         # Also for a trainer that counts its batches and never asks for one too many.
         for loader in (loader_of(SHARED), loader_of(SHARED)):
@@ -225,7 +235,7 @@ class TestRefusals:
         loader = loader_of(SHARED)
         take(loader, 3)
         other = loader_of(**{"data": SHARED, **change})
-        with pytest.raises(StateError, match="the state was saved by another loader") as refusal:
+        with pytest.raises(StateError, match="the state belongs to other data or parameters") as refusal:
             other.load_state_dict(loader.state_dict())
         assert message in str(refusal.value)
         assert other.epoch == 0  # a refused state changes nothing
@@ -263,6 +273,36 @@ class TestRefusals:
     @pytest.mark.parametrize("state", [{}, {"version": 1}, {"version": 99, "epoch": 0}, {"epoch": 1, "batch": 2}])
     def test_what_is_no_state_is_refused(self, state: dict[str, Any]) -> None:
         with pytest.raises(StateError):
+            loader_of(SHARED).load_state_dict(state)
+
+    SPOILT = (
+        ("epoch", [-1, 1.0, "0", None, True, 2**70]),
+        ("batch", [-1, 0.5, [], PER_EPOCH + 1, 2**70]),
+        ("version", [None, 2, "3", True]),
+        ("belongs_to", [None, [], 7, "", {1: 2}]),
+    )
+
+    @pytest.mark.parametrize(("part", "value"), [(part, value) for part, values in SPOILT for value in values])
+    def test_a_spoilt_part_is_refused(self, part: str, value: Any) -> None:
+        loader = loader_of(SHARED)
+        with pytest.raises(StateError):
+            loader.load_state_dict({**loader.state_dict(), part: value})
+        assert ids(loader) == whole_run(1)
+
+    @pytest.mark.parametrize("value", [None, [], {}, 0, -1, 3, 8.0, True, "8", 2**70, float("nan")])
+    def test_any_spoilt_value_that_it_belongs_to_is_refused(self, value: Any) -> None:
+        loader = loader_of(SHARED)
+        state = loader.state_dict()
+        for name, right in state["belongs_to"].items():
+            if right is value or (right == value and type(right) is type(value)):
+                continue
+            with pytest.raises(StateError):
+                loader.load_state_dict({**state, "belongs_to": {**state["belongs_to"], name: value}})
+        assert loader.state_dict() == state
+
+    @pytest.mark.parametrize("state", [None, 7, "state", [("epoch", 0)], b""])
+    def test_what_is_no_dict_is_refused(self, state: Any) -> None:
+        with pytest.raises(StateError, match="a state is a dict"):
             loader_of(SHARED).load_state_dict(state)
 
 

@@ -20,8 +20,8 @@ import pytest
 from builders import tiny, write
 from passes import OddError, dawdle, ids, kill_at_17, living, loader_of, mapped, odd_at_17, raise_at_17, with_pid
 
-from annpipes._store.base import FieldStore
 from annpipes.errors import DamageError, WorkerError
+from annpipes.stores.base import FieldStore
 
 FORK = {"num_workers": 2, "method": "process", "multiprocessing_context": "fork"}
 SPAWN = {"num_workers": 1, "method": "process"}

@@ -13,8 +13,8 @@ from scipy.stats import hypergeom
 
 import annpipes as ap
 from annpipes._mixedness import Mixing, PlannedBatches, Population, batch_entropies, file_parts, population_of
-from annpipes._plans import BlockShuffled, InOrder
-from annpipes._schedules import Schedule
+from annpipes.plans.order import BlockShuffled, InOrder
+from annpipes.plans.schedule import Schedule
 
 BATCHES = st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=6), min_size=1, max_size=6)
 CODES = st.lists(st.integers(-1, 3), min_size=12, max_size=12)

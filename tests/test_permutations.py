@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from annpipes._permutations import Permutation, _Feistel, _Table, random_words
+from annpipes.plans.permutation import Permutation, _Feistel, _Table, random_words
 
 MADE = 4000
 """How many permutations the frequencies are counted over."""

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annpipes._plans import BlockShuffled, ChunkPlan, InOrder
+from annpipes.plans.chunks import ChunkPlan
+from annpipes.plans.order import BlockShuffled, InOrder
 
 sizes = st.integers(1, 40)
 
@@ -34,7 +35,7 @@ class TestInOrder:
     @given(row_set=row_sets(), block_size=sizes)
     def test_blocks_put_together_are_the_rows_as_they_stand(self, row_set: Any, block_size: int) -> None:
         plan = InOrder(row_set, block_size)
-        blocks = [block.tolist() for block in plan.epoch((0,)).blocks()]
+        blocks = [block.tolist() for block in plan.blocks((0,))]
         assert list(chain(*blocks)) == whole(row_set)
         assert len(blocks) == plan.n_blocks
         assert all(len(block) == block_size for block in blocks[:-1])
@@ -51,12 +52,12 @@ class TestBlockShuffled:
     @given(row_set=row_sets(), block_size=sizes, seed=st.integers(0, 2**63))
     def test_every_row_once_and_blocks_stay_together(self, row_set: Any, block_size: int, seed: int) -> None:
         source = InOrder(range(len(row_set)), block_size)  # positions in row_set, which may hold a row twice
-        blocks = [block.tolist() for block in BlockShuffled(source).epoch((seed,)).blocks()]
-        assert sorted(blocks) == [block.tolist() for block in source.blocks()]
-        ours = BlockShuffled(InOrder(row_set, block_size)).epoch((seed,))
+        blocks = [block.tolist() for block in BlockShuffled(source).blocks((seed,))]
+        assert sorted(blocks) == [block.tolist() for block in source.blocks(())]
+        plan = BlockShuffled(InOrder(row_set, block_size))
         rows = [whole(row_set)[position] for block in blocks for position in block]
-        assert full_order(ours, len(row_set)).tolist() == rows
-        assert np.concatenate([[], *ours.blocks()]).tolist() == rows
+        assert full_order(plan.epoch((seed,)), len(row_set)).tolist() == rows
+        assert np.concatenate([[], *plan.blocks((seed,))]).tolist() == rows
 
     @given(row_set=row_sets(), block_size=sizes, seed=st.integers(0, 9), data=st.data())
     def test_any_span_is_a_slice_of_the_whole(self, row_set: Any, block_size: int, seed: int, data: Any) -> None:

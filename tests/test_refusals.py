@@ -16,8 +16,8 @@ from builders import tiny, write
 from scipy import sparse
 
 from annpipes import AnnDataset, Collection, IndexSource, check, inspect, stream
-from annpipes._store import memory
 from annpipes.errors import DamageError, FieldError, FormatError, SourceError
+from annpipes.stores import memory
 
 
 def write_mudata(path: Path) -> None:

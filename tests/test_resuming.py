@@ -12,14 +12,18 @@ import torchdata.nodes as nodes
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import annpipes as ap
+from annpipes.errors import PipelineError, StateError
 
 ADATA = anndata.AnnData(np.arange(200, dtype=np.float32).reshape(100, 2))
 
 
+def pipe_of(adata: anndata.AnnData, chunk_size: int = 24, batch_size: int = 7) -> Any:
+    source = ap.IndexSource(adata, block_size=4).shuffle_blocks().sort_within_chunks(chunk_size)
+    return source.read_rows(["rows"]).batch_rows(batch_size).collate_rows()
+
+
 def stateful(num_workers: int, **options: Any) -> StatefulDataLoader:
-    source = ap.IndexSource(ADATA, block_size=4).shuffle_blocks().sort_within_chunks(24)
-    pipe = source.read_rows(["rows"]).batch_rows(7).collate_rows()
-    return StatefulDataLoader(ap.ResumableDataset(pipe), batch_size=None, num_workers=num_workers, **options)
+    return StatefulDataLoader(ap.ResumableDataset(pipe_of(ADATA)), batch_size=None, num_workers=num_workers, **options)
 
 
 def rows(batches: Any) -> list[list[int]]:
@@ -39,6 +43,38 @@ def test_five_interruptions_lose_and_repeat_nothing(num_workers: int) -> None:
         seen += rows(islice(iter(loader), count))
         state = loader.state_dict()
     assert seen == expected
+
+
+def half_read() -> dict[str, Any]:
+    dataset = ap.ResumableDataset(pipe_of(ADATA))
+    assert len(rows(islice(dataset, 2))) == 2
+    return dataset.state_dict()
+
+
+def test_a_state_of_other_data_or_parameters_is_refused() -> None:
+    others = {
+        "n_obs was 100 and is 99": pipe_of(ADATA[1:].copy()),
+        "chunk_size was 24 and is 12": pipe_of(ADATA, chunk_size=12),
+        "batch_size was 7 and is 8": pipe_of(ADATA, batch_size=8),
+        "order was": ap.IndexSource(ADATA, block_size=4).sort_within_chunks(24).read_rows(["rows"]).batch_rows(7),
+    }
+    for difference, pipe in others.items():
+        with pytest.raises(StateError, match=difference):
+            ap.ResumableDataset(pipe).load_state_dict(half_read())
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"row": -1}, {"row": None}, {"seed": "x"}, {"version": 1}, {"belongs_to": []}, {"belongs_to": {}}]
+)
+def test_a_spoilt_state_is_refused(spoilt: dict[str, Any]) -> None:
+    dataset = ap.ResumableDataset(pipe_of(ADATA))
+    with pytest.raises(StateError):
+        dataset.load_state_dict({**half_read(), **spoilt})
+
+
+def test_a_pipe_of_others_has_no_state() -> None:
+    with pytest.raises(PipelineError, match="ends with a stage of annpipes"):
+        ap.ResumableDataset(pipe_of(ADATA).map(len))
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from scipy import sparse
 
 import annpipes as ap
 from annpipes import _making, shuffle
-from annpipes._store import PartFile, writing
 from annpipes.errors import DiskSpaceError, ParameterError, StateError
+from annpipes.stores import PartFile, writing
 
 SMALL = "604MB"  # hardly more than the program itself needs: several parts even of small files
 

@@ -9,17 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annpipes._rows import (
+from annpipes import Chunk
+from annpipes.errors import ParameterError, ParameterTypeError, RowIndexError
+from annpipes.plans.rows import (
     as_count,
     as_natural,
     as_rows,
     brief_rows,
     join_ranges,
-    restore_order,
     runs,
     take_rows,
 )
-from annpipes.errors import ParameterError, ParameterTypeError, RowIndexError
 
 
 def names_to_rows(names: Any) -> np.ndarray:
@@ -134,10 +134,10 @@ class TestAsRows:
 
 class TestArithmetic:
     @given(st.lists(st.integers(0, 9)))
-    def test_restoring_gives_the_rows_as_they_came(self, drawn: list[int]) -> None:
-        rows, order = restore_order(np.array(drawn, np.int64))
-        assert rows.tolist() == sorted(drawn)
-        assert rows[order].tolist() == drawn
+    def test_a_chunk_gives_the_rows_as_they_came(self, drawn: list[int]) -> None:
+        chunk = Chunk.of(np.array(drawn, np.int64))
+        assert chunk.rows.tolist() == sorted(drawn)
+        assert chunk.drawn.tolist() == drawn
 
     @given(st.lists(st.integers(0, 30)).map(sorted))
     def test_runs_put_together_give_the_rows(self, rows: list[int]) -> None:

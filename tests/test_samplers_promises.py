@@ -361,7 +361,7 @@ class TestRefusals:
         state = loader_of(name).state_dict()
         for other in set(SAMPLERS) - {name}:
             loader = loader_of(other)
-            with pytest.raises(StateError, match=r"saved by another loader: .*order was '.*' and is '.*'"):
+            with pytest.raises(StateError, match=r"belongs to other data or parameters: .*order was '.*' and is '.*'"):
                 loader.load_state_dict(state)
             assert loader.epoch == 0
             assert ids(loader) == whole_run(other)[0]  # a refused state changes nothing
@@ -439,7 +439,7 @@ class TestRefusals:
             Loader(stage.sort_within_chunks(24).read_rows(["rows"]).batch_rows(8).collate_rows())
             for stage in (one, other)
         ]
-        with pytest.raises(StateError, match=f"saved by another loader: .*({differing}) was .* and is "):
+        with pytest.raises(StateError, match=f"belongs to other data or parameters: .*({differing}) was .* and is "):
             loaders[1].load_state_dict(loaders[0].state_dict())
 
     @by_sampler

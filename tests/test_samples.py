@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader
 
 import annpipes
 from annpipes import IndexSource, Loader, RowSampler, SourceMixer
-from annpipes._mixtures import Mixed
-from annpipes._plans import BlockShuffled, InOrder
-from annpipes._samples import Weighted
 from annpipes.errors import FieldError, ParameterError, PipelineError
+from annpipes.plans.mixture import Mixed
+from annpipes.plans.order import BlockShuffled, InOrder
+from annpipes.plans.weighted import Weighted
 
 RARE = 1e-5
 """Keys are fixed, so a test passes always or never; a fair draw fails one in a hundred thousand such tests."""
@@ -391,8 +391,8 @@ class TestPositions:
     @pytest.mark.parametrize("block_size", [1, 16])
     def test_blocks_put_together_are_the_epoch(self, block_size: int) -> None:
         for plan in (weighted(range(1, 30), 777, block_size), mixed([1, 2, 3], 5000)):
-            epoch = plan.epoch((4, 2))
-            assert np.concatenate(list(epoch.blocks())).tolist() == epoch.rows(0, plan.n_rows).tolist()
+            whole = plan.epoch((4, 2)).rows(0, plan.n_rows)
+            assert np.concatenate(list(plan.blocks((4, 2)))).tolist() == whole.tolist()
 
     @pytest.mark.parametrize(
         "plan",

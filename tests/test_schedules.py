@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from passes import joined
 
-from annpipes._plans import BlockShuffled, InOrder
-from annpipes._schedules import Schedule
+from annpipes.plans.order import BlockShuffled, InOrder
+from annpipes.plans.schedule import Schedule
 
 KEY = (0, 3)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,9 +16,13 @@ from torch.utils.data import IterDataPipe, functional_datapipe
 from torch.utils.data.graph import traverse_dps
 
 from annpipes import Batch, BlockShuffler, ChunkSorter, IndexSource, Loader, RowBatcher, RowReader, stream
-from annpipes._plans import InOrder
-from annpipes._stages import PlanStage, Stage, graft, upstream
-from annpipes.errors import PipelineError
+from annpipes.errors import PipelineError, StateError
+from annpipes.plans.base import Plan
+from annpipes.plans.order import InOrder
+from annpipes.plans.permutation import Key
+from annpipes.plans.rows import RowArray
+from annpipes.stages.base import PlanStage, RandomStage, Stage
+from annpipes.stages.graph import graft, upstream
 
 
 @functional_datapipe("keep_every")
@@ -119,8 +124,104 @@ class OddFirst(PlanStage):
         n_obs = source.store.n_obs
         self.plan = InOrder(np.concatenate([np.arange(1, n_obs, 2), np.arange(0, n_obs, 2)]), 4)
 
+
+class Strides(Plan):
+    """A plan of one's own, shuffled: every so-and-so-many-th row, beginning anywhere, so that each comes once."""
+
+    shuffled = True
+
+    def __init__(self, n_rows: int, stride: int) -> None:
+        assert np.gcd(n_rows, stride) == 1
+        self.n_rows, self.stride = n_rows, stride
+
+    def epoch(self, key: Key) -> StridesEpoch:
+        return StridesEpoch(self, sum(key))
+
+
+class StridesEpoch(NamedTuple):
+    plan: Strides
+    first: int
+
+    def rows(self, start: int, stop: int) -> RowArray:
+        places: RowArray = (self.first + np.arange(start, stop) * self.plan.stride) % self.plan.n_rows
+        return places
+
+
+class StridesFirst(RandomStage):
+    def __init__(self, source: IndexSource, stride: int) -> None:
+        super().__init__()
+        self.source_datapipe, self.plan = source, Strides(source.store.n_obs, stride)
+
+
+class TestAPlanOfOnesOwn:
+    def loader(self, stride: int = 3, **options: Any) -> Loader:
+        pipe = StridesFirst(IndexSource(tiny(40)), stride).sort_within_chunks(16).read_rows(["rows"]).batch_rows(4)
+        return Loader(pipe, **options)
+
+    def test_every_row_once_in_another_order_each_epoch(self) -> None:
+        loader = self.loader(seed=3)
+        first, second = all_rows(loader), all_rows(loader)
+        assert sorted(first) == sorted(second) == list(range(40))
+        assert first != second
+
+    def test_by_itself_it_hands_on_blocks(self) -> None:
+        stage = StridesFirst(IndexSource(tiny(40)), 3).set_seed(1)
+        assert np.concatenate(list(stage)).tolist() == [(1 + 3 * place) % 40 for place in range(40)]
+
+    def test_it_is_resumed(self) -> None:
+        loader = self.loader(seed=3)
+        whole = all_rows(loader)
+        loader.set_epoch(0)
+        seen = [row for batch in islice(loader, 3) for row in batch.rows.tolist()]
+        other = self.loader(seed=3, num_workers=2)
+        other.load_state_dict(loader.state_dict())
+        assert seen + all_rows(other) == whole
+
+    def test_ranks_share_it(self) -> None:
+        ranks = [all_rows(self.loader(rank=rank, world_size=2)) for rank in (0, 1)]
+        assert sorted(ranks[0] + ranks[1]) == list(range(40))
+
+    def test_another_one_is_told_from_it(self) -> None:
+        with pytest.raises(StateError, match="order was"):
+            self.loader(stride=7).load_state_dict(self.loader().state_dict())
+
+
+def test_what_is_no_plan_is_refused_with_what_to_do() -> None:
+    class NoPlan:
+        n_rows, shuffled = 40, False
+
+    class First(PlanStage):
+        def __init__(self, source: IndexSource) -> None:
+            self.source_datapipe, self.plan = source, NoPlan()  # type: ignore[assignment]
+
+    first = First(IndexSource(tiny(9)))
+    for act in (lambda: list(first), lambda: first.sort_within_chunks(4)):
+        with pytest.raises(PipelineError, match=r"the plan of First, which must be an annpipes\.Plan"):
+            act()
+
+
+class Keeps(Stage[Any]):
+    """Hands on what comes, and has parameters of any name."""
+
+    def __init__(self, source_datapipe: IterDataPipe[Any], **kept: Any) -> None:
+        self.source_datapipe = source_datapipe
+        vars(self).update(kept)
+
     def __iter__(self) -> Iterator[Any]:
-        yield from self.plan.epoch((0,)).blocks()
+        yield from self.source_datapipe
+
+
+def test_names_of_attributes_decide_nothing() -> None:
+    source = IndexSource(tiny(40), block_size=4).shuffle_blocks()
+    read = source.sort_within_chunks(16).read_rows(["rows"])
+    kept = dict.fromkeys(("labels", "batch_size", "chunk_size", "set_size", "pass_seed", "first_row", "plan"), 3)
+    plain, other = Loader(read.batch_rows(8)), Loader(Keeps(read, **kept).batch_rows(8))
+    assert all_rows(other) == all_rows(plain)
+    assert other.state_dict() == plain.state_dict()
+    behind = Keeps(read.batch_rows(8), **kept)
+    running = iter(behind)
+    next(running), next(running)
+    assert behind.state_dict()["row"] == 16
 
 
 def test_an_order_of_ones_own_goes_through_every_stage_and_the_loader() -> None:

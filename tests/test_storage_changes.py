@@ -19,10 +19,10 @@ from storage_files import csr_of, matrix_values, read_x, rows_of, same, write
 from storage_processes import run_alone
 
 from annpipes import AnnDataset, IndexSource, Loader, check, inspect, stream
-from annpipes._store import local, mapping, open_store
-from annpipes._store.stretches import Stretches
-from annpipes._store.targets import Decoding, Target
 from annpipes.errors import BusyError, ChangedError, DamageError
+from annpipes.stores import local, mapping, open_store
+from annpipes.stores.stretches import Stretches
+from annpipes.stores.targets import Decoding, Target
 
 DRAWN = [*range(399, 0, -3), 5, 5]
 NAMES = ("plain csr", "plain dense", "gzip csr", "lzf csr", "gzip dense")
@@ -245,7 +245,7 @@ class TestMapping:
     BEGIN = """
 import faulthandler, mmap, os, signal, sys
 import numpy as np
-from annpipes._store.mapping import Mapping, can_map
+from annpipes.stores.mapping import Mapping, can_map
 
 def file(name):
     with open(name, "wb") as file:

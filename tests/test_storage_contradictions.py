@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from storage_files import create, csr_file, csr_of, in_h5py_alone, matrix_values, read_x, refused, relayout, write
 
-from annpipes._store import open_store
 from annpipes.errors import AnnpipesError
+from annpipes.stores import open_store
 
 GZIP = {"chunks": 16, "compression": "gzip"}
 ALL_ROWS = range(23)

@@ -24,7 +24,7 @@ READ_ALL = """
 import sys
 import numpy as np
 from annpipes import Chunk
-from annpipes._store import open_store
+from annpipes.stores import open_store
 from annpipes.errors import FormatError
 rows = np.arange(23)
 if "absent" in sys.argv:
@@ -42,7 +42,7 @@ ENDING = """
 import sys, threading, time
 import numpy as np
 from annpipes import Chunk
-from annpipes._store import open_store
+from annpipes.stores import open_store
 store, rows = open_store(sys.argv[1]), np.arange(23)
 def read():
     while True:

@@ -31,7 +31,7 @@ from storage_files import (
     write,
 )
 
-from annpipes._store import local, open_store
+from annpipes.stores import local, open_store
 
 DTYPES = [
     "bool",

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from annpipes._store import pools
-from annpipes._store.pools import Work, empty, run, thread_count
+from annpipes.stores import pools
+from annpipes.stores.pools import Work, empty, run, thread_count
 
 MIB = 1 << 20
 

@@ -20,8 +20,8 @@ import pytest
 from storage_files import chunk_of, create, csr_of, matrix_values, read_x, relayout, rows_of, same, write
 from storage_processes import run_alone, run_forked
 
-from annpipes._store import Store, open_store
 from annpipes.errors import AnnpipesError, DamageError, SourceError
+from annpipes.stores import Store, open_store
 
 DRAWN = [*range(399, 0, -7), 3, 3, 150]
 ONE = chunk_of([7])

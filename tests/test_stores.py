@@ -13,7 +13,7 @@ from builders import N_OBS, adata_of, dense, write
 from contracts import StoreContract, chunk_of, matrices
 
 from annpipes import SparseRows
-from annpipes._store import Store, open_store
+from annpipes.stores import Store, open_store
 
 FILES = [
     ("csr", "float32", None),

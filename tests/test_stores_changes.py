@@ -13,8 +13,8 @@ import pytest
 from scipy import sparse
 
 from annpipes import AnnDataset, Collection, IndexSource, Loader, stream
-from annpipes._store import open_store
 from annpipes.errors import ChangedError, FormatError
+from annpipes.stores import open_store
 
 FIELDS = ["X", "layers/counts", "obsm/pca", "obsm/table", "raw/X", "obs_names", "rows"]
 COLUMNS = ["number", "kind", "text", "label", "flag"]

@@ -14,8 +14,8 @@ import pytest
 from builders import adata_of, dense, tiny, write
 from contracts import chunk_of
 
-from annpipes._store import open_store
 from annpipes.errors import AnnpipesError, DamageError, SourceError
+from annpipes.stores import open_store
 
 
 def edit(path: Path, change: Callable[[h5py.File], None]) -> Path:

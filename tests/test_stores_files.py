@@ -15,8 +15,8 @@ from builders import adata_of, counts, dense, expected_column, tiny, write
 from contracts import chunk_of
 from scipy import sparse
 
-from annpipes._store import open_store
 from annpipes.errors import FieldError, FormatError, ParameterTypeError, SourceError
+from annpipes.stores import open_store
 
 
 class TestShapes:

@@ -15,7 +15,7 @@ import pytest
 from builders import adata_of, dense, write
 from contracts import chunk_of, opened
 
-from annpipes._store import Store, open_store
+from annpipes.stores import Store, open_store
 
 FIELDS = ["X", "layers/counts", "obs/cell_type", "obs/int32"]
 DRAWN = [5, 28, 5, 0, 13]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import sparse
 
-from annpipes._store import Store, open_store
+from annpipes.stores import Store, open_store
 
 LABELS = st.one_of(st.none(), st.text("abü ", max_size=3))
 KINDS = st.sampled_from(["float32", "float64", "int32", "int64", "uint16", "uint8", "bool"])

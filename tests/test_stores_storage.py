@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from annpipes import SparseRows
-from annpipes._store import open_store
+from annpipes.stores import open_store
 
 
 def values_of(path: Path) -> NDArray[Any]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from annpipes import AnnDataset, Collection, IndexSource, check, inspect, stream
-from annpipes._store import open_store
 from annpipes.errors import DamageError, FieldError, FormatError
+from annpipes.stores import open_store
 
 DRAWN = [6, 0, 3, 3, 1]
 

@@ -24,7 +24,7 @@ from annpipes import (
     Transform,
 )
 from annpipes.errors import ParameterError, ParameterTypeError
-from annpipes.transforming import transform_x
+from annpipes.stages.transforming import transform_x
 
 
 class TestRowTransformer(StageContract):

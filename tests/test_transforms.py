@@ -21,7 +21,7 @@ from sklearn.preprocessing import binarize
 import annpipes
 from annpipes import Binarize, Clip, Compose, Log1p, NormalizeTotal, Scale, SparseRows, Transform
 from annpipes.errors import ParameterError, ParameterTypeError
-from annpipes.transforming import transform_x
+from annpipes.stages.transforming import transform_x
 from annpipes.transforms import as_transform
 
 VALUES = counts().astype(np.float32)

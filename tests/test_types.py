@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from annpipes import Batch, Chunk, SparseRows
-from annpipes._store import densify
 from annpipes.errors import FieldError
+from annpipes.stores import densify
 
 DENSE = np.array([[0, 0, 0, 0], [1, 0, 2, 0], [0, 0, 0, 3], [0, 0, 0, 0], [4, 5, 0, 6]], np.float32)
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annpipes._store.encoding import CODECS, codec_of
-from annpipes._store.writing import append, create, write_at
+from annpipes.stores.encoding import CODECS, codec_of
+from annpipes.stores.writing import append, create, write_at
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -1,0 +1,13 @@
+"""A pipe run as epochs.
+
+`loader`        epochs in one exact order, however they are run
+`steps`         stretches of a pipe as functions that a worker can call
+`workers`       functions run ahead of whoever takes their results
+`ranks`         which process of a distributed job this is
+`statistics`    how fast a pass was, and what it waited for
+`resuming`      a pipe as a dataset whose position torchdata can save
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

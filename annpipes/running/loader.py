@@ -1,0 +1,303 @@
+"""Epochs over a pipe, in one exact order however they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+
+from annpipes.errors import ParameterError, PipelineError, StateError
+from annpipes.meters import Meter
+from annpipes.plans.rows import RowArray, as_bytes, as_natural
+from annpipes.plans.schedule import Schedule, ScheduledEpoch, Tail
+from annpipes.plans.state import State
+from annpipes.running.ranks import agree, find_ranks
+from annpipes.running.statistics import Statistics
+from annpipes.running.steps import One, ReadChunk, Stretch, iterates_in_its_own_way
+from annpipes.running.workers import Workers, flatten_ahead, map_ahead
+from annpipes.stages.base import Source, fingerprint_of
+from annpipes.stages.chunking import ChunkSorter
+from annpipes.stages.collating import place
+from annpipes.stages.datapipes import IterDataPipe
+from annpipes.stages.graph import upstream
+from annpipes.stages.reading import RowBatcher, RowReader
+
+__all__ = ["Loader"]
+
+
+class Loader:
+    """The epochs of a pipe: each pass is the next one, in an order known from seed and epoch.
+
+    >>> pipe = IndexSource("pbmc.h5ad").shuffle_blocks().sort_within_chunks(256).read_rows().batch_rows(64)
+    >>> loader = Loader(pipe.collate_rows(), seed=1)
+    >>> len(loader), sum(len(batch["X"]) for batch in loader), loader.epoch
+    (11, 700, 1)
+
+    The plan is computed in the caller's process; workers only execute it. Chunks are read ahead
+    by threads while batches are consumed; batches are finished (transformed, collated) one by
+    one, so dense ones never pile up.
+
+    Parameters
+    ----------
+    pipe
+        Stages from `IndexSource` to the end, with one ``sort_within_chunks`` and one
+        ``batch_rows``; those after it must hand on one item for each batch. The chunk size
+        is lowered to a multiple of the batch size (or raised to one batch), so that
+        batches do not depend on who reads which chunk.
+    seed
+        With the epoch, all that the order depends on.
+    num_workers
+        How many workers finish batches; with 0 it is done when a batch is asked for.
+    method
+        ``"thread"``, or ``"process"`` for transforms that hold Python's lock for long.
+    multiprocessing_context
+        How processes start: ``"fork"``, ``"spawn"`` or ``"forkserver"``.
+    prefetch
+        Chunks read ahead, each by a thread of its own; with 0 a chunk is read when its first batch is asked for.
+    memory
+        In place of the pipe's chunk size: bytes, or a string such as ``"2GB"``, that two
+        chunks may take, one in use and one being read (each further one that ``prefetch``
+        asks for takes half as much again). Derived from the real number of values per row.
+    rank, world_size
+        This process among those that share the epoch. When None, those of
+        `torch.distributed` if it has been initialised, or a single one. Each rank gets
+        ``batch_size`` rows of every global batch.
+    tail
+        What becomes of rows that fill no whole global batch: ``"keep"`` makes a short last
+        batch (one rank only), ``"drop"`` leaves them out, ``"pad"`` fills the batch up with the
+        epoch's last row, ``"wrap"`` with its first ones. Other rows each epoch; see `tail_rows`.
+        When None: ``"drop"`` if the pipe says ``drop_last``, else ``"keep"`` for one rank and ``"wrap"`` for several.
+    pin_memory
+        Copy tensors into memory from which a GPU can fetch them while it computes.
+    device
+        Move tensors there, without waiting.
+
+    Raises
+    ------
+    PipelineError
+        The pipe lacks a stage, or a stage after ``batch_rows`` drops or adds batches.
+    ParameterError
+        A parameter has a value that cannot work.
+    RankError
+        When a pass begins: the ranks were not given the same.
+    WorkerError
+        During a pass: a worker process is gone.
+    """
+
+    def __init__(
+        self,
+        pipe: IterDataPipe[Any],
+        *,
+        seed: int = 0,
+        num_workers: int = 0,
+        method: Literal["thread", "process"] = "thread",
+        multiprocessing_context: str | None = None,
+        prefetch: int = 1,
+        memory: int | str | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        tail: Tail | None = None,
+        pin_memory: bool = False,
+        device: Any = None,
+    ) -> None:
+        self.pipe = pipe
+        self.seed = as_natural(seed, "seed")
+        self.num_workers = as_natural(num_workers, "num_workers")
+        self.prefetch = as_natural(prefetch, "prefetch")
+        self.start_method = _start_method(method, multiprocessing_context)
+        self.place = partial(place, pin_memory=_pinning(pin_memory), device=_device(device))
+        self.ranks = find_ranks(rank, world_size)
+        self._batcher = upstream(pipe, RowBatcher, "Loader")
+        if iterates_in_its_own_way(self._batcher, self._batcher.cut):
+            raise PipelineError(
+                f"{type(self._batcher).__name__} makes batches in its own way: a Loader, which cuts each chunk by "
+                f"itself, needs a method `cut` of it that does the same for one chunk"
+            )
+        self._sorter = upstream(self._batcher, ChunkSorter, "Loader")
+        self._source = upstream(self._sorter, Source, "Loader")
+        self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
+        self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
+        self._schedule = self._schedule_for(self.ranks.world_size, self._tail(tail))
+        self._meter = Meter()
+        self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
+
+    def _fit(self, memory: int) -> int:
+        reader = upstream(self._batcher, RowReader, "Loader with memory=")
+        return max(1, int(memory / 2 / max(1.0, self._source.store.row_bytes(reader.fields))))
+
+    def _tail(self, tail: Tail | None) -> Tail:
+        if tail is None:
+            return "drop" if self._batcher.drop_last else "keep" if self.ranks.world_size == 1 else "wrap"
+        if tail not in get_args(Tail):
+            raise ParameterError(f"tail must be one of {', '.join(get_args(Tail))}, got {tail!r}")
+        if tail == "keep" and self.ranks.world_size > 1:
+            raise ParameterError("tail='keep' makes a short last batch, which cannot be shared by several ranks")
+        if tail == "keep" and self._batcher.drop_last:
+            raise ParameterError("tail='keep' makes a short last batch, which the pipe's drop_last leaves out")
+        return tail
+
+    def _schedule_for(self, lanes: int, tail: Tail) -> Schedule:
+        batch_size = max(1, self._batcher.batch_size * self.ranks.world_size // lanes)
+        chunk_size = max(self._chunk_size // batch_size, 1) * batch_size
+        return Schedule(self._sorter.chunks.source, batch_size, chunk_size, lanes, tail)
+
+    def __len__(self) -> int:
+        """How many batches an epoch has, on this rank as on every other."""
+        return self._schedule.n_batches
+
+    def __repr__(self) -> str:
+        return f"Loader({self.pipe!r}, seed={self.seed}, num_workers={self.num_workers}, prefetch={self.prefetch})"
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next pass will be."""
+        return self._next[0]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass this epoch; without it, each pass is the one after the last begun.
+
+        If the next pass is to resume in the middle of this very epoch, it still does.
+        """
+        if as_natural(epoch, "epoch") != self.epoch:
+            self._next = (epoch, 0)
+        self._at = self._next
+
+    def tail_rows(self, epoch: int | None = None) -> RowArray:
+        """The rows that an epoch (the next one) leaves out or, with ``pad`` and ``wrap``, visits once more."""
+        return self._order(self.epoch if epoch is None else epoch).tail_rows()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the consumer stands: counts batches it received, not those read ahead.
+
+        A few hundred bytes of JSON, the same on every rank, to be saved in the model's checkpoint.
+        """
+        epoch, batch = (self._at[0] + 1, 0) if 0 < len(self) == self._at[1] else self._at
+        return State({"epoch": epoch, "batch": batch}, self._fingerprint(self._schedule)).as_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Make the next pass go on after the last batch received when ``state`` was saved.
+
+        The number of workers may be another, and so may the number of ranks if the global
+        batch (``batch_size`` × ranks) is the same.
+
+        Raises
+        ------
+        StateError
+            The state belongs to other data or parameters, and the message names each difference; or it was spoilt.
+        ParameterError
+            The state is of one rank with a short last batch, which several ranks cannot share.
+        """
+        saved = State.read(state, {"epoch": int, "batch": int})
+        tail: Any = saved.belongs_to.get("tail") if self._any_tail else self._schedule.tail
+        if tail not in get_args(Tail):
+            raise StateError(f"the state has tail={tail!r:.80}, which is not one of {', '.join(get_args(Tail))}")
+        lanes = saved.natural("lanes")
+        divides = self._schedule.global_batch % lanes == 0  # if not, it was another global batch
+        schedule = self._schedule_for(lanes if divides else self._schedule.lanes, tail)
+        position = saved.checked(self._fingerprint(schedule))
+        if position["batch"] > schedule.n_batches:
+            raise StateError(f"the state has batch={position['batch']}, and an epoch has {schedule.n_batches}")
+        if schedule.tail == "keep" and self.ranks.world_size > 1:
+            raise ParameterError(
+                "the state is of one rank with tail='keep', whose last batch several ranks cannot share"
+            )
+        self._schedule = schedule
+        self._next = self._at = (position["epoch"], position["batch"])
+
+    def _fingerprint(self, schedule: Schedule) -> dict[str, Any]:
+        pipe = fingerprint_of(self._batcher)
+        del pipe["batch_size"]  # of one rank
+        return {
+            **pipe,
+            "seed": self.seed,
+            "chunk_size": schedule.chunk_size,
+            "global_batch": self._batcher.batch_size * self.ranks.world_size,
+            "lanes": schedule.lanes,
+            "tail": schedule.tail,
+        }
+
+    @property
+    def var(self) -> Any:
+        """A `pandas.DataFrame` of what is known about the genes, in the order of the batches' columns."""
+        return upstream(self._batcher, RowReader, "Loader.var").var
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        """The labels of an obs column, in the order of their codes in the batches."""
+        return upstream(self._batcher, RowReader, "Loader.categories").labels.categories(column)
+
+    def decode(self, column: str, codes: Any) -> list[str]:
+        """The labels of an obs column that a batch's ``codes``, ``(n,)``, stand for; ``""`` for -1.
+
+        >>> loader = stream("pbmc.h5ad", batch_size=4, fields=["obs/phase:code"])
+        >>> loader.decode("phase", next(iter(loader))["obs_phase"])
+        ['S', 'G1', 'G1', 'G1']
+        """
+        return upstream(self._batcher, RowReader, "Loader.decode").labels.decode(column, codes)
+
+    def stats(self) -> Statistics:
+        """Speed and bottleneck of the pass last begun, until now.
+
+        >>> loader = stream("pbmc.h5ad")
+        >>> for batch in loader:
+        ...     pass
+        >>> loader.stats().read_amplification
+        1.0
+        """
+        return Statistics.of(self._meter.totals, self.num_workers)
+
+    def _order(self, epoch: int) -> ScheduledEpoch:
+        return self._schedule.epoch((self.seed, epoch))
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of the next epoch, which begins when the first one is asked for."""
+        (epoch, batch), self._next = self._next, (self._next[0] + 1, 0)
+        self._at = (epoch, batch)
+        agree(self.ranks, {**self._fingerprint(self._schedule), "epoch": epoch, "batch": batch})
+        step, skip = divmod(batch, self._schedule.chunk_size // self._schedule.batch_size)
+        order, (rank, world_size, _) = self._order(epoch), self.ranks
+        chunks = (
+            order.chunk(number, rank, world_size, skip if number == step else 0)
+            for number in range(step, self._schedule.n_steps)
+        )
+        n_rows, global_batch = self._schedule.n_rows, self._schedule.global_batch
+        self._meter = meter = Meter()
+        read = ReadChunk(Stretch(self._batcher.source_datapipe, self._sorter), self._batcher.cut, meter)
+        finish = One(Stretch(self.pipe, self._batcher), meter if self.start_method is None else None)
+        with ExitStack() as stack:
+            finishers = stack.enter_context(Workers(finish, self.num_workers, processes=self.start_method).open())
+            readers = stack.enter_context(Workers(read, self.prefetch).open())
+            batches = flatten_ahead(readers, chunks, self.prefetch)
+            finished = map_ahead(finishers, batches, 2 * self.num_workers)
+            for number in range(batch, self._schedule.n_batches):
+                with meter.measured("wait"):
+                    item = self.place(next(finished))
+                self._at = (epoch, number + 1)
+                with meter.measured("consume"):
+                    yield item
+                meter.add("rows", min(self._batcher.batch_size, n_rows - number * global_batch))
+
+
+def _pinning(pin_memory: bool) -> bool:
+    if pin_memory and not torch.accelerator.is_available():
+        raise ParameterError("pin_memory=True needs a GPU, and torch finds none")
+    return pin_memory
+
+
+def _device(device: Any) -> torch.device | None:
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ParameterError(f"device must be one of torch's, such as 'cuda:0', got {device!r}") from error
+
+
+def _start_method(method: str, context: str | None) -> str | None:
+    if method not in ("thread", "process"):
+        raise ParameterError(f"method must be 'thread' or 'process', got {method!r}")
+    if method == "thread" and context is not None:
+        raise ParameterError(f"multiprocessing_context={context!r} needs method='process'")
+    if context not in (None, "fork", "spawn", "forkserver"):
+        raise ParameterError(f"multiprocessing_context must be 'fork', 'spawn' or 'forkserver', got {context!r}")
+    return None if method == "thread" else context or "spawn"

@@ -1,0 +1,21 @@
+"""One DataPipe each, in the order of a pipe.
+
+`base`          what every stage has
+`graph`         the stages of a pipe, found by their class
+`datapipes`     torch's DataPipes, and all that is used of them
+`sources`       which rows there are
+`mixing`        several sources in fixed proportions
+`shuffling`     blocks in random order
+`sampling`      rows by weight or by class
+`grouping`      sets of rows with matched controls
+`classes`       what sampling and grouping know of obs columns
+`chunking`      blocks into chunks
+`reading`       chunks into batches
+`pairing`       sets parted from their controls
+`transforming`  X transformed
+`collating`     batches into tensors
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,164 @@
+"""Batches into tensors, dense or sparse."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from annpipes.errors import ParameterError
+from annpipes.meters import measured
+from annpipes.stages.base import EachStage
+from annpipes.stages.datapipes import IterDataPipe, functional_datapipe
+from annpipes.stores import densify
+from annpipes.types import Batch, SparseRows
+
+__all__ = ["Collator", "CsrTensors", "collate", "place", "tensor_of"]
+
+Form = Literal["dense", "csr"]
+
+
+class CsrTensors(NamedTuple):
+    """Sparse rows as plain tensors, which pass through queues and pinning as torch's sparse ones do not.
+
+    >>> import torch
+    >>> rows = CsrTensors(torch.tensor([0, 2]), torch.tensor([0, 3]), torch.tensor([1.0, 2.0]), 4)
+    >>> rows.to_dense()
+    tensor([[1., 0., 0., 2.]])
+
+    Parameters
+    ----------
+    crow_indices
+        Where each row begins and ends; shape ``(n + 1,)``, int32, or int64 where columns or values are beyond 2³¹.
+    col_indices
+        The gene of each value; shape ``(nnz,)``, of the same type.
+    values
+        Shape ``(nnz,)``, float32.
+    n_vars
+        Width of the matrix.
+    """
+
+    crow_indices: Tensor
+    col_indices: Tensor
+    values: Tensor
+    n_vars: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n, n_vars)``."""
+        return len(self.crow_indices) - 1, self.n_vars
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> CsrTensors:
+        """The same on another device."""
+        crow, col, values = (part.to(device, non_blocking=non_blocking) for part in self[:3])
+        return CsrTensors(crow, col, values, self.n_vars)
+
+    def pin_memory(self) -> CsrTensors:
+        """The same in memory from which a GPU can fetch it."""
+        crow, col, values = (part.pin_memory() for part in self[:3])
+        return CsrTensors(crow, col, values, self.n_vars)
+
+    def to_sparse_csr(self) -> Tensor:
+        """A torch sparse CSR tensor ``(n, n_vars)`` over the same memory."""
+        return torch.sparse_csr_tensor(*self[:3], self.shape, check_invariants=False)
+
+    def to_dense(self) -> Tensor:
+        """A dense tensor ``(n, n_vars)``, made on the device where the values are."""
+        n, width = self.shape
+        rows = torch.repeat_interleave(torch.arange(n, device=self.values.device), self.crow_indices.diff())
+        places = rows * width + self.col_indices
+        return torch.zeros(n * width, device=self.values.device).index_add_(0, places, self.values).view(n, width)
+
+
+@functional_datapipe("collate_rows")
+class Collator(EachStage[Batch, dict[str, Any]]):
+    """Each batch as a dict of tensors.
+
+    >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["X", "obs/louvain"])
+    >>> batch = next(iter(pipe.batch_rows(4).collate_rows()))
+    >>> batch["X"].shape, batch["obs_louvain"]
+    (torch.Size([4, 765]), ['1', '1', '3', '9'])
+
+    Matrices become float32. Other numbers keep their type (unsigned integers that torch does
+    not compute with become wider signed ones), and strings become lists.
+
+    Parameters
+    ----------
+    source_datapipe
+        Any stage that yields batches.
+    x
+        ``"dense"`` makes every matrix a dense tensor ``(n, width)``. ``"csr"`` makes X
+        `CsrTensors` however it is stored, and leaves other sparse fields sparse.
+
+    Raises
+    ------
+    ParameterError
+        ``x`` is neither.
+    """
+
+    verb = "collate_rows"
+
+    def __init__(self, source_datapipe: IterDataPipe[Batch], x: Form = "dense") -> None:
+        if x not in get_args(Form):
+            raise ParameterError(f"x must be 'dense' or 'csr', got {x!r}")
+        self.source_datapipe = source_datapipe
+        self.x = x
+
+    def each(self, item: Batch) -> dict[str, Any]:
+        """One batch as a dict of tensors."""
+        with measured("collate"):
+            return collate(item, self.x)
+
+
+def collate(batch: Batch, x: Form = "dense") -> dict[str, Any]:
+    """The fields of a batch as tensors and lists, by key."""
+    values = dict(batch.fields)
+    if x == "csr" and isinstance(values.get("X"), np.ndarray):
+        values["X"] = SparseRows.of(csr_matrix(np.asarray(values["X"], np.float32)))
+    return {key: _collate_field(field, x) for key, field in values.items()}
+
+
+def _collate_field(values: Any, x: Form) -> Any:
+    if isinstance(values, SparseRows):
+        return _csr_tensors(values) if x == "csr" else torch.from_numpy(densify(values))
+    if values.ndim > 1:
+        return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    return tensor_of(values)
+
+
+def tensor_of(values: NDArray[Any]) -> Tensor | list[str]:
+    """Numbers of one column as a tensor ``(n,)``, strings as a list."""
+    if values.dtype.kind not in "biuf":
+        return [str(value) for value in values.tolist()]
+    if values.dtype == np.uint64 and (values > np.iinfo(np.int64).max).any():
+        raise ParameterError(f"torch has no numbers as large as {values.max()}: leave this field out, or store less")
+    wider = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(values.dtype.str[1:], values.dtype.newbyteorder("="))
+    return torch.from_numpy(np.ascontiguousarray(values, wider))
+
+
+def _csr_tensors(rows: SparseRows) -> CsrTensors:
+    narrow = np.iinfo(np.int32).max
+    wide = rows.n_vars > narrow or rows.indptr[-1] > narrow  # torch wants both of one type
+    dtype = np.int64 if wide else np.int32
+    return CsrTensors(
+        torch.from_numpy(rows.indptr.astype(dtype)),
+        torch.from_numpy(rows.indices.astype(dtype, copy=False)),
+        torch.from_numpy(rows.data.astype(np.float32, copy=False)),
+        rows.n_vars,
+    )
+
+
+def place(item: Any, *, pin_memory: bool, device: Any) -> Any:
+    """Tensors of a collated batch pinned and moved to a device; anything else as it is."""
+    if device is None and not pin_memory:
+        return item
+    if isinstance(item, dict):
+        return {key: place(value, pin_memory=pin_memory, device=device) for key, value in item.items()}
+    if not isinstance(item, Tensor | CsrTensors):
+        return item
+    pinned = item.pin_memory() if pin_memory else item
+    return pinned if device is None else pinned.to(device, non_blocking=True)

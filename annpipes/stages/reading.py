@@ -1,0 +1,155 @@
+"""Chunks of row numbers into batches of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from annpipes.errors import PipelineError
+from annpipes.plans.rows import as_count
+from annpipes.stages.base import BatchStage, ChunkStage, EachStage, Source
+from annpipes.stages.datapipes import IterDataPipe, functional_datapipe
+from annpipes.stages.graph import last_of, upstream
+from annpipes.stores import as_fields
+from annpipes.stores.labels import LabelTables, Unknown
+from annpipes.types import Batch, Chunk
+
+__all__ = ["RowBatcher", "RowReader"]
+
+
+@functional_datapipe("read_rows")
+class RowReader(EachStage[Chunk, Batch]):
+    """For each chunk the batch of its rows, in the drawn order.
+
+    >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["X", "obs/louvain"])
+    >>> batch = next(iter(pipe))
+    >>> batch["X"].shape, batch["obs_louvain"][:2].tolist()
+    ((100, 765), ['1', '1'])
+
+    Parameters
+    ----------
+    source_datapipe
+        The `ChunkSorter`, or a stage of your own that yields chunks.
+    fields
+        What to read, and nothing else: ``X``, ``layers/<name>``, ``raw/X``, ``obsm/<name>``,
+        ``obs/<column>``, ``obs_names``, ``rows`` for the positions themselves, or ``file`` for the number of
+        the file in a `Collection`. ``obs/<column>:code``
+        gives int64 category codes (missing: -1) in place of strings. The batch's keys are
+        the same with ``_`` for ``/``.
+    genes
+        The columns of X and of layers to keep: names, positions or a mask, in the order in
+        which the batch shall have them. All when None.
+    categories
+        For obs columns that are read as codes, tables to use in place of the data's, such as those of a trained
+        model: ``{"cell_type": ["B", "T"]}`` gives B code 0 and T code 1.
+    unknown
+        What becomes of labels that such a table lacks: an ``"error"``, or code -1 (``"missing"``).
+
+    Raises
+    ------
+    FieldError
+        The data has no such field, or no such gene; the message lists those it has, or near ones.
+    ParameterError
+        A gene is given twice, or a label is not in the table given for its column.
+    FormatError
+        A field is stored by columns, or in another way that has no rows to read.
+    """
+
+    verb = "read_rows"
+
+    def __init__(
+        self,
+        source_datapipe: IterDataPipe[Chunk],
+        fields: Sequence[str] = ("X",),
+        *,
+        genes: Any = None,
+        categories: Mapping[str, Sequence[str]] | None = None,
+        unknown: Unknown = "error",
+    ) -> None:
+        self.source_datapipe = source_datapipe
+        source = upstream(source_datapipe, Source, "read_rows")
+        self.store = source.store
+        self.fields = as_fields(fields)
+        self.genes = None if genes is None else self.store.genes(genes)
+        self.unknown = unknown
+        self.store.check(self.fields)
+        self.labels = LabelTables(self.store, categories, unknown, self.fields, source.plan.row_set)
+        self.categories = self.labels.given or None
+
+    def each(self, item: Chunk) -> Batch:
+        """The rows of one chunk."""
+        return Batch(item.drawn, self.labels.recode(self.store.read(item, self.fields, self.genes)))
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What makes the codes of labels others."""
+        return self.labels.fingerprint()
+
+    @property
+    def var(self) -> Any:
+        """A `pandas.DataFrame` of what is known about the genes that are read, in the order of the batch's columns."""
+        return self.store.var if self.genes is None else self.store.var.iloc[self.genes.positions]
+
+    def __len__(self) -> int:
+        """How many chunks."""
+        return len(self.source_datapipe)
+
+
+@functional_datapipe("batch_rows")
+class RowBatcher(BatchStage):
+    """Batches of ``batch_size`` rows; only the last one may be shorter.
+
+    >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows().batch_rows(300)
+    >>> [len(batch) for batch in pipe]
+    [300, 300, 100]
+
+    A batch that lies within one chunk is a slice of it and copies nothing.
+
+    Parameters
+    ----------
+    source_datapipe
+        The `RowReader`, or a stage of your own that yields batches.
+    batch_size
+        Rows in each batch, whatever the chunk size.
+    drop_last
+        Leave a shorter last batch out.
+
+    Raises
+    ------
+    PipelineError
+        The rows come in sets (of `GroupSampler`), which such batches would cut apart.
+    """
+
+    verb = "batch_rows"
+
+    def __init__(self, source_datapipe: IterDataPipe[Batch], batch_size: int = 256, *, drop_last: bool = False) -> None:
+        self.source_datapipe: IterDataPipe[Batch] = source_datapipe
+        self.batch_size = as_count(batch_size, "batch_size")
+        chunker = last_of(source_datapipe, ChunkStage)
+        if chunker is not None and self.batch_size % chunker.chunks.source.set_rows:
+            raise PipelineError(
+                f"batch_rows must take whole sets, a multiple of {chunker.chunks.source.set_rows} rows, got "
+                f"{batch_size}, after {source_datapipe!r}"
+            )
+        self.drop_last = drop_last
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """The batch size."""
+        return {"batch_size": self.batch_size}
+
+    def cut(self, batch: Batch) -> Iterator[Batch]:
+        """Batches of which the first begins with the first row of ``batch``."""
+        return (batch[start : start + self.batch_size] for start in range(0, len(batch), self.batch_size))
+
+    def __iter__(self) -> Iterator[Batch]:
+        held: list[Batch] = []  # the beginning of a batch that goes on in the next chunk
+        for batch in self.source_datapipe:
+            missing = self.batch_size - sum(map(len, held))
+            edges = [0, *range(missing, len(batch) + 1, self.batch_size)]
+            for start, stop in pairwise(edges):
+                yield Batch.concat([*held, batch[start:stop]])
+                held = []
+            if edges[-1] < len(batch):
+                held.append(batch[edges[-1] :])
+        if held and not self.drop_last:
+            yield Batch.concat(held)

@@ -1,0 +1,44 @@
+"""The order of an epoch."""
+
+from __future__ import annotations
+
+from annpipes.plans.order import BlockShuffled, InOrder
+from annpipes.stages.base import PlanStage, RandomStage, plan_before
+from annpipes.stages.datapipes import functional_datapipe
+
+__all__ = ["BlockShuffler"]
+
+
+@functional_datapipe("shuffle_blocks")
+class BlockShuffler(RandomStage):
+    """Blocks in random order; the rows of each chunk cut from them are permuted as well.
+
+    >>> pipe = IndexSource("pbmc.h5ad", rows=range(6), block_size=2).shuffle_blocks()
+    >>> [block.tolist() for block in pipe.set_seed(0)]
+    [[2, 3], [4, 5], [0, 1]]
+
+    The stage has no seed of its own. Each pass takes the number that a `Loader` or torch's
+    `DataLoader` pushed with `set_seed`; without one it draws from torch's global generator,
+    as torch's own samplers do.
+
+    Parameters
+    ----------
+    source_datapipe
+        The `IndexSource`.
+
+    Raises
+    ------
+    PipelineError
+        The stage before it is not an `IndexSource`.
+    """
+
+    verb = "shuffle_blocks"
+
+    def __init__(self, source_datapipe: PlanStage) -> None:
+        self.plan = BlockShuffled(plan_before(source_datapipe, "shuffle_blocks", InOrder))
+        self.source_datapipe: PlanStage = source_datapipe
+        super().__init__()
+
+    def __len__(self) -> int:
+        """How many blocks."""
+        return len(self.source_datapipe)

@@ -1,0 +1,60 @@
+"""Which rows there are, in blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from annpipes.plans.order import InOrder
+from annpipes.plans.rows import as_count, brief_rows
+from annpipes.stages.base import Source
+from annpipes.stores import open_store
+
+__all__ = ["IndexSource"]
+
+
+class IndexSource(Source):
+    """The rows of some data, in blocks of consecutive rows.
+
+    >>> source = IndexSource("pbmc.h5ad", rows=range(5), block_size=2)
+    >>> [block.tolist() for block in source]
+    [[0, 1], [2, 3], [4]]
+
+    Parameters
+    ----------
+    data
+        Path of an ``.h5ad`` file, an `anndata.AnnData` in memory (a view, too) or a backed one; a list
+        of these, a pattern such as ``"atlas/*.h5ad"``, or a `Collection`, whose rows follow each other.
+    rows
+        Which rows: positions, a boolean mask of length ``n_obs``, a list of obs names, or an
+        expression over obs columns such as ``"cell_type == 'B' and n_genes > 500"``, which chooses what
+        `pandas.DataFrame.query` does. A mask that is a Series is brought into the order of the obs names that
+        are its index. Order and duplicates are kept. All rows when None.
+    block_size
+        How many rows stay together in a shuffle. Fewer mix better, more read faster. When
+        None, it follows from how X is stored: few rows where any row can be read alone,
+        whole storage chunks where they must be decoded; the repr shows the number and
+        ``block_reason`` says why.
+
+    Raises
+    ------
+    SourceError, FormatError
+        No such file, or not one that can be read by rows.
+    RowIndexError, ParameterError, ParameterTypeError
+        ``rows`` or ``block_size`` cannot be right.
+    """
+
+    def __init__(self, data: Any, rows: Any = None, block_size: int | None = None) -> None:
+        self.store = open_store(data)
+        chosen = self.store.rows(rows)
+        size, self.block_reason = self.store.block_advice() if block_size is None else (block_size, "as given")
+        self.plan: InOrder = InOrder(chosen, as_count(size, "block_size"))
+
+    def __len__(self) -> int:
+        """How many blocks."""
+        return self.plan.n_blocks
+
+    def __repr__(self) -> str:
+        chosen = self.plan.row_set
+        whole = isinstance(chosen, range) and len(chosen) == self.store.n_obs
+        rows = "" if whole else f", rows={brief_rows(chosen)}"
+        return f"IndexSource({self.store!r}{rows}, block_size={self.plan.block_size})"

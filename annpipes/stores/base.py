@@ -1,0 +1,277 @@
+"""Fields that are opened at their first use."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from annpipes.errors import ChangedError, DamageError, FieldError, FormatError, ParameterError
+from annpipes.plans.rows import RowArray, Rows, as_rows
+from annpipes.stores.choices import in_order, plain_choice
+from annpipes.stores.expressions import rows_where
+from annpipes.stores.frame import Codes, Column, Labels, Strings, positions_of
+from annpipes.stores.genes import Genes, as_genes
+from annpipes.stores.protocol import (
+    BlockAdvice,
+    FieldReader,
+    MatrixReader,
+    field_key,
+    has_genes,
+    is_matrix,
+    no_such_field,
+)
+from annpipes.stores.refusals import refuse_numbers
+from annpipes.stores.row_space import RowSpace
+from annpipes.types import Chunk, SparseRows
+
+__all__ = ["FieldStore"]
+
+_NO_ADVICE = BlockAdvice(64, "there is no X that can be read by rows")
+
+
+class _Drawn:
+    """The field ``rows``: the positions themselves."""
+
+    def read(self, chunk: Chunk) -> NDArray[np.int64]:
+        return chunk.drawn
+
+
+class FieldStore:
+    """A store of fields by name; a subclass lists them and opens each kind."""
+
+    name: str
+    n_obs: int
+    n_vars: int
+
+    def __init__(self) -> None:
+        self._readers: dict[str, tuple[Any, FieldReader]] = {}  # with the version of the field that they read
+
+    def __getstate__(self) -> dict[str, Any]:
+        _ = self.fields  # listed once, where the data is at hand
+        return {**vars(self), "_readers": {}}
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """What makes this source another than others, in a few short values."""
+        raise NotImplementedError
+
+    @property
+    def obs_names(self) -> pd.Index[Any]:
+        """Names of the rows."""
+        raise NotImplementedError
+
+    @property
+    def var_names(self) -> pd.Index[Any]:
+        """Names of the genes."""
+        raise NotImplementedError
+
+    def _list_fields(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def _open_matrix(self, group: str, key: str) -> MatrixReader:
+        raise NotImplementedError
+
+    def _open_column(self, column: str) -> Column:
+        raise NotImplementedError
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """All that can be asked for."""
+        return (*self._list_fields(), "obs_names", "rows")
+
+    @property
+    def obs_index(self) -> pd.Index[Any]:
+        """The index of obs: the names of the rows, under the name that it has."""
+        return self.obs_names
+
+    def obs_columns(self) -> Sequence[Hashable]:
+        """The columns of obs, as they are called there."""
+        return [field.removeprefix("obs/") for field in self.fields if field.startswith("obs/")]
+
+    def series(self, column: Any) -> pd.Series[Any]:
+        """An obs column as pandas has it, in an index of any kind."""
+        raise NotImplementedError
+
+    def rows(self, chosen: Any, argument: str = "rows") -> Rows:
+        """The positions of rows given as anything that names them; errors name the ``argument``."""
+        return as_rows(
+            plain_choice(chosen, self.n_obs, lambda: self.obs_names, argument),
+            self.n_obs,
+            argument=argument,
+            positions_of=self.rows_named,
+            where=partial(self.rows_where, argument=argument),
+        )
+
+    def in_order(self, values: Any, argument: str) -> Any:
+        """Values of a Series in the order of the rows that its index names; anything else as it is."""
+        return in_order(values, self.n_obs, lambda: self.obs_names, argument)
+
+    def rows_named(self, names: NDArray[Any]) -> NDArray[np.int64]:
+        """The positions of these obs names."""
+        return positions_of(names, self.obs_names, self.name)
+
+    def rows_where(self, expression: str, argument: str = "rows") -> NDArray[np.int64]:
+        """The rows for which an expression over obs columns is true."""
+        return rows_where(expression, self.obs_columns(), self.series, lambda: self.obs_index, self.name, argument)
+
+    @property
+    def var(self) -> pd.DataFrame:
+        """What is known about the genes; index: their names."""
+        raise NotImplementedError
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What the files are called that rows come from."""
+        return (self.name,)
+
+    @cached_property
+    def space(self) -> RowSpace:
+        """The rows of each file."""
+        return RowSpace([self.n_obs])
+
+    def locate(self, rows: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The file of each row, and the row's number there; each ``(n,)``."""
+        return self.space.locate(np.asarray(as_rows(rows, self.n_obs), np.int64))
+
+    def row_of(self, file: int, row: int) -> int:
+        """The number in the whole of a file's row."""
+        if not 0 <= file < len(self.files):
+            raise ParameterError(f"file must lie in 0 … {len(self.files) - 1}, got {file}")
+        first, end = self.space.bounds[file : file + 2].tolist()
+        as_rows([row], end - first, argument=f"row of {self.files[file]}")
+        return int(first + row)
+
+    def close(self) -> None:
+        """Close what this process has open of it; it is opened again when it is needed."""
+
+    def matrix(self, field: str) -> MatrixReader:
+        """The reader of a matrix."""
+        reader = self.reader(field)
+        assert is_matrix(reader)
+        return reader
+
+    def column(self, name: str) -> Column:
+        """An obs column."""
+        column: Column = self.reader(f"obs/{name}")  # type: ignore[assignment] # fields of obs are columns
+        return column
+
+    def column_names(self, field: str) -> pd.Index[Any] | None:
+        """The names of the columns of ``raw/X`` or of a table in obsm; None where they have no names."""
+        return None
+
+    def check(self, fields: Sequence[str]) -> None:
+        """Raise the error that reading these fields would."""
+        for field in fields:
+            self.reader(field)
+
+    def read(
+        self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
+    ) -> Mapping[str, NDArray[Any] | SparseRows]:
+        """The fields of the chunk's rows, in the drawn order, by batch key."""
+        for field in fields:
+            self.notice(field, chunk.rows)
+        return {field_key(field): self._read_field(chunk, field, genes) for field in fields}
+
+    def _read_field(self, chunk: Chunk, field: str, genes: Genes | None) -> NDArray[Any] | SparseRows:
+        if genes is not None and has_genes(field):
+            return self.matrix(field).read(chunk, genes)
+        return self.reader(field).read(chunk)
+
+    def genes(self, chosen: Any) -> Genes:
+        """Genes given as names, positions or a mask."""
+        return as_genes(chosen, self.var_names, self.name)
+
+    def route(self, field: str) -> str:
+        """How a field is read, and why so."""
+        reader = self.reader(field)
+        return reader.route if is_matrix(reader) else "memory"
+
+    def row_bytes(self, fields: Sequence[str]) -> float:
+        """Memory that an average row of these fields takes; 8 bytes for a value of an obs column."""
+        readers = [self.reader(field) for field in fields]
+        return sum(reader.row_bytes if is_matrix(reader) else 8 for reader in readers)
+
+    def block_advice(self) -> BlockAdvice:
+        """How many rows of X should stay together in a shuffle."""
+        try:
+            reader = self.reader("X")
+        except (FieldError, FormatError):
+            return _NO_ADVICE
+        return reader.block_advice if is_matrix(reader) else _NO_ADVICE
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        """The labels of an obs column, in the order of their codes."""
+        return self._labels(column).categories
+
+    def column_values(self, column: str) -> NDArray[Any]:
+        """All values of an obs column, labels as strings; shape ``(n_obs,)``."""
+        every = np.arange(self.n_obs)
+        values: NDArray[Any] = self.column(column).read(Chunk(every, every))
+        return values
+
+    def codes(self, column: str) -> NDArray[Any]:
+        """The code of every row in an obs column of labels, missing: -1; shape ``(n_obs,)``."""
+        return self._labels(column).codes
+
+    def _labels(self, column: str) -> Labels:
+        reader = self.reader(f"obs/{column}:code")
+        assert isinstance(reader, Codes)
+        return reader.labels
+
+    def reader(self, field: str) -> FieldReader:
+        """The reader of a field, opened at its first use."""
+        # Without a lock: a lock held in a fork would stay held, and opening twice does no harm.
+        version, kept = self.version(field), self._readers.get(field)
+        if kept is None or kept[0] != version:
+            opened = self._open(field)
+            if kept is not None:
+                self._refuse_other_labels(field, kept[1], opened)
+            kept = self._readers[field] = version, opened
+        return kept[1]
+
+    def _refuse_other_labels(self, field: str, before: FieldReader, now: FieldReader) -> None:
+        """Codes of a replaced column must mean what they meant."""
+        if isinstance(before, Codes) and isinstance(now, Codes) and before.labels.categories != now.labels.categories:
+            raise ChangedError(
+                f"the categories of {field.removesuffix(':code')} in {self.name} changed since a source was made of "
+                f"it, so its codes mean something else: make the source anew"
+            )
+
+    def version(self, field: str) -> Any:
+        """A value that is another one once a field must be opened anew; a `ChangedError` if that would not do."""
+        return 0
+
+    def keep_genes(self) -> None:
+        """From now on, refuse to read genes that are others than at present: something is made of their order."""
+
+    def notice(self, field: str, rows: RowArray) -> None:
+        """Have `version` tell of what changed in these rows, as far as their values alone show it."""
+
+    def _open(self, field: str) -> FieldReader:
+        plain = field if field in self.fields else field.removesuffix(":code")
+        if plain not in self.fields or (plain != field and not field.startswith("obs/")):
+            raise no_such_field(field, self.fields, self.name)
+        group, _, key = plain.partition("/")
+        if field == "rows":
+            return _Drawn()
+        if field == "obs_names":
+            names = np.asarray(self.obs_names.astype(str), object)
+            return Strings(names, np.zeros(len(names), bool))
+        if group != "obs":
+            return self._checked(field, self._open_matrix(group, key))
+        column = self._open_column(key)
+        if len(column) != self.n_obs:
+            raise DamageError(f"{plain} of {self.name} has {len(column)} values, but there are {self.n_obs} rows")
+        return column if plain == field else Codes(column.coded(key))
+
+    def _checked(self, field: str, matrix: MatrixReader) -> MatrixReader:
+        refuse_numbers(matrix.dtype, f"{field} of {self.name}", dense=not matrix.sparse)
+        if matrix.shape[0] != self.n_obs:
+            raise DamageError(f"{field} of {self.name} has {matrix.shape[0]} rows, but obs has {self.n_obs}")
+        if has_genes(field) and matrix.shape[1] != self.n_vars:
+            raise DamageError(f"{field} of {self.name} has {matrix.shape[1]} columns, but var has {self.n_vars} genes")
+        return matrix

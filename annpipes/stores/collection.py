@@ -1,0 +1,287 @@
+"""Many files as one source of rows."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError
+from annpipes.plans.rows import RowArray, as_count
+from annpipes.reprs import call_repr
+from annpipes.stores.alignment import agreed_columns, first_few, join_names, union
+from annpipes.stores.base import FieldStore
+from annpipes.stores.frame import Column, column_of
+from annpipes.stores.genes import Genes
+from annpipes.stores.joined import JoinedDense, JoinedSparse, Part
+from annpipes.stores.memory import MemoryStore
+from annpipes.stores.opening import open_one
+from annpipes.stores.patterns import paths_of
+from annpipes.stores.protocol import MatrixReader, has_genes
+from annpipes.stores.row_space import RowSpace
+from annpipes.stores.series import join_series
+from annpipes.types import Chunk
+
+__all__ = ["Collection", "Missing"]
+
+Missing = Literal["error", "fill", "skip"]
+
+
+class Collection(FieldStore):
+    """Many files, or AnnData objects, as one: their rows one after the other, their genes aligned.
+
+    >>> import anndata, numpy as np
+    >>> one, two = (anndata.AnnData(np.eye(2, dtype="f4")) for _ in range(2))
+    >>> one.var_names, two.var_names = ["CD3E", "LYZ"], ["LYZ", "MS4A1"]
+    >>> source = IndexSource(Collection([one, two], join="outer"))
+    >>> batch = next(iter(source.sort_within_chunks(4).read_rows(["X", "file"])))
+    >>> batch["X"].tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    >>> batch["file"].tolist(), source.var.index.tolist()
+    ([0, 0, 1, 1], ['CD3E', 'LYZ', 'MS4A1'])
+
+    Nothing is concatenated: files are opened when rows of theirs are read, and rows are copied to
+    their place in the batch, their columns renumbered. `IndexSource`, `stream` and `AnnDataset` make a
+    collection with these defaults of any list of data, and of a pattern such as ``"atlas/*.h5ad"``.
+
+    Where files differ, as with `anndata.concat`: a matrix is sparse if it is sparse in any
+    file, and numbers take numpy's common dtype, in obs also booleans (0 and 1) and categories of numbers beside
+    numbers. Categories share one table over all files: the first file's, then new labels in the order in which
+    files bring them. A column that is strings in some file, or numbers here and labels there, becomes strings,
+    whose table is sorted. A whole number that the common type cannot hold is an error. ``raw/X`` and ``obsm``
+    must have the same columns everywhere.
+
+    Parameters
+    ----------
+    data
+        Paths and AnnData objects in any mixture, or a pattern (files sorted by name).
+    join
+        The genes: those of all files (``"inner"``, in the first file's order), those of any
+        (``"outer"``), or a list of names, in that order.
+    missing
+        What happens to a layer, obs column or obsm that some file lacks: asking for it is an
+        ``"error"``; or it is ``"fill"``-ed there (X and layers with ``fill_value``, ``raw/X`` and sparse
+        obsm with 0, other numbers with NaN, labels with ``""`` or code -1); or ``"skip"`` leaves it out of all batches.
+    fill_value
+        What stands for a gene that a file lacks.
+    max_open_files
+        How many files one read keeps open at once. If there are more, they are closed after each.
+
+    Raises
+    ------
+    SourceError
+        No such file.
+    ParameterError
+        No gene is common to all files; gene names that must be aligned are not unique.
+    FieldError
+        A gene of ``join`` is in no file.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        join: str | Sequence[str] = "inner",
+        missing: Missing = "error",
+        fill_value: float = 0.0,
+        max_open_files: int = 16,
+    ) -> None:
+        super().__init__()
+        if isinstance(data, str | os.PathLike):
+            data = [data] if os.path.exists(data) else paths_of(os.fspath(data))
+        if isinstance(join, str) and join not in ("inner", "outer"):
+            raise ParameterError(f"join must be 'inner', 'outer' or a list of genes, got {join!r}")
+        if missing not in get_args(Missing):
+            raise ParameterError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
+        if not isinstance(data, list | tuple):
+            raise ParameterTypeError(
+                f"data must be a list of paths and AnnData objects, or a pattern, got {type(data).__name__}"
+            )
+        if isinstance(fill_value, bool) or not isinstance(fill_value, int | float | np.number):
+            raise ParameterTypeError(f"fill_value must be a number, got {fill_value!r}")
+        self.join: str | list[str] = join if isinstance(join, str) else [str(gene) for gene in join]
+        self.missing: Missing = missing
+        self.fill_value: float = float(fill_value)
+        self.max_open_files: int = as_count(max_open_files, "max_open_files")
+        self.data: list[Any] = []
+        self.stores: list[FieldStore] = []
+        for one in data:
+            store = open_one(one)
+            self.data.append(os.fspath(one) if isinstance(one, str | os.PathLike) else store)
+            self.stores += store.parts() if isinstance(store, Collection) else [store]
+        if not self.stores:
+            raise ParameterError("data is an empty list: a collection needs at least one file")
+        for store in self.stores:
+            store.keep_genes()
+        self.space = RowSpace([store.n_obs for store in self.stores])
+        self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
+        self._names: pd.Index[Any] = join_names([store.var_names for store in self.stores], self.files, self.join)
+        self.n_vars = len(self._names)
+
+    def parts(self) -> list[FieldStore]:
+        """The stores, to be part of another collection, which has rules for all of them."""
+        if (self.join, self.missing, self.fill_value) != ("inner", "error", 0.0):
+            raise ParameterError(
+                f"{self!r} is within another collection: give join, missing and fill_value to that one"
+            )
+        return self.stores
+
+    def __repr__(self) -> str:
+        return call_repr(self)
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """All stores' fingerprints, and how they are joined."""
+        parts = repr([sorted(store.fingerprint().items()) for store in self.stores]).encode()
+        genes = "\n".join(map(str, self._names)).encode()
+        return {
+            "n_obs": self.n_obs,
+            "files": f"{len(self.stores)}, crc {zlib.crc32(parts):08x}",
+            "genes": f"{self.n_vars}, crc {zlib.crc32(genes):08x}",
+        }
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(file for store in self.stores for file in store.files)
+
+    @property
+    def obs_names(self) -> pd.Index[Any]:
+        names: pd.Index[Any] = pd.Index(np.concatenate([store.obs_names.astype(str) for store in self.stores]))
+        return names
+
+    @property
+    def var_names(self) -> pd.Index[Any]:
+        return self._names
+
+    @property
+    def var(self) -> pd.DataFrame:
+        """The columns of the files' var tables that do not contradict each other."""
+        return agreed_columns([store.var for store in self.stores], self._names)
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+
+    def _list_fields(self) -> Sequence[str]:
+        owners = [dict.fromkeys(store.fields) for store in self.stores]
+        listed = [field for field in union(owners) if field not in ("obs_names", "rows", "file")]
+        if self.missing != "fill":
+            listed = [field for field in listed if all(field in fields for fields in owners)]
+        return [*listed, "file"]
+
+    def check(self, fields: Sequence[str]) -> None:
+        super().check([field for field in fields if not self._skipped(field)])
+
+    def read(self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None) -> Mapping[str, Any]:
+        return super().read(chunk, [field for field in fields if not self._skipped(field)], genes)
+
+    def row_bytes(self, fields: Sequence[str]) -> float:
+        return super().row_bytes([field for field in fields if not self._skipped(field)])
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        return () if self._skipped(f"obs/{column}") else super().categories(column)
+
+    @cached_property
+    def _in_memory(self) -> list[tuple[int, FieldStore]]:
+        """The stores that may change and still be read."""
+        return [(number, store) for number, store in enumerate(self.stores) if isinstance(store, MemoryStore)]
+
+    def version(self, field: str) -> tuple[Any, ...]:
+        plain = field if field in ("obs_names", "rows") else field.removesuffix(":code")
+        return tuple(store.version(field) for _, store in self._in_memory if plain in store.fields)
+
+    def notice(self, field: str, rows: RowArray) -> None:
+        if self._in_memory:
+            shares = {share.number: share.rows for share in self.space.shares(rows)}
+            for number, store in self._in_memory:
+                if number in shares:
+                    store.notice(field, shares[number])
+
+    def _skipped(self, field: str) -> bool:
+        """Whether a field is left out because some store lacks it."""
+        plain = field.removesuffix(":code")
+        return (
+            self.missing == "skip" and plain not in self.fields and any(plain in store.fields for store in self.stores)
+        )
+
+    def _open(self, field: str) -> Any:
+        if field == "file":
+            return _FileNumbers(self.space)
+        plain = field if field in self.fields else field.removesuffix(":code")
+        lacking = [store.name for store in self.stores if plain not in store.fields]
+        if self.missing == "error" and 0 < len(lacking) < len(self.stores):
+            raise FieldError(
+                f"no field {plain!r} in {first_few(lacking)} ({len(lacking)} of {len(self.stores)} files); "
+                f"Collection(…, missing='fill') fills it in, missing='skip' leaves it out"
+            )
+        return super()._open(field)
+
+    def _open_column(self, column: str) -> Column:
+        return column_of(self.series(column), f"obs/{column} of {self.name}")
+
+    def series(self, column: Any) -> pd.Series[Any]:
+        columns = [store.series(column) if f"obs/{column}" in store.fields else None for store in self.stores]
+        for store, values in zip(self.stores, columns, strict=True):
+            if values is not None and len(values) != store.n_obs:
+                raise DamageError(
+                    f"obs/{column} of {store.name} has {len(values)} values, but there are {store.n_obs} rows"
+                )
+        return join_series(columns, [store.n_obs for store in self.stores], f"obs column {column!r} of {self.name}")
+
+    def _open_matrix(self, group: str, key: str) -> MatrixReader:
+        field = f"{group}/{key}" if key else group
+        matrices = [store.matrix(field) if field in store.fields else None for store in self.stores]
+        present = [matrix for matrix in matrices if matrix is not None]
+        aligned = has_genes(field)
+        width = self.n_vars if aligned else self._common_columns(field)
+        genes = self._file_genes if aligned else [None] * len(matrices)
+        parts = [Part(*part) for part in zip(self.stores, matrices, genes, strict=True)]
+        sparse = any(matrix.sparse for matrix in present)
+        fill = self.fill_value if aligned else 0.0 if sparse or field == "raw/X" else np.nan
+        joined = JoinedSparse if sparse else JoinedDense
+        return joined(self.space, parts, width, fill, self.max_open_files)
+
+    def _common_columns(self, field: str) -> int:
+        """The width of a field whose columns are no genes of ``var``; they must be the same everywhere."""
+        owners = [store for store in self.stores if field in store.fields]
+        first, width = owners[0], owners[0].matrix(field).shape[1]
+        named: tuple[str, pd.Index[Any]] | None = None  # the first one whose columns have names
+        for other in owners:
+            theirs, their_width = other.column_names(field), other.matrix(field).shape[1]
+            if width != their_width:
+                raise FormatError(
+                    f"{field} has {width} columns in {first.name} and {their_width} in {other.name}: leave it out"
+                )
+            if named is not None and theirs is not None and not named[1].equals(theirs):
+                raise FormatError(f"{field} has other columns in {other.name} than in {named[0]}: leave it out")
+            if named is None and theirs is not None:
+                named = other.name, theirs
+        return int(width)
+
+    @cached_property
+    def _file_genes(self) -> list[Genes | None]:
+        """For each store which of its genes are kept, and where; None where all stay."""
+        known: dict[tuple[str, ...], Genes | None] = {}
+        maps = []
+        for store in self.stores:
+            names = store.var_names.astype(str)
+            key = tuple(names)
+            if key not in known:
+                known[key] = None if names.equals(self._names) else Genes.of(names.get_indexer(self._names), len(names))
+            maps.append(known[key])
+        return maps
+
+
+class _FileNumbers:
+    """The field ``file``: which store a row comes from."""
+
+    def __init__(self, space: RowSpace) -> None:
+        self.space = space
+
+    def read(self, chunk: Chunk) -> NDArray[np.int64]:
+        return self.space.locate(chunk.drawn)[0]

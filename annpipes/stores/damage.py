@@ -1,0 +1,37 @@
+"""What damage is called: file, field and rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from annpipes.errors import DamageError
+from annpipes.plans.rows import RowArray
+
+__all__ = ["Origin"]
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where elements come from.
+
+    Parameters
+    ----------
+    file
+        The file's path, as it was given.
+    path
+        The dataset's path in it.
+    indptr
+        Where each row begins among the elements; without it, elements are counted in rows.
+    """
+
+    file: str
+    path: str
+    indptr: RowArray | None = None
+
+    def damage(self, first: int, last: int, reason: str) -> DamageError:
+        """The error that says which rows have the elements ``first … last``, and what is wrong with them."""
+        if self.indptr is not None:
+            first, last = (np.searchsorted(self.indptr, [first, last], side="right") - 1).tolist()
+        return DamageError(f"{self.path} of {self.file}, rows {first} … {last}: {reason}")

@@ -1,0 +1,161 @@
+"""Some of the genes, in an order of their own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from annpipes.errors import FieldError, FormatError, ParameterError
+from annpipes.plans.rows import RowArray, as_rows, brief_rows
+from annpipes.stores.choices import plain_choice
+from annpipes.stores.kernels import copy_values, keep_columns, renumber_columns
+from annpipes.stores.pools import Work, empty, run
+from annpipes.types import SparseRows
+
+__all__ = ["Genes", "as_genes", "fill_columns", "move_columns", "positions_in", "take_genes"]
+
+_PART_ROWS = 512
+_MOST = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True, eq=False)
+class Genes:
+    """Genes to keep, of which the data may lack some.
+
+    Parameters
+    ----------
+    positions
+        Which, in the order of the batch's columns, or -1 for one that the data lacks; shape ``(kept,)``.
+    columns
+        For each gene of the data its column in the batch, or -1; shape ``(n_vars,)``, int32.
+    """
+
+    positions: RowArray
+    columns: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, positions: RowArray, n_vars: int) -> Genes:
+        """Genes at these positions of ``n_vars``."""
+        if n_vars > _MOST:
+            raise FormatError(f"genes can be chosen of at most {_MOST:,} columns, and there are {n_vars:,}: read all")
+        columns = np.full(n_vars, -1, np.int32)
+        columns[positions[positions >= 0]] = np.flatnonzero(positions >= 0)
+        return cls(positions, columns)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __repr__(self) -> str:
+        return brief_rows(self.positions).replace("rows", "genes")
+
+    @cached_property
+    def all_kept(self) -> bool:
+        """Whether no gene of the data is left out."""
+        return bool((self.columns >= 0).all())
+
+    @cached_property
+    def absent(self) -> RowArray:
+        """The columns that the data lacks."""
+        return np.flatnonzero(self.positions < 0)
+
+    def then(self, others: Genes | None) -> Genes:
+        """Of these genes, again only some."""
+        if others is None:
+            return self
+        positions = np.where(others.positions < 0, -1, self.positions[others.positions])
+        return Genes.of(positions, len(self.columns))
+
+
+def as_genes(genes: Any, names: pd.Index[Any], where: str) -> Genes:
+    """Genes given as names, positions or a mask; an error names those that are unknown or given twice."""
+    if len(names) > _MOST:
+        raise FormatError(f"genes can be chosen of at most {_MOST:,} columns, and {where} has {len(names):,}: read all")
+    given = plain_choice(genes, len(names), lambda: names, "genes", of="genes")
+    chosen = as_rows(
+        given, len(names), argument="genes", of="genes", positions_of=lambda given: positions_in(given, names, where)
+    )
+    positions = np.asarray(chosen, np.int64)
+    unique, counts = np.unique(positions, return_counts=True)
+    if len(unique) < len(positions):
+        raise ParameterError(f"genes name {names[unique[counts > 1][0]]!r} more than once")
+    return Genes.of(positions, len(names))
+
+
+def positions_in(given: NDArray[Any], names: pd.Index[Any], where: str) -> RowArray:
+    """Where each given gene stands among ``names``; an error if that has no one answer."""
+    places = {name: position for position, name in enumerate(names)}
+    unknown = [name for name in given.tolist() if name not in places]
+    if unknown:
+        near = difflib.get_close_matches(str(unknown[0]), map(str, places), n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise FieldError(f"no gene {unknown[0]!r} in {where} ({len(unknown)} of {len(given)} unknown){hint}")
+    repeated = set(names[names.duplicated()])
+    if ambiguous := [name for name in given if name in repeated]:
+        raise ParameterError(f"gene {str(ambiguous[0])!r} stands more than once in {where}: choose genes by position")
+    return np.array([places[name] for name in given], np.int64)
+
+
+def take_genes(values: Any, genes: Genes, fill: float = 0) -> Any:
+    """The kept genes of rows just read, ``(n, kept)``, ``fill`` where there is none; sparse rows are overwritten."""
+    if isinstance(values, SparseRows):
+        kept = move_columns(values, [(genes, np.arange(len(values)))], len(genes))
+        return fill_columns(kept, genes.absent, fill) if fill else kept
+    if values.shape[1] == 0:
+        return np.full((len(values), len(genes)), fill, values.dtype)
+    taken = values.take(genes.positions, axis=1, out=empty((len(values), len(genes)), values.dtype), mode="clip")
+    taken[:, genes.absent] = fill
+    return taken
+
+
+def move_columns(rows: SparseRows, moves: Sequence[tuple[Genes, RowArray]], n_vars: int) -> SparseRows:
+    """Sparse rows, overwritten, in which some rows have other columns, and only those values that have one.
+
+    Parameters
+    ----------
+    rows
+        What was read.
+    moves
+        Genes to keep, and the rows that keep them; rows that are in none keep everything.
+    n_vars
+        The new width.
+    """
+    kept = rows.lengths  # values of each row
+    words = rows.data.view(f"u{rows.data.itemsize}")
+    run(*(_moving(rows, words, genes, some, kept) for genes, some in moves))
+    indptr = np.concatenate([[0], np.cumsum(kept)])
+    if indptr[-1] == rows.indptr[-1]:
+        return SparseRows(rows.data, rows.indices, rows.indptr, n_vars)
+    data, indices = (_compacted(array, rows.indptr, indptr, kept) for array in (rows.data, rows.indices))
+    return SparseRows(data, indices, indptr, n_vars)
+
+
+def _moving(rows: SparseRows, words: NDArray[Any], genes: Genes, some: RowArray, kept: RowArray) -> Work:
+    parts = pairwise([*range(0, len(some), _PART_ROWS), len(some)])
+    indices = rows.indices.view(f"u{rows.indices.itemsize}")
+    if genes.all_kept:
+        move = partial(renumber_columns, indices, rows.indptr, genes.columns, some)
+        return Work([partial(move, *part) for part in parts])
+    keep = partial(keep_columns, words, indices, rows.indptr, genes.columns, some)
+    return Work([partial(keep, *part, kept) for part in parts])
+
+
+def fill_columns(rows: SparseRows, columns: RowArray, fill: float) -> SparseRows:
+    """Sparse rows with ``fill`` stored in each of these columns, which hold nothing so far."""
+    ends = np.repeat(rows.indptr[1:], len(columns))
+    data = np.insert(rows.data, ends, rows.data.dtype.type(fill))
+    indices = np.insert(rows.indices, ends, np.tile(columns, len(rows)).astype(rows.indices.dtype))
+    return SparseRows(data, indices, rows.indptr + len(columns) * np.arange(len(rows) + 1), rows.n_vars)
+
+
+def _compacted(values: NDArray[Any], froms: RowArray, tos: RowArray, lengths: RowArray) -> NDArray[Any]:
+    out = empty(int(tos[-1]), values.dtype)
+    copy_values(values, froms[:-1], tos[:-1], lengths, out)
+    return out

@@ -1,0 +1,192 @@
+"""Rows of an ``.h5ad`` file: which fields it has, and how each is encoded.
+
+Encodings follow anndata's on-disk format,
+https://anndata.readthedocs.io/en/stable/fileformat-prose.html
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from annpipes.errors import FormatError
+from annpipes.stores.base import FieldStore
+from annpipes.stores.frame import Column, column_of, refuse_twice
+from annpipes.stores.hdf5 import Hdf5File
+from annpipes.stores.matrix import DenseFile, DenseMemory, SparseFile
+from annpipes.stores.protocol import MatrixReader
+from annpipes.stores.refusals import refuse_numbers, refuse_other_hdf5
+from annpipes.stores.surveying import SPARSE, encoding_of, sparse_shape
+from annpipes.stores.tables import (
+    frame_columns,
+    frame_length,
+    index_key,
+    is_frame,
+    matrix_of,
+    member_names,
+    read_column,
+    read_frame,
+    read_index,
+)
+
+__all__ = ["H5adStore", "open_matrix"]
+
+
+class H5adStore(FieldStore):
+    """An ``.h5ad`` file, opened when something is asked of it.
+
+    Of each field that is asked for, what stays in memory is ``indptr`` of a sparse matrix
+    and the whole of an obs column; matrices are read row by row.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self.name = os.path.basename(path)
+        self.file = Hdf5File(os.fspath(path))
+        with self.file.open() as file:
+            refuse_other_hdf5(file, self.file.path)
+            self.n_obs, self.n_vars = frame_length(file["obs"]), frame_length(file["var"])
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """Size rather than name: a file that was moved is still the same."""
+        return {"n_obs": self.n_obs, "n_vars": self.n_vars, "file_bytes": self.file.stamp[0]}
+
+    def __repr__(self) -> str:
+        return repr(self.file.path)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.file.path,)
+
+    @property
+    def obs_names(self) -> pd.Index[Any]:
+        return self._index_of("obs")
+
+    @property
+    def obs_index(self) -> pd.Index[Any]:
+        with self.file.reading("obs") as file:
+            key = index_key(file["obs"])
+        return self.obs_names.rename(None if key == "_index" else key)  # as anndata calls it
+
+    def series(self, column: Any) -> pd.Series[Any]:
+        with self.file.reading(f"obs/{column}") as file:
+            refuse_twice(frame_columns(file["obs"]), column, self.name)
+            return read_column(file, "obs", column)
+
+    @property
+    def var_names(self) -> pd.Index[Any]:
+        return self._index_of("var")
+
+    def _index_of(self, name: str) -> pd.Index[Any]:
+        with self.file.reading(name) as file:
+            return read_index(file, name)
+
+    @property
+    def var(self) -> pd.DataFrame:
+        with self.file.reading("var") as file:
+            return read_frame(file, "var")
+
+    def close(self) -> None:
+        self.file.close()
+
+    def column_names(self, field: str) -> pd.Index[Any] | None:
+        if field == "raw/X":
+            return self._index_of(self._raw.replace("X", "var"))
+        with self.file.reading(field) as file:
+            return pd.Index(frame_columns(file[field])) if field in file and is_frame(file[field]) else None
+
+    @cached_property
+    def _raw(self) -> str:
+        return raw_x(self.file)
+
+    def _list_fields(self) -> Sequence[str]:
+        with self.file.open() as file:
+            groups = {name: member_names(file[name]) if name in file else () for name in ("layers", "obsm")}
+            return [
+                *(["X"] if _present(file, "X") else []),
+                *(f"layers/{key}" for key in groups["layers"]),
+                *(["raw/X"] if _present(file, self._raw) else []),
+                *(f"obsm/{key}" for key in groups["obsm"]),
+                *dict.fromkeys(f"obs/{column}" for column in frame_columns(file["obs"])),
+            ]
+
+    def _open_matrix(self, group: str, key: str) -> MatrixReader:
+        if group == "raw":
+            return open_matrix(self.file, self._raw)
+        with self.file.reading(group) as file:
+            together = isinstance(file[group], h5py.Dataset) and bool(key)  # anndata < 0.7: one table of all in obsm
+            if together:
+                values = np.asarray(file[group][key])  # one column: a number in each record
+                return DenseMemory(values.reshape(len(values), -1), route="memory (a table)")
+        return open_matrix(self.file, f"{group}/{key}" if key else group)
+
+    def _open_column(self, column: str) -> Column:
+        return column_of(self.series(column), f"obs/{column} of {self.name}")
+
+
+def raw_x(file: Hdf5File) -> str:
+    """Where raw's X is; anndata < 0.7 had no group for raw."""
+    with file.open() as opened:
+        return "raw.X" if "raw.X" in opened else "raw/X"
+
+
+def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
+    """The rows of the matrix at ``path``.
+
+    Raises
+    ------
+    FormatError
+        It is stored by columns, or is no matrix.
+    """
+    with file.reading(path) as opened:
+        element = opened[path]
+        if is_frame(element):
+            return DenseMemory(matrix_of(read_frame(opened, path), f"{path} of {file.path}"), route="memory (a table)")
+        where = f"{path} of {file.path}"
+        if isinstance(element, h5py.Dataset):
+            if len(element_shape := tuple(element.shape or ())) != 2:
+                raise FormatError(f"{where} has shape {element_shape}, not two dimensions")
+            refuse_numbers(element.dtype, where, dense=True)
+            return DenseFile(file, path)
+        encoding = encoding_of(element) or "unknown"
+        layout = SPARSE.get(encoding, "")
+        shape, said = sparse_shape(element), element.attrs.get("shape", element.attrs.get("h5sparse_shape"))
+        if layout == "csr" and isinstance(data := element.get("data"), h5py.Dataset):
+            refuse_numbers(data.dtype, where)
+    if layout == "csr" and shape is None:
+        lacks = "lacks the attribute 'shape'" if said is None else f"has shape {said!r}, not two numbers"
+        raise FormatError(
+            f"{where} is a sparse matrix that {lacks}, rows and columns, so its width is unknown: "
+            f"set it in the file, or write it anew with anndata"
+        )
+    if layout == "csr" and shape is not None:
+        return SparseFile(file, path, shape)
+    if layout == "csc":
+        raise FormatError(
+            f"{path} of {file.path} is stored by columns (CSC), which has no rows to read. Write it as CSR once: "
+            f"adata = anndata.read_h5ad({file.path!r}); {_attribute(path)} = {_attribute(path)}.tocsr(); "
+            f"adata.write_h5ad(…)"
+        )
+    raise FormatError(
+        f"{path} of {file.path} is encoded as {encoding!r}, not as a dense or CSR matrix, so it has no rows to read: "
+        f"leave it out, or store what you need of it as an array"
+    )
+
+
+def _attribute(path: str) -> str:
+    """How Python reaches an element: ``layers/counts`` is ``adata.layers['counts']``."""
+    group, _, key = path.partition("/")
+    return f"adata.{group}" if not key else f"adata.raw.{key}" if group == "raw" else f"adata.{group}[{key!r}]"
+
+
+def _present(file: h5py.File, path: str) -> bool:
+    try:
+        return path in file and file[path].attrs.get("encoding-type") != "null"
+    except Exception:  # it is there, and opening it will tell what is wrong
+        return True

@@ -1,0 +1,250 @@
+"""The bare work that reading X cannot do without: what rates are compared with.
+
+Everything that can be known before is worked out before, so that only reading, decoding or
+copying is timed. The loops are those of `bare`, and not those of the readers, whose changes must
+not move the limit; a decoder other than ISA-L's is the one that the file's filters name.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import h5py
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from annpipes.errors import FormatError
+from annpipes.plans.rows import RowArray
+from annpipes.stores.bare import BareWork, Task, Threads, gather, overwrite_rows, read_ranges
+from annpipes.stores.elements import Direct
+from annpipes.stores.fallback import ThroughHdf5
+from annpipes.stores.layout import Layout
+from annpipes.stores.local import FileBytes
+from annpipes.stores.mapping import Mapping, can_map
+from annpipes.stores.matrix import DenseFile, SparseFile, places_of
+from annpipes.stores.opening import open_one
+from annpipes.stores.pieces import Pieces, row_pieces, span_pieces
+from annpipes.types import Chunk, SparseRows
+
+__all__ = ["BareReading", "densifying"]
+
+_PAGE = 4096
+_RANGES = 64  # of a file, read by one task
+
+
+class BareReading:
+    """What reading the X of some chunks of rows comes down to.
+
+    Parameters
+    ----------
+    data
+        The path or store of an ``.h5ad`` file with X as CSR or dense.
+    chunks
+        The rows of each read, ascending, and their order in memory.
+    """
+
+    def __init__(self, data: Any, chunks: Sequence[Chunk]) -> None:
+        matrix = open_one(data).matrix("X")
+        if not isinstance(matrix, SparseFile | DenseFile):
+            raise FormatError(f"X of {data} is read whole into memory, so there is nothing to measure")
+        self.sparse = matrix.sparse
+        file = FileBytes(matrix.file.absolute)
+        parts = [matrix.data, matrix.indices] if isinstance(matrix, SparseFile) else [matrix.values]
+        spans = [_spans(matrix, chunk) for chunk in chunks]
+        self._direct = [
+            _DirectPart(file, part.layout, [_pieces(part.layout, *span) for span in spans])
+            for part in parts
+            if isinstance(part, Direct)
+        ]
+        self._through = [
+            _Hdf5Part(part, [(firsts, lengths) for firsts, lengths, _ in spans])
+            for part in parts
+            if isinstance(part, ThroughHdf5)
+        ]
+        self._n_chunks = len(chunks)
+
+    @property
+    def row_bytes(self) -> int:
+        """The rows' bytes."""
+        return sum(part.row_bytes for part in self._direct) + sum(part.row_bytes for part in self._through)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """The rows' bytes, or those of all storage chunks that hold some of them."""
+        return sum(part.decoded_bytes for part in self._direct) + sum(part.decoded_bytes for part in self._through)
+
+    def works(self, threads: Threads) -> list[BareWork]:
+        """What has to be done for these rows, the most expensive first: reading by HDF5, decoding, copying."""
+        encoded = [part for part in self._direct if not part.layout.plain]
+        filters = {name: None for part in encoded for name in part.layout.filters.names}  # a set that keeps its order
+        what = "inflating gzip" if list(filters) == ["gzip"] else f"decoding {' + '.join(filters)}"
+        hdf5, decode = [part.tasks() for part in self._through], [part.decoding() for part in encoded]
+        copy = [part.gathering(threads) for part in self._direct]
+        works = [
+            BareWork(
+                "hdf5", "HDF5's own reading", self._joined(hdf5), sum(part.decoded_bytes for part in self._through)
+            ),
+            BareWork("decode", what, self._joined(decode), sum(part.decoded_bytes for part in encoded)),
+            BareWork("copy", "copying", self._joined(copy), sum(part.row_bytes for part in self._direct)),
+        ]
+        return [work for work in works if work.n_bytes]
+
+    def disk(self) -> BareWork | None:
+        """Reading what has to come from the disk; None where only HDF5 knows where it lies, or nothing reads there."""
+        if self._through or not hasattr(os, "pread"):
+            return None
+        ranges = [part.reading() for part in self._direct]
+        return BareWork("disk", "the disk", self._joined(ranges), sum(part.stored_bytes for part in self._direct))
+
+    def _joined(self, parts: Sequence[Sequence[Sequence[Task]]]) -> list[list[Task]]:
+        """The tasks of all parts for each chunk."""
+        return [[task for part in parts for task in part[number]] for number in range(self._n_chunks)]
+
+
+class _DirectPart:
+    """A dataset whose bytes are at known places, and its pieces, in bytes, for each chunk."""
+
+    def __init__(self, file: FileBytes, layout: Layout, pieces: Sequence[Pieces]) -> None:
+        self.file, self.layout, self.pieces = file, layout, pieces
+        self.needed = [np.unique(part.chunks) for part in pieces]  # for each chunk (storage chunks,)
+        self.row_bytes = sum(int(part.lengths.sum()) for part in pieces)
+        self.decoded_bytes = self.row_bytes if layout.plain else layout.chunk_bytes * sum(map(len, self.needed))
+        self.stored_bytes = sum(int(lengths.sum()) for _, lengths in map(self._ranges, range(len(pieces))))
+
+    def decoding(self) -> list[list[Task]]:
+        return [[self._decoding(int(number)) for number in numbers] for numbers in self.needed]
+
+    def _decoding(self, number: int) -> Task:
+        layout, mask = self.layout, int(self.layout.masks[number])
+        where = self.file, int(layout.offsets[number]), int(layout.sizes[number])
+        if layout.filters.names == ("gzip",) and not mask:
+            return partial(_inflate, *where, layout.chunk_bytes)
+        return partial(_decode, *where, layout, mask)
+
+    def gathering(self, threads: Threads) -> list[list[Task]]:
+        """From the mapped file, or from one decoded storage chunk that stands for all."""
+        source = _whole(self.file) if self.layout.plain else np.ones(self.layout.chunk_bytes, np.uint8)
+        most = max((int(part.lengths.sum()) for part in self.pieces), default=0)
+        out = np.ones(most, np.uint8)  # touched, so that no page fault is left
+        return [
+            [
+                partial(gather, source, froms[some], part.tos[some], part.lengths[some], out)
+                for some in threads.split(len(part))
+            ]
+            for part, froms in zip(self.pieces, map(self._froms, self.pieces), strict=True)
+        ]
+
+    def _froms(self, part: Pieces) -> RowArray:
+        return self.layout.offsets[part.chunks] + part.froms if self.layout.plain else part.froms
+
+    def reading(self) -> list[list[Task]]:
+        nothing = np.zeros(0, np.int64)
+        read_ranges(self.file.descriptor, nothing, nothing, np.zeros(0, np.uint8))  # compiles, which is not to be timed
+        return [
+            [
+                partial(_read, self.file, froms[start : start + _RANGES], lengths[start : start + _RANGES])
+                for start in range(0, len(froms), _RANGES)
+            ]
+            for froms, lengths in map(self._ranges, range(len(self.pieces)))
+        ]
+
+    def _ranges(self, number: int) -> tuple[RowArray, RowArray]:
+        """Where that which a chunk needs lies in the file."""
+        if self.layout.plain:
+            return self._froms(self.pieces[number]), self.pieces[number].lengths
+        return self.layout.offsets[self.needed[number]], self.layout.sizes[self.needed[number]]
+
+
+class _Hdf5Part:
+    """A dataset that only HDF5 can decode, and what to read of it for each chunk: each storage chunk once."""
+
+    def __init__(self, dataset: ThroughHdf5, spans: Sequence[tuple[RowArray, RowArray]]) -> None:
+        self.dataset = dataset
+        self.stretches = [_stretches(firsts, firsts + lengths, dataset.step) for firsts, lengths in spans]
+        size = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
+        self.row_bytes: int = size * sum(int(lengths.sum()) for _, lengths in spans)
+        read = (min(end, dataset.shape[0]) - first for part in self.stretches for first, end in part)
+        self.decoded_bytes: int = size * sum(read)
+
+    def tasks(self) -> list[list[Task]]:
+        where = self.dataset.file.absolute, self.dataset.path
+        return [[partial(_read_by_hdf5, *where, part)] for part in self.stretches]
+
+
+def _whole(file: FileBytes) -> NDArray[np.uint8]:
+    """A file of any size, mapped; without the guard where there is none, as this is a benchmark's."""
+    if can_map():
+        return Mapping(file.descriptor).bytes()
+    return np.frombuffer(mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+
+
+def densifying(batches: Sequence[SparseRows], threads: Threads) -> BareWork:
+    """Batches written densely into memory that was used before, two pieces in turn, as while one is in use."""
+    most = max((rows.shape for rows in batches), default=(0, 0))
+    outs = [np.ones(most, np.float32) for _ in range(2)]
+    tasks = [
+        [
+            partial(overwrite_rows, data, rows.indices, rows.indptr, part.start, part.stop, outs[number % 2])
+            for part in threads.split(len(rows))
+        ]
+        for number, rows in enumerate(batches)
+        for data in [rows.data.astype(np.float32, copy=False)]
+    ]
+    return BareWork("densify", "making batches dense", tasks, sum(4 * len(rows) * rows.n_vars for rows in batches))
+
+
+def _spans(matrix: SparseFile | DenseFile, chunk: Chunk) -> tuple[RowArray, RowArray, RowArray]:
+    """First element (of a dense matrix: row), number of elements, and place in memory of each row; each ``(n,)``."""
+    places = places_of(chunk)
+    if isinstance(matrix, DenseFile):
+        return chunk.rows, np.ones_like(chunk.rows), places
+    lengths = matrix.indptr[chunk.rows + 1] - matrix.indptr[chunk.rows]
+    drawn = lengths[chunk.order]
+    return matrix.indptr[chunk.rows], lengths, (np.cumsum(drawn) - drawn)[places]
+
+
+def _pieces(layout: Layout, firsts: RowArray, lengths: RowArray, tos: RowArray) -> Pieces:
+    """In bytes: where rows lie in their storage chunks, and where they go in memory."""
+    if len(layout.shape) > 1:
+        return row_pieces(firsts, tos, layout.shape, layout.chunk_shape).scaled(layout.dtype.itemsize)
+    return span_pieces(firsts, lengths, tos, layout.chunk_shape[0]).scaled(layout.dtype.itemsize)
+
+
+def _stretches(firsts: RowArray, ends: RowArray, step: int) -> list[tuple[int, int]]:
+    """Ascending ranges widened to whole storage chunks of ``step``, those that touch joined."""
+    filled = ends > firsts
+    first, end = firsts[filled] // step, -(-ends[filled] // step)  # (ranges,)
+    cuts = np.flatnonzero(first[1:] > end[:-1]) + 1
+    bounds = [0, *cuts.tolist(), len(first)]
+    return [(int(first[a]) * step, int(end[b - 1]) * step) for a, b in pairwise(bounds) if b > a]
+
+
+def _inflate(file: FileBytes, offset: int, size: int, decoded_size: int) -> None:
+    isal_zlib.decompress(file.read(offset, size), bufsize=decoded_size)
+
+
+def _decode(file: FileBytes, offset: int, size: int, layout: Layout, mask: int) -> None:
+    layout.filters.decode(file.read(offset, size), mask, layout.chunk_bytes)
+
+
+def _read(file: FileBytes, froms: RowArray, lengths: RowArray) -> int:
+    """Whole pages of a file with these ranges read; how many bytes of them were wanted."""
+    firsts, ends = froms // _PAGE * _PAGE, -(-(froms + lengths) // _PAGE) * _PAGE
+    came: int = read_ranges(file.descriptor, firsts, ends - firsts, np.empty(int((ends - firsts).max()), np.uint8))
+    wanted = int(lengths.sum())
+    if came < wanted:
+        raise OSError(f"of {wanted} bytes only {came} could be read")
+    return wanted
+
+
+def _read_by_hdf5(path: str, name: str, stretches: Sequence[tuple[int, int]]) -> None:
+    with h5py.File(path, "r") as file:
+        dataset = file[name]
+        for first, last in stretches:
+            dataset[first:last]

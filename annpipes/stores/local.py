@@ -1,0 +1,136 @@
+"""A local file: its bytes, the stamp by which a change shows, and the lock that keeps HDF5's writers out."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from h5py import h5f
+from numpy.typing import NDArray
+
+from annpipes.errors import BusyError
+from annpipes.stores.mapping import Mapping, can_map
+
+try:
+    import fcntl
+except ImportError:  # Windows, where who has a file open keeps others from it anyway
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["FileBytes", "busy", "exclusive", "shared_lock", "stamp_of"]
+
+_PROBES, _ROWS_PER_PROBE = 16, 1024
+_MAPPED_BYTES = 2 << 30
+
+
+class FileBytes:
+    """A file open for plain reading; closed when its last user lets go of it.
+
+    Copying from a mapping is twice as fast as reading, once its pages have been touched; but
+    they count as this process's memory, and giving them back costs more than was won. So a
+    file is mapped only up to 2 GiB, and only where a mapping can be guarded.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # which Windows needs
+        weakref.finalize(self, os.close, self.descriptor).atexit = False
+        self._mapping = self._map() if 0 < os.fstat(self.descriptor).st_size <= _MAPPED_BYTES else None
+
+    def _map(self) -> Mapping | None:
+        try:
+            return Mapping(self.descriptor) if can_map() else None
+        except OSError:  # a file system without mappings
+            return None
+
+    def read(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset``, or fewer where the file ends."""
+        if hasattr(os, "pread"):
+            return os.pread(self.descriptor, size, offset)
+        with open(self.path, "rb", buffering=0) as file:  # a position of its own: others read at the same time
+            file.seek(offset)
+            return file.read(size)
+
+    def mapped(self) -> NDArray[np.uint8] | None:
+        """All bytes, mapped into memory; None for a large file. What was read holds if `lost` is false afterwards."""
+        return self._mapping.bytes() if self._mapping is not None and can_map() else None
+
+    @property
+    def lost(self) -> bool:
+        """Whether pages of the mapping were gone, and zeros were read in their place."""
+        return self._mapping is not None and self._mapping.lost
+
+    def cached(self, offsets: NDArray[np.int64]) -> bool:
+        """Whether the bytes at these places are in the page cache, judged by a few of them."""
+        if not (hasattr(os, "preadv") and hasattr(os, "RWF_NOWAIT")):
+            return True
+        probes = min(_PROBES, 2 + len(offsets) // _ROWS_PER_PROBE)
+        for offset in offsets[:: len(offsets) // probes + 1].tolist():
+            try:
+                os.preadv(self.descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:  # a file system that cannot tell
+                return True
+        return True
+
+
+def stamp_of(path: str) -> tuple[int, int]:
+    """Size and time of change: what differs once somebody has written to a file."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def shared_lock(path: str, name: str) -> Iterator[None]:
+    """Nobody opens the file for writing by HDF5 until the block ends; `BusyError` if somebody has.
+
+    It is the lock that HDF5 itself takes for reading, and like HDF5 does without it where the file system
+    has none or ``HDF5_USE_FILE_LOCKING`` says so. A descriptor of its own: others may lock and unlock theirs.
+    """
+    if fcntl is None or os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() in ("FALSE", "0"):
+        yield
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # gone this very moment, which the stamp will tell
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not _open_here(path):  # as by anndata.read_h5ad(…, backed="r+"), whose owner is the caller
+                raise busy(name) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_here(path: str) -> bool:
+    """Whether this process itself has the file open in HDF5."""
+    opened = (os.fsdecode(h5f.get_name(found)) for found in h5f.get_obj_ids(types=h5f.OBJ_FILE))
+    return any(os.path.exists(name) and os.path.samefile(name, path) for name in opened)
+
+
+def busy(name: str) -> BusyError:
+    """The error that says that a file is open for writing elsewhere."""
+    return BusyError(
+        f"{name} is open for writing in another process: close it there first (or set HDF5_USE_FILE_LOCKING=FALSE "
+        f"if you know that nobody writes to it)"
+    )
+
+
+def exclusive(file: Any) -> bool:
+    """Whether nobody else holds this open file, which then is held until it is closed; yes where there are no locks."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

@@ -1,0 +1,45 @@
+"""What a rewritten file says about how its rows were shuffled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+
+from annpipes.stores.hdf5 import Hdf5File
+
+__all__ = ["is_mixed", "mark_of", "put_mark"]
+
+_ATTRIBUTE = "annpipes-shuffled"  # of the file's root; anndata ignores it and does not copy it
+
+
+def put_mark(file: h5py.File, mark: Mapping[str, Any]) -> None:
+    """Say in ``file`` how it was shuffled; ``mark`` is anything that JSON can hold."""
+    file.attrs[_ATTRIBUTE] = json.dumps(mark)
+
+
+def mark_of(path: str) -> Mapping[str, Any]:
+    """What a file says about how it was shuffled; nothing if it is not there, or was not."""
+    if not os.path.exists(path):
+        return {}
+    with h5py.File(path, "r") as file:
+        return _parsed(file)
+
+
+def is_mixed(file: Hdf5File) -> bool:
+    """Whether neighbours in this file are neighbours by chance: it was shuffled, and not by groups."""
+    with file.open() as opened:
+        mark = _parsed(opened)
+    return bool(mark) and mark.get("groupby") is None
+
+
+def _parsed(file: h5py.File) -> Mapping[str, Any]:
+    text = file.attrs.get(_ATTRIBUTE)
+    try:
+        mark = json.loads(text) if isinstance(text, str) else {}
+    except ValueError:
+        mark = {}
+    return mark if isinstance(mark, dict) else {}

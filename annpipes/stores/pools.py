@@ -1,0 +1,140 @@
+"""Threads and memory that a process uses again and again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import weakref
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annpipes.meters import active_meter, metering
+
+__all__ = ["Work", "core_count", "empty", "run", "thread_count"]
+
+_SMALL = 1 << 20
+_KEPT = 8
+_IN_FLIGHT = 1 << 30
+_DISK_THREADS = 16
+
+_executors: dict[int, ThreadPoolExecutor] = {}  # by process id: threads do not survive a fork
+_free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
+
+
+def thread_count() -> int:
+    """How many threads decode: all cores, or one in a worker process, which has siblings."""
+    return 1 if multiprocessing.parent_process() else core_count()
+
+
+def core_count() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows
+
+
+@dataclass(frozen=True)
+class Work:
+    """Independent tasks.
+
+    Parameters
+    ----------
+    tasks
+        Functions without arguments or results, in the order to begin them.
+    task_bytes
+        Working memory of one task: no more run at once than fit into 1 GiB.
+    waiting
+        Whether they wait for a disk, which serves many requests at once, and not for a core.
+    guard
+        A block to be open while they run, and to be left before anybody uses what they made; None if none is needed.
+    """
+
+    tasks: Sequence[Callable[[], None]]
+    task_bytes: int = 0
+    waiting: bool = False
+    guard: Callable[[], AbstractContextManager[None]] | None = None
+
+    @property
+    def threads(self) -> int:
+        """How many tasks to run at once."""
+        return min(_DISK_THREADS if self.waiting else thread_count(), max(1, _IN_FLIGHT // (self.task_bytes or 1)))
+
+
+def run(*works: Work) -> None:
+    """All tasks done, by this thread and its helpers; the first error is raised after all stopped."""
+    guards = dict.fromkeys(work.guard for work in works if work.guard is not None and work.tasks)  # each one once
+    with ExitStack() as stack:
+        for guard in guards:
+            stack.enter_context(guard())
+        _run(works)
+
+
+def _run(works: Sequence[Work]) -> None:
+    tasks = [task for work in works for task in work.tasks]
+    waiting = any(work.waiting for work in works)
+    threads = min(len(tasks), (max if waiting else min)((work.threads for work in works), default=0))
+    todo = iter(tasks)  # advancing a list's iterator is atomic
+
+    meter = active_meter()
+
+    def work() -> None:
+        with metering(meter):
+            for task in todo:
+                task()
+
+    helpers = [_executor().submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        errors = [helper.exception() for helper in helpers]  # waits: they write into our arrays
+    for error in filter(None, errors):
+        raise error
+
+
+def _executor() -> ThreadPoolExecutor:
+    process = os.getpid()
+    if process not in _executors:
+        _executors.clear()
+        _executors[process] = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="annpipes-decode")
+    return _executors[process]
+
+
+def empty(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An array with any content, in memory that was used before where possible.
+
+    A fresh large array costs a page fault for every 4 KiB and the zeroing of each page, about
+    as much as filling it. So memory comes back here when the last array over it is gone,
+    and as many pieces are kept as were once in use together, eight at most.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size < _SMALL:
+        return np.empty(shape, dtype)
+    memory = _recycled(size)
+    array = np.frombuffer(memory.data, np.uint8, size)  # its base is no array, so views keep `array` alive
+    weakref.finalize(array, _free.append, memory).atexit = False
+    view: NDArray[Any] = array.view(dtype).reshape(shape)
+    return view
+
+
+def _recycled(size: int) -> NDArray[np.uint8]:
+    kept: list[NDArray[np.uint8]] = []
+    while True:  # without a lock: a finalizer may run anywhere, even in a thread that holds one
+        try:
+            kept.append(_free.popleft())
+        except IndexError:
+            break
+    kept.sort(key=len)
+    place = bisect_left(kept, size, key=len)
+    fitting = kept.pop(place) if place < len(kept) else None
+    if fitting is None:
+        del kept[-1:]  # outgrown, and replaced by what comes back in the end
+    _free.extend(kept)
+    return np.empty(size + size // 8, np.uint8) if fitting is None else fitting  # the next chunk may be a little larger

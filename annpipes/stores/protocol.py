@@ -1,0 +1,197 @@
+"""What a store answers, whatever holds its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from annpipes.errors import FieldError, ParameterError, ParameterTypeError
+from annpipes.plans.rows import Rows
+from annpipes.stores.genes import Genes
+from annpipes.types import Chunk, SparseRows
+
+__all__ = ["BlockAdvice", "FieldReader", "MatrixReader", "Store", "as_fields", "field_key", "has_genes", "is_matrix"]
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Rows of several fields, row-aligned: length, genes, fields, and reading.
+
+    Stores are shared by threads and pickled to processes. They define neither ``__len__``
+    nor ``__iter__``: torch pickles whatever is a collection each time it walks a pipe.
+    """
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+
+    @property
+    def n_obs(self) -> int:
+        """Number of rows."""
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+
+    @property
+    def obs_names(self) -> pd.Index[Any]:
+        """Names of the rows."""
+
+    @property
+    def var_names(self) -> pd.Index[Any]:
+        """Names of the genes."""
+
+    @property
+    def var(self) -> pd.DataFrame:
+        """What is known about the genes; index: their names."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What the files are called that rows come from."""
+
+    def locate(self, rows: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The file of each row, and the row's number there; each ``(n,)``."""
+
+    def row_of(self, file: int, row: int) -> int:
+        """The number in the whole of a file's row."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All that can be asked for."""
+
+    def block_advice(self) -> BlockAdvice:
+        """How many rows of X should stay together in a shuffle."""
+
+    def route(self, field: str) -> str:
+        """How a field is read, and why so."""
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """What makes this source another than others, in a few short values."""
+
+    def row_bytes(self, fields: Sequence[str]) -> float:
+        """Memory that an average row of these fields takes."""
+
+    def rows(self, chosen: Any, argument: str = "rows") -> Rows:
+        """The positions of rows given as anything that names them; errors name the ``argument``."""
+
+    def in_order(self, values: Any, argument: str) -> Any:
+        """Values of a Series in the order of the rows that its index names; anything else as it is."""
+
+    def rows_named(self, names: NDArray[Any]) -> NDArray[np.int64]:
+        """The positions of these obs names."""
+
+    def rows_where(self, expression: str, argument: str = "rows") -> NDArray[np.int64]:
+        """The rows for which an expression over obs columns is true; errors name the ``argument``."""
+
+    def check(self, fields: Sequence[str]) -> None:
+        """Raise the `FieldError` or `FormatError` that reading these fields would."""
+
+    def genes(self, chosen: Any) -> Genes:
+        """Genes given as names, positions or a mask."""
+
+    def read(
+        self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
+    ) -> Mapping[str, NDArray[Any] | SparseRows]:
+        """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of X and layers."""
+
+    def column_values(self, column: str) -> NDArray[Any]:
+        """All values of an obs column, labels as strings; shape ``(n_obs,)``."""
+
+    def codes(self, column: str) -> NDArray[Any]:
+        """The code of every row in an obs column of labels, missing: -1; shape ``(n_obs,)``."""
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        """The labels of an obs column, in the order of their codes."""
+
+
+class BlockAdvice(NamedTuple):
+    """A block size and what it follows from."""
+
+    size: int
+    reason: str
+
+
+class FieldReader(Protocol):
+    """One field of a store."""
+
+    def read(self, chunk: Chunk) -> NDArray[Any] | SparseRows:
+        """The chunk's rows in the drawn order, ``(n, …)``."""
+
+
+class MatrixReader(Protocol):
+    """A field that is a matrix."""
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any] | SparseRows:
+        """The chunk's rows in the drawn order, of all columns or of those genes."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its values."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether rows come as `SparseRows`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n_obs, …)``."""
+
+    @property
+    def route(self) -> str:
+        """How it is read, and why so."""
+
+    @property
+    def row_bytes(self) -> float:
+        """Memory that an average row takes."""
+
+    @property
+    def block_advice(self) -> BlockAdvice:
+        """How many rows should stay together in a shuffle."""
+
+
+def is_matrix(reader: FieldReader | MatrixReader) -> TypeGuard[MatrixReader]:
+    """Whether a reader is a matrix's; asking the protocol would evaluate all of its properties."""
+    return hasattr(reader, "sparse")
+
+
+def as_fields(fields: str | Sequence[str]) -> tuple[str, ...]:
+    """Field names as a tuple without two of one batch key."""
+    names = (fields,) if isinstance(fields, str) else tuple(fields)
+    for name in names:
+        if not isinstance(name, str):
+            raise ParameterTypeError(f"fields must be strings such as 'X' or 'obs/cell_type', got {name!r}")
+    keys = [field_key(name) for name in names]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ParameterError(f"fields name {key!r} twice: {', '.join(names)}")
+    return names
+
+
+def field_key(field: str) -> str:
+    """The batch key of a field.
+
+    >>> field_key("obs/cell_type:code")
+    'obs_cell_type'
+    """
+    return field.removesuffix(":code").replace("/", "_")
+
+
+def has_genes(field: str) -> bool:
+    """Whether the columns of a field are the genes of ``var``."""
+    return field == "X" or field.startswith("layers/")
+
+
+def no_such_field(field: str, fields: Sequence[str], name: str) -> FieldError:
+    """The error for a field that is not there, with those that are."""
+    group = field.split("/")[0]
+    if group == "obs" and "/" in field:
+        columns = [other.removeprefix("obs/") for other in fields if other.startswith("obs/")]
+        asked = field.removeprefix("obs/").removesuffix(":code")
+        return FieldError(f"no obs column {asked!r} in {name}; columns: {', '.join(columns) or 'none'}")
+    if group in ("obsp", "varm", "varp", "var", "uns"):
+        return FieldError(f"{field!r} has no rows along obs: {group} is not a field; take it from the AnnData itself")
+    return FieldError(f"no field {field!r} in {name}; fields: {', '.join(fields)}")

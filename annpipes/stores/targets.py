@@ -1,0 +1,125 @@
+"""The array that stretches of a dataset are copied to, and the check on what is copied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annpipes.meters import measured
+from annpipes.plans.rows import RowArray
+from annpipes.stores.damage import Origin
+from annpipes.stores.decoding import Decoder, copy_decoded
+from annpipes.stores.inflating import Scratch
+from annpipes.stores.kernels import Bytes, copy_columns, copy_pieces, first_outside, read_pieces
+from annpipes.stores.layout import Layout
+from annpipes.stores.local import FileBytes
+from annpipes.stores.pieces import Pieces
+
+__all__ = ["Decoding", "Target", "as_words", "word_limit"]
+
+
+class Target:
+    """The array that a dataset's pieces are copied to, and the check on what is copied."""
+
+    def __init__(self, origin: Origin, layout: Layout, out: NDArray[Any], below: int | None) -> None:
+        self.origin, self.layout, self.below = origin, layout, below
+        self.limit = word_limit(out, below)
+        self.out, self.words = out.reshape(-1).view(np.uint8), as_words(out, below)
+
+    def fill(self, source: Bytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
+        """Copy the pieces ``start … stop-1`` from ``froms`` of ``source``."""
+        part = (pieces.tos, pieces.lengths, start, stop)
+        if self.below is None:
+            copy_pieces(source, froms, *part, self.out)
+        else:
+            self._refuse(pieces, copy_columns(source, froms, *part, self.out, self.words, self.limit))
+
+    def fill_from_disk(self, source: FileBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
+        """Read the pieces ``start … stop-1`` from ``froms`` of a file."""
+        part = (pieces.tos, pieces.lengths, start, stop)
+        if hasattr(os, "pread"):
+            failed = read_pieces(source.descriptor, froms, *part, self.out)
+        else:
+            failed = self._read_pieces(source, froms, pieces, start, stop)
+        if failed >= 0:
+            number = int(pieces.chunks[failed])
+            raise self.origin.damage(*self.layout.extent(number), f"storage chunk {number} cannot be read")
+        if self.below is not None:
+            self._refuse(pieces, first_outside(*part, self.words, self.limit))
+
+    def _read_pieces(self, source: FileBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> int:
+        """As `read_pieces`, without ``pread``."""
+        for i in range(start, stop):
+            to, length = int(pieces.tos[i]), int(pieces.lengths[i])
+            found = np.frombuffer(source.read(int(froms[i]), length), np.uint8)
+            if len(found) < length:
+                return i
+            self.out[to : to + length] = found
+        return -1
+
+    def _refuse(self, pieces: Pieces, wrong: int) -> None:
+        if wrong >= 0:
+            begin = int(pieces.chunks[wrong]) * self.layout.chunk_shape[0]
+            first = begin + int(pieces.froms[wrong]) // self.words.itemsize
+            last = first + int(pieces.lengths[wrong]) // self.words.itemsize - 1
+            raise self.origin.damage(first, last, f"a column is not in 0 … {(self.below or 0) - 1}")
+
+
+class Decoding:
+    """Storage chunks that the compiled loop decodes, on their way to a target."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        source: FileBytes,
+        layout: Layout,
+        pieces: Pieces,
+        edges: RowArray,
+        target: Target,
+    ) -> None:
+        self.decoder, self.source, self.pieces, self.edges, self.target = decoder, source, pieces, edges, target
+        numbers = pieces.chunks[edges[:-1]]
+        self.offsets, self.sizes, self.decoded = layout.offsets[numbers], layout.sizes[numbers], layout.chunk_bytes
+
+    def copy(self, again: Callable[[int, int], None], first: int, last: int) -> None:
+        """Copy the pieces of the storage chunks ``first … last-1``; those that fail are left to ``again``."""
+        planes = self.decoded if self.decoder.width > 1 else 0
+        scratch = Scratch(int(self.sizes[first:last].max()), self.decoded, planes)
+        while first < last:
+            with measured("decode"):
+                first = copy_decoded(
+                    self.decoder,
+                    self.source.descriptor,
+                    self.offsets,
+                    self.sizes,
+                    self.edges,
+                    first,
+                    last,
+                    scratch.state,
+                    scratch.encoded,
+                    scratch.planes,
+                    scratch.decoded,
+                    self.pieces.froms,
+                    self.pieces.tos,
+                    self.pieces.lengths,
+                    self.target.out,
+                    self.target.words,
+                    self.target.limit if self.target.below is not None else -1,
+                )
+            if first < last:
+                again(*self.edges[first : first + 2].tolist())
+                first += 1
+
+
+def as_words(out: NDArray[Any], below: int | None) -> NDArray[Any]:
+    """``out`` as unsigned numbers, in which a negative one is above every limit; as bytes without a limit."""
+    return out.reshape(-1).view("u1" if below is None else f"u{out.itemsize}")
+
+
+def word_limit(out: NDArray[Any], below: int | None) -> int:
+    """``below``, or where the negative numbers begin if that is less."""
+    return 0 if below is None else min(below, np.iinfo(out.dtype).max + 1, 2**63 - 1)

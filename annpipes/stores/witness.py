@@ -1,0 +1,150 @@
+"""What an AnnData in memory was when a source was made of it, and which of its parts are others since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from annpipes.errors import ChangedError
+from annpipes.plans.rows import RowArray
+
+__all__ = ["Snapshot", "Witness", "element_of", "owner_of"]
+
+
+class Witness:
+    """The rows of an AnnData, which must stay, and its elements, which may be replaced.
+
+    Parameters
+    ----------
+    adata
+        The object; of a view, the object that it looks at is watched as well.
+    """
+
+    def __init__(self, adata: AnnData) -> None:
+        self.genes_stay = False
+        """Whether something was made of the genes as they are, such as a choice of some."""
+        self._whole = _Names(adata)
+        self._owner = _Names(owner_of(adata))
+        self._elements: dict[str, tuple[Any, int]] = {}  # by field: the element, and how often it was another one
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {**vars(self), "_elements": {}}  # they are not the same objects elsewhere
+
+    def version(self, adata: AnnData, field: str, *, in_file: bool) -> int:
+        """A number that grows when a field is another object than before; those in a file have a stamp of their own.
+
+        Raises
+        ------
+        ChangedError
+            Rows are not those that they were, nor genes that should stay, or the field is gone.
+        """
+        self._whole.check(adata, genes=self.genes_stay)
+        if adata.is_view:
+            self._owner.check(owner_of(adata), genes=True)
+        found = None if in_file else _watched(adata, field)
+        kept = self._elements.get(field)
+        if kept is None or not _is(kept[0], found):
+            kept = self._elements[field] = found, 0 if kept is None else kept[1] + 1
+        return kept[1]
+
+    def touch(self, field: str) -> None:
+        """Count a field as another object: something within it was seen to change."""
+        if (kept := self._elements.get(field)) is not None:
+            self._elements[field] = kept[0], kept[1] + 1
+
+
+class _Names:
+    """The names of one object."""
+
+    def __init__(self, adata: AnnData) -> None:
+        self.obs, self.var = adata.obs_names, adata.var_names
+
+    def check(self, adata: AnnData, *, genes: bool) -> None:
+        """Refuse other rows, and other ``genes`` if they must stay."""
+        self.obs = _unchanged(self.obs, adata.obs_names, "rows", "obs_names")
+        if genes:
+            self.var = _unchanged(self.var, adata.var_names, "genes", "var_names")
+
+
+def _unchanged(before: pd.Index[Any], now: pd.Index[Any], what: str, names: str) -> pd.Index[Any]:
+    if before is not now and not before.equals(now):
+        difference = f"{len(before)} {what} and now has {len(now)}" if len(before) != len(now) else f"other {names}"
+        raise ChangedError(f"the AnnData had {difference} when a source was made of it: make the source anew")
+    return now
+
+
+def owner_of(adata: AnnData) -> AnnData:
+    """The object that holds the arrays of ``adata``: what a view looks at, or itself."""
+    owner: AnnData = adata._adata_ref if adata.is_view else adata  # anndata has no public name for it
+    return owner
+
+
+def element_of(adata: AnnData, field: str) -> Any:
+    """The matrix of a field, as an object that stays the same as long as nobody replaces it (not of a view)."""
+    group, _, key = field.partition("/")
+    if group in ("layers", "obsm"):
+        return getattr(adata, group)[key]
+    return adata.raw.X if group == "raw" else adata.X
+
+
+def _watched(adata: AnnData, field: str) -> Any:
+    """The object whose replacement would make a reader of this field stale."""
+    group, _, key = field.partition("/")
+    try:
+        if group == "obs":
+            return _column(adata.obs, key)
+        if group in ("obs_names", "rows", "file"):
+            return adata.obs_names
+        return element_of(adata if group == "raw" else owner_of(adata), field)  # a view has a raw of its own
+    except (KeyError, AttributeError):
+        raise ChangedError(f"the AnnData has no {field} any more, as it had when a source was made of it") from None
+
+
+def _column(obs: pd.DataFrame, name: str) -> Any:
+    """The values of a column; the whole table where they are not to be had by this name."""
+    found = obs.get(name)
+    if found is None and name not in map(str, obs.columns):  # a name may be a number
+        raise KeyError(name)
+    return found.array if isinstance(found, pd.Series) else obs
+
+
+def _is(one: Any, other: Any) -> bool:
+    """Whether two elements are one; numpy columns come in a new wrapper each time."""
+    if one is other:
+        return True
+    wrapped = pd.arrays.NumpyExtensionArray
+    if not (isinstance(one, wrapped) and isinstance(other, wrapped) and one.dtype == other.dtype):
+        return False
+    places = (array.to_numpy().__array_interface__ for array in (one, other))
+    return len({(place["data"], place["shape"], place["strides"]) for place in places}) == 1
+
+
+class Snapshot:
+    """A column as it was when it was converted: what is set within it afterwards must show.
+
+    Pandas 2 sets values within a column that stays the same object, so rows are compared with a copy. Since pandas 3,
+    setting values makes another object, as long as somebody holds the column: this does.
+
+    Parameters
+    ----------
+    column
+        The column.
+    copied
+        Whether what was made of it is a copy in any case; else numbers and codes are views, which show everything.
+    """
+
+    def __init__(self, column: pd.Series[Any], *, copied: bool) -> None:
+        self.column, dtype = column, column.dtype
+        views = isinstance(dtype, pd.CategoricalDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biuf")
+        self.before = None if _COPIES_ON_WRITE or (views and not copied) else column.array.copy()
+
+    def holds(self, rows: RowArray) -> bool:
+        """Whether these rows are as they were, as far as that does not show by itself."""
+        return self.before is None or bool(self.column.array.take(rows).equals(self.before.take(rows)))
+
+
+_COPIES_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3
