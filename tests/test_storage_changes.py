@@ -20,7 +20,8 @@ from storage_processes import run_alone
 
 from annpipes import AnnDataset, IndexSource, Loader, check, inspect, stream
 from annpipes.errors import BusyError, ChangedError, DamageError
-from annpipes.stores import local, mapping, open_store
+from annpipes.stores import open_store
+from annpipes.stores.bytes import local, mapping
 from annpipes.stores.stretches import Stretches
 from annpipes.stores.targets import Decoding, Target
 
@@ -245,7 +246,7 @@ class TestMapping:
     BEGIN = """
 import faulthandler, mmap, os, signal, sys
 import numpy as np
-from annpipes.stores.mapping import Mapping, can_map
+from annpipes.stores.bytes.mapping import Mapping, can_map
 
 def file(name):
     with open(name, "wb") as file:

@@ -31,7 +31,8 @@ from storage_files import (
     write,
 )
 
-from annpipes.stores import local, open_store
+from annpipes.stores import open_store
+from annpipes.stores.bytes import local
 
 DTYPES = [
     "bool",

@@ -9,6 +9,7 @@ from annpipes.stores.advising import Finding, findings_of
 from annpipes.stores.assembling import Assembly
 from annpipes.stores.bare import BareWork, Threads
 from annpipes.stores.base import FieldStore
+from annpipes.stores.bytes.local import exclusive
 from annpipes.stores.carrying import as_left_out
 from annpipes.stores.checking import Found, check_file
 from annpipes.stores.collection import Collection
@@ -18,7 +19,6 @@ from annpipes.stores.encoding import CODECS, codec_of
 from annpipes.stores.genes import Genes
 from annpipes.stores.ledgers import Damage
 from annpipes.stores.limits import BareReading, densifying
-from annpipes.stores.local import exclusive
 from annpipes.stores.marks import mark_of
 from annpipes.stores.opening import open_one
 from annpipes.stores.parting import (

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 
 from annpipes.errors import AnnpipesError, ChangedError, DamageError, SourceError
-from annpipes.stores.local import FileBytes, busy, shared_lock, stamp_of
+from annpipes.stores.bytes.local import FileBytes, busy, shared_lock, stamp_of
 from annpipes.stores.refusals import refuse_path
 
 __all__ = ["FileBytes", "Hdf5File"]

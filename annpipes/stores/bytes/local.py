@@ -13,7 +13,7 @@ from h5py import h5f
 from numpy.typing import NDArray
 
 from annpipes.errors import BusyError
-from annpipes.stores.mapping import Mapping, can_map
+from annpipes.stores.bytes.mapping import Mapping, can_map
 
 try:
     import fcntl

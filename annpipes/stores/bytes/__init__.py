@@ -1,0 +1,9 @@
+"""Bytes by offset and size: where they come from, and whether they are still the same.
+
+`local`    a file: its bytes, its stamp, and the lock that keeps writers out
+`mapping`  a file mapped into memory, of which a page that is gone is told
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []
