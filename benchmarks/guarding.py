@@ -17,7 +17,7 @@ import numpy as np
 import annpipes as ap
 import files
 import measuring
-from annpipes.stores.hdf5 import Hdf5File
+from annpipes.stores.containers.hdf5 import Hdf5File
 
 ROWS, SINGLES = 3 * 16_384, 2_000
 CASES = {"single random rows in chunks of 16,384": "chunks", "a row at a time, by AnnDataset": "one"}

@@ -19,7 +19,8 @@ from builders import dense, matrix_of, tiny, write
 from contracts import chunk_of
 
 from annpipes import Collection, stream
-from annpipes.stores import hdf5, open_store
+from annpipes.stores import open_store
+from annpipes.stores.containers import hdf5
 
 MANY = 200
 

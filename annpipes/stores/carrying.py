@@ -15,9 +15,9 @@ from annpipes.errors import DamageError, FieldError, FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
 from annpipes.stores.collection import Collection
+from annpipes.stores.containers.slabs import row_bytes_of, rows_in_slabs
 from annpipes.stores.h5ad import H5adStore
 from annpipes.stores.row_space import RowSpace
-from annpipes.stores.slabs import row_bytes_of, rows_in_slabs
 from annpipes.stores.surveying import encoding_of
 from annpipes.stores.tables import frame_columns, is_frame, member_names
 from annpipes.types import Chunk

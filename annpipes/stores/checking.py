@@ -12,8 +12,8 @@ import numpy as np
 from annpipes.errors import AnnpipesError, DamageError, FormatError
 from annpipes.reporting import Progress, brief_bytes
 from annpipes.stores.bytes.local import busy
+from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.h5ad import H5adStore
-from annpipes.stores.hdf5 import Hdf5File
 from annpipes.stores.ledgers import Damage, Ledgers
 from annpipes.stores.matrix_checks import check_sparse, check_values
 from annpipes.stores.refusals import refuse_address, refuse_known

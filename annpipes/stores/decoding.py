@@ -18,9 +18,9 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from annpipes.stores.containers.layout import Layout
 from annpipes.stores.inflating import Functions, call, inflate, isal_functions
 from annpipes.stores.kernels import Bytes, Offsets, largest, memcpy, read_whole
-from annpipes.stores.layout import Layout
 
 __all__ = ["Decoder", "blosc_function", "copy_decoded", "decode", "decoder_of"]
 

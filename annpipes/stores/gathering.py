@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.alignment import union
+from annpipes.stores.containers.slabs import rows_in_slabs
 from annpipes.stores.frame import MISSING_LABEL
 from annpipes.stores.h5ad import H5adStore
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import TEXT, as_dtype, common_dtype, is_mixed
-from annpipes.stores.slabs import rows_in_slabs
 from annpipes.stores.surveying import encoding_of
 from annpipes.stores.tables import frame_columns, frame_length, index_key, is_plain_frame, read_column, read_index
 from annpipes.types import Chunk

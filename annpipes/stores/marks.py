@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 
-from annpipes.stores.hdf5 import Hdf5File
+from annpipes.stores.containers.hdf5 import Hdf5File
 
 __all__ = ["is_mixed", "mark_of", "put_mark"]
 

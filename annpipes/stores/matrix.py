@@ -12,10 +12,10 @@ from scipy import sparse
 
 from annpipes.errors import DamageError, FormatError
 from annpipes.plans.rows import RowArray
+from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.elements import open_dataset
 from annpipes.stores.fallback import need_filters
 from annpipes.stores.genes import Genes, take_genes
-from annpipes.stores.hdf5 import Hdf5File
 from annpipes.stores.marks import is_mixed
 from annpipes.stores.pieces import Spans
 from annpipes.stores.pools import Work, empty, run

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.plans.rows import RowArray
-from annpipes.stores.hdf5 import Hdf5File
+from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.ledgers import Ledger, Ledgers
 from annpipes.stores.scanning import INFINITE, NAN, OUTSIDE, TWICE, UNSORTED, flags_of_columns, flags_of_values
 from annpipes.stores.stretches import STRETCH_BYTES, Stretches

@@ -14,10 +14,10 @@ from scipy import sparse
 from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
+from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import column_of, refuse_twice
 from annpipes.stores.genes import Genes
 from annpipes.stores.h5ad import open_matrix, raw_x
-from annpipes.stores.hdf5 import Hdf5File
 from annpipes.stores.matrix import DenseMemory, Selected, SparseMemory
 from annpipes.stores.protocol import MatrixReader, has_genes
 from annpipes.stores.refusals import refuse_values

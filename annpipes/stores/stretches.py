@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError
+from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.elements import Direct, open_dataset
 from annpipes.stores.fallback import need_filters
-from annpipes.stores.hdf5 import Hdf5File
 from annpipes.stores.pieces import Spans
 from annpipes.stores.pools import Work, empty, run
 
