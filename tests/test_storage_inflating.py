@@ -14,9 +14,10 @@ from numcodecs import blosc
 from storage_files import create, csr_file, dense_file, matrix_values, places_of, read_x, refused, relayout, same, write
 from storage_processes import run_alone
 
-from annpipes.stores import inflating, targets
+from annpipes.stores import targets
+from annpipes.stores.codecs import inflating
+from annpipes.stores.codecs.inflating import Scratch, inflate, isal_functions
 from annpipes.stores.decoding import Decoder, blosc_function, decode
-from annpipes.stores.inflating import Scratch, inflate, isal_functions
 
 N_OBS = 400
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annpipes.stores.encoding import CODECS, codec_of
+from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.writing import append, create, write_at
 
 

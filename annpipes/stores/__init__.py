@@ -12,10 +12,10 @@ from annpipes.stores.base import FieldStore
 from annpipes.stores.bytes.local import exclusive
 from annpipes.stores.carrying import as_left_out
 from annpipes.stores.checking import Found, check_file
+from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
 from annpipes.stores.dense import densify
 from annpipes.stores.describing import Element, FieldReport, describe_file
-from annpipes.stores.encoding import CODECS, codec_of
 from annpipes.stores.genes import Genes
 from annpipes.stores.ledgers import Damage
 from annpipes.stores.limits import BareReading, densifying

@@ -15,7 +15,7 @@ from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
 from annpipes.stores.carrying import Array, field_named, files_of, form_of, kept_fields, option_named
-from annpipes.stores.encoding import Encoding
+from annpipes.stores.codecs.encoding import Encoding
 from annpipes.stores.gathering import Table, scratch_file
 from annpipes.stores.marks import put_mark
 from annpipes.stores.parting import Matrix

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
 from annpipes.stores.choosing import select_decoded, select_pieces
+from annpipes.stores.codecs.inflating import Scratch
 from annpipes.stores.decoding import Decoder, decoder_of
 from annpipes.stores.elements import FEW, Dataset, Direct, shares
 from annpipes.stores.genes import Genes
-from annpipes.stores.inflating import Scratch
 from annpipes.stores.kernels import Offsets, copy_values
 from annpipes.stores.pieces import Pieces, Spans
 from annpipes.stores.pools import Work, empty, run

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from annpipes.meters import measured
 from annpipes.plans.rows import RowArray
 from annpipes.stores.bytes.local import FileBytes
+from annpipes.stores.codecs.inflating import Scratch
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.damage import Origin
 from annpipes.stores.decoding import Decoder, copy_decoded
-from annpipes.stores.inflating import Scratch
 from annpipes.stores.kernels import Bytes, copy_columns, copy_pieces, first_outside, read_pieces
 from annpipes.stores.pieces import Pieces
 

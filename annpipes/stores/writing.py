@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes.stores.encoding import Encoding
+from annpipes.stores.codecs.encoding import Encoding
 from annpipes.stores.pools import Work, run
 
 __all__ = ["append", "create", "write_at"]

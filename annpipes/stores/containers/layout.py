@@ -15,7 +15,7 @@ from h5py import h5d, h5t
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError
-from annpipes.stores.codecs import Filters, filters_of
+from annpipes.stores.codecs.filters import Filters, filters_of
 
 __all__ = ["Layout", "layout_of"]
 
