@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
 
-from annpipes.stores.kernels import add_rows, copy_columns, copy_pieces, first_outside, keep_columns, read_pieces
+from annpipes.stores.compiled.kernels import (
+    add_rows,
+    copy_columns,
+    copy_pieces,
+    first_outside,
+    keep_columns,
+    read_pieces,
+)
 from annpipes.stores.pieces import Pieces, Spans, row_pieces, span_pieces
 
 INDEX_DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]

@@ -8,8 +8,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from annpipes.stores.compiled.kernels import Bytes, Offsets, largest, memcpy, read_whole
 from annpipes.stores.decoding import Decoder, decode
-from annpipes.stores.kernels import Bytes, Offsets, largest, memcpy, read_whole
 
 __all__ = ["select_decoded", "select_pieces"]
 

@@ -19,8 +19,8 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from annpipes.stores.codecs.inflating import Functions, call, inflate, isal_functions
+from annpipes.stores.compiled.kernels import Bytes, Offsets, largest, memcpy, read_whole
 from annpipes.stores.containers.layout import Layout
-from annpipes.stores.kernels import Bytes, Offsets, largest, memcpy, read_whole
 
 __all__ = ["Decoder", "blosc_function", "copy_decoded", "decode", "decoder_of"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError, FormatError
-from annpipes.stores.kernels import add_rows
+from annpipes.stores.compiled.kernels import add_rows
 from annpipes.stores.pools import Work, empty, run
 from annpipes.types import SparseRows
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
 from annpipes.stores.bytes.local import FileBytes
+from annpipes.stores.compiled.kernels import Bytes
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.containers.layout import Layout, layout_of
 from annpipes.stores.damage import Origin
 from annpipes.stores.decoding import decoder_of
 from annpipes.stores.fallback import ThroughHdf5
-from annpipes.stores.kernels import Bytes
 from annpipes.stores.pieces import Pieces, Spans, row_pieces
 from annpipes.stores.pools import Work, thread_count
 from annpipes.stores.targets import Decoding, Target

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from annpipes.errors import FormatError, SourceError
 from annpipes.meters import count
 from annpipes.plans.rows import RowArray
+from annpipes.stores.compiled.kernels import copy_pieces, first_outside
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.damage import Origin
-from annpipes.stores.kernels import copy_pieces, first_outside
 from annpipes.stores.pieces import Spans
 from annpipes.stores.pools import Work
 from annpipes.stores.targets import as_words, word_limit

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from annpipes.errors import FieldError, FormatError, ParameterError
 from annpipes.plans.rows import RowArray, as_rows, brief_rows
 from annpipes.stores.choices import plain_choice
-from annpipes.stores.kernels import copy_values, keep_columns, renumber_columns
+from annpipes.stores.compiled.kernels import copy_values, keep_columns, renumber_columns
 from annpipes.stores.pools import Work, empty, run
 from annpipes.types import SparseRows
 

@@ -12,8 +12,8 @@ from scipy import sparse
 from toolz import partition_all
 
 from annpipes.stores.base import FieldStore
+from annpipes.stores.compiled.kernels import copy_values
 from annpipes.stores.genes import Genes, fill_columns, move_columns, take_genes
-from annpipes.stores.kernels import copy_values
 from annpipes.stores.matrix import DenseFile, SparseFile, places_of
 from annpipes.stores.pools import Work, empty, run
 from annpipes.stores.protocol import BlockAdvice, MatrixReader

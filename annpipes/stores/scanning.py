@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.plans.rows import RowArray
-from annpipes.stores.kernels import Offsets
+from annpipes.stores.compiled.kernels import Offsets
 from annpipes.stores.pools import Work, run, thread_count
 from annpipes.stores.targets import as_words, word_limit
 

@@ -18,10 +18,10 @@ from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
 from annpipes.stores.choosing import select_decoded, select_pieces
 from annpipes.stores.codecs.inflating import Scratch
+from annpipes.stores.compiled.kernels import Offsets, copy_values
 from annpipes.stores.decoding import Decoder, decoder_of
 from annpipes.stores.elements import FEW, Dataset, Direct, shares
 from annpipes.stores.genes import Genes
-from annpipes.stores.kernels import Offsets, copy_values
 from annpipes.stores.pieces import Pieces, Spans
 from annpipes.stores.pools import Work, empty, run
 from annpipes.stores.targets import word_limit

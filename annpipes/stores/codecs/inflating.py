@@ -20,7 +20,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from annpipes.stores.kernels import Bytes
+from annpipes.stores.compiled.kernels import Bytes
 
 __all__ = ["Functions", "Scratch", "call", "inflate", "isal_functions"]
 
