@@ -21,7 +21,8 @@ from scipy import sparse
 
 from annpipes import Chunk, SparseRows
 from annpipes.errors import DamageError, FormatError
-from annpipes.stores import Store, elements, open_store
+from annpipes.stores import Store, open_store
+from annpipes.stores.engine import elements
 
 __all__ = [
     "chunk_of",

@@ -34,7 +34,7 @@ from storage_files import write as write_x
 
 from annpipes.errors import FormatError, ParameterTypeError, SourceError
 from annpipes.inspecting import CheckReport, check
-from annpipes.stores import stretches
+from annpipes.stores.engine import stretches
 
 GZIP = {"chunks": 16, "compression": "gzip"}
 Place = tuple[str, int | None, int | None]

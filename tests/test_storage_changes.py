@@ -22,8 +22,8 @@ from annpipes import AnnDataset, IndexSource, Loader, check, inspect, stream
 from annpipes.errors import BusyError, ChangedError, DamageError
 from annpipes.stores import open_store
 from annpipes.stores.bytes import local, mapping
-from annpipes.stores.stretches import Stretches
-from annpipes.stores.targets import Decoding, Target
+from annpipes.stores.engine.stretches import Stretches
+from annpipes.stores.engine.targets import Decoding, Target
 
 DRAWN = [*range(399, 0, -3), 5, 5]
 NAMES = ("plain csr", "plain dense", "gzip csr", "lzf csr", "gzip dense")

@@ -14,10 +14,10 @@ from numcodecs import blosc
 from storage_files import create, csr_file, dense_file, matrix_values, places_of, read_x, refused, relayout, same, write
 from storage_processes import run_alone
 
-from annpipes.stores import targets
 from annpipes.stores.codecs import inflating
 from annpipes.stores.codecs.inflating import Scratch, inflate, isal_functions
-from annpipes.stores.decoding import Decoder, blosc_function, decode
+from annpipes.stores.engine import targets
+from annpipes.stores.engine.decoding import Decoder, blosc_function, decode
 
 N_OBS = 400
 
@@ -115,7 +115,7 @@ def test_rows_are_the_same_with_and_without(many: Path, reachable: bool, monkeyp
     copy = targets.copy_decoded
     monkeypatch.setattr(targets, "copy_decoded", lambda *args: called.append(args) or copy(*args))
     if not reachable:
-        monkeypatch.setattr("annpipes.stores.decoding.isal_functions", lambda: None)
+        monkeypatch.setattr("annpipes.stores.engine.decoding.isal_functions", lambda: None)
     drawn = np.random.default_rng(0).permutation(N_OBS)
     assert same(read_x(many, drawn), matrix_values(N_OBS, 30)[drawn])
     assert bool(called) == reachable

@@ -21,7 +21,7 @@ from annpipes.stores.compiled.kernels import (
     keep_columns,
     read_pieces,
 )
-from annpipes.stores.pieces import Pieces, Spans, row_pieces, span_pieces
+from annpipes.stores.engine.pieces import Pieces, Spans, row_pieces, span_pieces
 
 INDEX_DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
 

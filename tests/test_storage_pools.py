@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from annpipes.stores import pools
-from annpipes.stores.pools import Work, empty, run, thread_count
+from annpipes.stores.engine import pools
+from annpipes.stores.engine.pools import Work, empty, run, thread_count
 
 MIB = 1 << 20
 

@@ -16,6 +16,7 @@ from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
 from annpipes.stores.dense import densify
 from annpipes.stores.describing import Element, FieldReport, describe_file
+from annpipes.stores.engine.pools import core_count
 from annpipes.stores.genes import Genes
 from annpipes.stores.ledgers import Damage
 from annpipes.stores.limits import BareReading, densifying
@@ -32,7 +33,6 @@ from annpipes.stores.parting import (
     sync,
 )
 from annpipes.stores.patterns import is_pattern, paths_of
-from annpipes.stores.pools import core_count
 from annpipes.stores.protocol import Store, as_fields, field_key
 
 __all__ = [

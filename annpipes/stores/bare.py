@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numba import types
 
-from annpipes.stores.pools import thread_count
+from annpipes.stores.engine.pools import thread_count
 
 __all__ = ["BareWork", "Task", "Threads", "gather", "overwrite_rows", "read_ranges", "write_rows"]
 

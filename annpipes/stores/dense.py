@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import DamageError, FormatError
 from annpipes.stores.compiled.kernels import add_rows
-from annpipes.stores.pools import Work, empty, run
+from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.types import SparseRows
 
 __all__ = ["densify"]

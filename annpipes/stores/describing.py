@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from annpipes.errors import DamageError
 from annpipes.reporting import Report
 from annpipes.stores.columns import column_encoding, rows_of
-from annpipes.stores.fallback import need_filters
+from annpipes.stores.engine.fallback import need_filters
 from annpipes.stores.h5ad import H5adStore, raw_x
 from annpipes.stores.matrix import SparseFile
 from annpipes.stores.protocol import BlockAdvice, is_matrix

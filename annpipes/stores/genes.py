@@ -17,7 +17,7 @@ from annpipes.errors import FieldError, FormatError, ParameterError
 from annpipes.plans.rows import RowArray, as_rows, brief_rows
 from annpipes.stores.choices import plain_choice
 from annpipes.stores.compiled.kernels import copy_values, keep_columns, renumber_columns
-from annpipes.stores.pools import Work, empty, run
+from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.types import SparseRows
 
 __all__ = ["Genes", "as_genes", "fill_columns", "move_columns", "positions_in", "take_genes"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from annpipes.plans.rows import RowArray, runs
 from annpipes.reporting import Report
-from annpipes.stores.stretches import Stretches
+from annpipes.stores.engine.stretches import Stretches
 
 __all__ = ["Damage", "Ledger", "Ledgers"]
 

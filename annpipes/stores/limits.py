@@ -25,11 +25,11 @@ from annpipes.stores.bare import BareWork, Task, Threads, gather, overwrite_rows
 from annpipes.stores.bytes.local import FileBytes
 from annpipes.stores.bytes.mapping import Mapping, can_map
 from annpipes.stores.containers.layout import Layout
-from annpipes.stores.elements import Direct
-from annpipes.stores.fallback import ThroughHdf5
+from annpipes.stores.engine.elements import Direct
+from annpipes.stores.engine.fallback import ThroughHdf5
+from annpipes.stores.engine.pieces import Pieces, row_pieces, span_pieces
 from annpipes.stores.matrix import DenseFile, SparseFile, places_of
 from annpipes.stores.opening import open_one
-from annpipes.stores.pieces import Pieces, row_pieces, span_pieces
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["BareReading", "densifying"]

@@ -13,12 +13,12 @@ from scipy import sparse
 from annpipes.errors import DamageError, FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.containers.hdf5 import Hdf5File
-from annpipes.stores.elements import open_dataset
-from annpipes.stores.fallback import need_filters
+from annpipes.stores.engine.elements import open_dataset
+from annpipes.stores.engine.fallback import need_filters
+from annpipes.stores.engine.pieces import Spans
+from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.marks import is_mixed
-from annpipes.stores.pieces import Spans
-from annpipes.stores.pools import Work, empty, run
 from annpipes.stores.protocol import BlockAdvice
 from annpipes.stores.selecting import select_rows
 from annpipes.types import Chunk, SparseRows

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from annpipes.plans.rows import RowArray
 from annpipes.reporting import Report
+from annpipes.stores.engine.scanning import TWICE, UNSORTED, flags_of_columns
 from annpipes.stores.protocol import MatrixReader
-from annpipes.stores.scanning import TWICE, UNSORTED, flags_of_columns
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["Sample", "sample_of", "sample_of_text", "sampled_rows"]

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
-from annpipes.stores.choosing import select_decoded, select_pieces
 from annpipes.stores.codecs.inflating import Scratch
 from annpipes.stores.compiled.kernels import Offsets, copy_values
-from annpipes.stores.decoding import Decoder, decoder_of
-from annpipes.stores.elements import FEW, Dataset, Direct, shares
+from annpipes.stores.engine.column_loops import select_decoded, select_pieces
+from annpipes.stores.engine.decoding import Decoder, decoder_of
+from annpipes.stores.engine.elements import FEW, Dataset, Direct, shares
+from annpipes.stores.engine.pieces import Pieces, Spans
+from annpipes.stores.engine.pools import Work, empty, run
+from annpipes.stores.engine.targets import word_limit
 from annpipes.stores.genes import Genes
-from annpipes.stores.pieces import Pieces, Spans
-from annpipes.stores.pools import Work, empty, run
-from annpipes.stores.targets import word_limit
 from annpipes.types import SparseRows
 
 __all__ = ["select_rows"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FormatError
 from annpipes.stores.columns import column_length, read_values, text_of
-from annpipes.stores.fallback import need_filters
+from annpipes.stores.engine.fallback import need_filters
 
 __all__ = [
     "frame_columns",

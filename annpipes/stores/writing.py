@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.stores.codecs.encoding import Encoding
-from annpipes.stores.pools import Work, run
+from annpipes.stores.engine.pools import Work, run
 
 __all__ = ["append", "create", "write_at"]
 

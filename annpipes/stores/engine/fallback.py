@@ -19,9 +19,9 @@ from annpipes.plans.rows import RowArray
 from annpipes.stores.compiled.kernels import copy_pieces, first_outside
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.damage import Origin
-from annpipes.stores.pieces import Spans
-from annpipes.stores.pools import Work
-from annpipes.stores.targets import as_words, word_limit
+from annpipes.stores.engine.pieces import Spans
+from annpipes.stores.engine.pools import Work
+from annpipes.stores.engine.targets import as_words, word_limit
 
 __all__ = ["ThroughHdf5", "need_filters"]
 

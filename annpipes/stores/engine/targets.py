@@ -16,8 +16,8 @@ from annpipes.stores.codecs.inflating import Scratch
 from annpipes.stores.compiled.kernels import Bytes, copy_columns, copy_pieces, first_outside, read_pieces
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.damage import Origin
-from annpipes.stores.decoding import Decoder, copy_decoded
-from annpipes.stores.pieces import Pieces
+from annpipes.stores.engine.decoding import Decoder, copy_decoded
+from annpipes.stores.engine.pieces import Pieces
 
 __all__ = ["Decoding", "Target", "as_words", "word_limit"]
 

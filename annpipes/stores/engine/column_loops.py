@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.stores.compiled.kernels import Bytes, Offsets, largest, memcpy, read_whole
-from annpipes.stores.decoding import Decoder, decode
+from annpipes.stores.engine.decoding import Decoder, decode
 
 __all__ = ["select_decoded", "select_pieces"]
 

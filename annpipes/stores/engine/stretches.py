@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from annpipes.errors import DamageError
 from annpipes.stores.containers.hdf5 import Hdf5File
-from annpipes.stores.elements import Direct, open_dataset
-from annpipes.stores.fallback import need_filters
-from annpipes.stores.pieces import Spans
-from annpipes.stores.pools import Work, empty, run
+from annpipes.stores.engine.elements import Direct, open_dataset
+from annpipes.stores.engine.fallback import need_filters
+from annpipes.stores.engine.pieces import Spans
+from annpipes.stores.engine.pools import Work, empty, run
 
 __all__ = ["STRETCH_BYTES", "Bad", "Stretches"]
 

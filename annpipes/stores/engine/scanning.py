@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from annpipes.plans.rows import RowArray
 from annpipes.stores.compiled.kernels import Offsets
-from annpipes.stores.pools import Work, run, thread_count
-from annpipes.stores.targets import as_words, word_limit
+from annpipes.stores.engine.pools import Work, run, thread_count
+from annpipes.stores.engine.targets import as_words, word_limit
 
 __all__ = ["INFINITE", "NAN", "OUTSIDE", "TWICE", "UNSORTED", "flags_of_columns", "flags_of_values"]
 

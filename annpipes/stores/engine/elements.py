@@ -18,11 +18,11 @@ from annpipes.stores.compiled.kernels import Bytes
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.containers.layout import Layout, layout_of
 from annpipes.stores.damage import Origin
-from annpipes.stores.decoding import decoder_of
-from annpipes.stores.fallback import ThroughHdf5
-from annpipes.stores.pieces import Pieces, Spans, row_pieces
-from annpipes.stores.pools import Work, thread_count
-from annpipes.stores.targets import Decoding, Target
+from annpipes.stores.engine.decoding import decoder_of
+from annpipes.stores.engine.fallback import ThroughHdf5
+from annpipes.stores.engine.pieces import Pieces, Spans, row_pieces
+from annpipes.stores.engine.pools import Work, thread_count
+from annpipes.stores.engine.targets import Decoding, Target
 
 __all__ = ["FEW", "Dataset", "Direct", "open_dataset", "shares"]
 
