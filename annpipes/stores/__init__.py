@@ -14,6 +14,7 @@ from annpipes.stores.carrying import as_left_out
 from annpipes.stores.checking import Found, check_file
 from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
+from annpipes.stores.collection.patterns import is_pattern, paths_of
 from annpipes.stores.dense import densify
 from annpipes.stores.describing import Element, FieldReport, describe_file
 from annpipes.stores.engine.pools import core_count
@@ -32,7 +33,6 @@ from annpipes.stores.parting import (
     row_lengths,
     sync,
 )
-from annpipes.stores.patterns import is_pattern, paths_of
 from annpipes.stores.protocol import Store, as_fields, field_key
 
 __all__ = [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
-from annpipes.stores.alignment import union
+from annpipes.stores.collection.alignment import union
 from annpipes.stores.containers.slabs import rows_in_slabs
 from annpipes.stores.frame import MISSING_LABEL
 from annpipes.stores.h5ad import H5adStore

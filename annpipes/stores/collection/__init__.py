@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import RowArray, as_count
 from annpipes.reprs import call_repr
-from annpipes.stores.alignment import agreed_columns, first_few, join_names, union
 from annpipes.stores.base import FieldStore
+from annpipes.stores.collection.alignment import agreed_columns, first_few, join_names, union
+from annpipes.stores.collection.joined import JoinedDense, JoinedSparse, Part
+from annpipes.stores.collection.patterns import paths_of
 from annpipes.stores.frame import Column, column_of
 from annpipes.stores.genes import Genes
-from annpipes.stores.joined import JoinedDense, JoinedSparse, Part
 from annpipes.stores.memory import MemoryStore
 from annpipes.stores.opening import open_one
-from annpipes.stores.patterns import paths_of
 from annpipes.stores.protocol import MatrixReader, has_genes
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import join_series
