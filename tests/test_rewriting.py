@@ -23,7 +23,8 @@ from scipy import sparse
 import annpipes as ap
 from annpipes import _making, shuffle
 from annpipes.errors import DiskSpaceError, ParameterError, StateError
-from annpipes.stores import PartFile, writing
+from annpipes.stores import PartFile
+from annpipes.stores.writing import datasets as writing
 
 SMALL = "604MB"  # hardly more than the program itself needs: several parts even of small files
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annpipes.stores.codecs.encoding import CODECS, codec_of
-from annpipes.stores.writing import append, create, write_at
+from annpipes.stores.writing.datasets import append, create, write_at
 
 
 @pytest.mark.parametrize("codec", CODECS)

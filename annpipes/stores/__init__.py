@@ -6,11 +6,9 @@ import os
 from typing import Any
 
 from annpipes.stores.advising import Finding, findings_of
-from annpipes.stores.assembling import Assembly
 from annpipes.stores.bare import BareWork, Threads
 from annpipes.stores.base import FieldStore
 from annpipes.stores.bytes.local import exclusive
-from annpipes.stores.carrying import as_left_out
 from annpipes.stores.checking import Found, check_file
 from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
@@ -23,7 +21,10 @@ from annpipes.stores.ledgers import Damage
 from annpipes.stores.limits import BareReading, densifying
 from annpipes.stores.marks import mark_of
 from annpipes.stores.opening import open_one
-from annpipes.stores.parting import (
+from annpipes.stores.protocol import Store, as_fields, field_key
+from annpipes.stores.writing.assembling import Assembly
+from annpipes.stores.writing.carrying import as_left_out
+from annpipes.stores.writing.parts import (
     Matrix,
     PartFile,
     encoded_row_bytes,
@@ -33,7 +34,6 @@ from annpipes.stores.parting import (
     row_lengths,
     sync,
 )
-from annpipes.stores.protocol import Store, as_fields, field_key
 
 __all__ = [
     "CODECS",

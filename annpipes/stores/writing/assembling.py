@@ -14,14 +14,14 @@ from anndata.io import write_elem
 from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
-from annpipes.stores.carrying import Array, field_named, files_of, form_of, kept_fields, option_named
 from annpipes.stores.codecs.encoding import Encoding
-from annpipes.stores.gathering import Table, scratch_file
 from annpipes.stores.marks import put_mark
-from annpipes.stores.parting import Matrix
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.tables import read_frame
-from annpipes.stores.writing import append, create
+from annpipes.stores.writing.carrying import Array, field_named, files_of, form_of, kept_fields, option_named
+from annpipes.stores.writing.datasets import append, create
+from annpipes.stores.writing.gathering import Table, scratch_file
+from annpipes.stores.writing.parts import Matrix
 from annpipes.types import Chunk
 
 __all__ = ["Assembly"]
