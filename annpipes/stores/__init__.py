@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from annpipes.stores.advising import Finding, findings_of
 from annpipes.stores.bare import BareWork, Threads
 from annpipes.stores.base import FieldStore
 from annpipes.stores.bytes.local import exclusive
@@ -14,7 +13,8 @@ from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
 from annpipes.stores.collection.patterns import is_pattern, paths_of
 from annpipes.stores.dense import densify
-from annpipes.stores.describing import Element, FieldReport, describe_file
+from annpipes.stores.describing.advice import Finding, findings_of
+from annpipes.stores.describing.fields import Element, FieldReport, describe_file
 from annpipes.stores.engine.pools import core_count
 from annpipes.stores.genes import Genes
 from annpipes.stores.ledgers import Damage

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from annpipes.reporting import Report, brief_bytes, brief_number
-from annpipes.stores.describing import FieldReport
+from annpipes.stores.describing.fields import FieldReport
 from annpipes.stores.surveying import is_column
 
 __all__ = ["Finding", "findings_of"]

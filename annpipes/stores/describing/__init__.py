@@ -1,0 +1,10 @@
+"""What a file holds and how it is stored, without reading more than a few rows.
+
+`looks`   a look at a few rows of a field
+`fields`  how each field is stored
+`advice`  what is wrong with that, and what to do about it
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []
