@@ -45,8 +45,8 @@ def stretched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Each test reads small files as large ones are read, too."""
     if request.param:
         monkeypatch.setattr(stretches, "STRETCH_BYTES", 100)
-        monkeypatch.setattr("annpipes.stores.matrix_checks.STRETCH_BYTES", 100)
-        monkeypatch.setattr("annpipes.stores.matrix_checks._LEAST_STORAGE_CHUNKS", 1)
+        monkeypatch.setattr("annpipes.stores.checking.matrices.STRETCH_BYTES", 100)
+        monkeypatch.setattr("annpipes.stores.checking.matrices._LEAST_STORAGE_CHUNKS", 1)
 
 
 def places(report: CheckReport) -> set[Place]:

@@ -9,6 +9,7 @@ from annpipes.stores.bare import BareWork, Threads
 from annpipes.stores.base import FieldStore
 from annpipes.stores.bytes.local import exclusive
 from annpipes.stores.checking import Found, check_file
+from annpipes.stores.checking.ledgers import Damage
 from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
 from annpipes.stores.collection.patterns import is_pattern, paths_of
@@ -17,7 +18,6 @@ from annpipes.stores.describing.advice import Finding, findings_of
 from annpipes.stores.describing.fields import Element, FieldReport, describe_file
 from annpipes.stores.engine.pools import core_count
 from annpipes.stores.genes import Genes
-from annpipes.stores.ledgers import Damage
 from annpipes.stores.limits import BareReading, densifying
 from annpipes.stores.marks import mark_of
 from annpipes.stores.opening import open_one

@@ -12,11 +12,11 @@ import numpy as np
 from annpipes.errors import AnnpipesError, DamageError, FormatError
 from annpipes.reporting import Progress, brief_bytes
 from annpipes.stores.bytes.local import busy
+from annpipes.stores.checking.ledgers import Damage, Ledgers
+from annpipes.stores.checking.matrices import check_sparse, check_values
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.engine.stretches import Stretches
 from annpipes.stores.h5ad import H5adStore
-from annpipes.stores.ledgers import Damage, Ledgers
-from annpipes.stores.matrix_checks import check_sparse, check_values
 from annpipes.stores.refusals import refuse_address, refuse_known
 from annpipes.stores.surveying import (
     codes_of,

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.plans.rows import RowArray
+from annpipes.stores.checking.ledgers import Ledger, Ledgers
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.engine.scanning import INFINITE, NAN, OUTSIDE, TWICE, UNSORTED, flags_of_columns, flags_of_values
 from annpipes.stores.engine.stretches import STRETCH_BYTES, Stretches
-from annpipes.stores.ledgers import Ledger, Ledgers
 from annpipes.stores.surveying import SPARSE, encoding_of, is_expression, sparse_shape, unit_of
 
 __all__ = ["check_sparse", "check_values"]
