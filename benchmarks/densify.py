@@ -18,7 +18,7 @@ import measuring
 from annpipes import Batch, Chunk, SparseRows
 from annpipes.stages.collating import collate
 from annpipes.stores import Threads, open_store
-from annpipes.stores.bare import write_rows
+from annpipes.stores.limits.threads import write_rows
 
 BATCH, CHUNK = 256, 16_384
 CASES = {"dense batches of 256 × 20,000": CHUNK}

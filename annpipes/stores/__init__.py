@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from annpipes.stores.bare import BareWork, Threads
 from annpipes.stores.base import FieldStore
 from annpipes.stores.bytes.local import exclusive
 from annpipes.stores.checking import Found, check_file
@@ -19,6 +18,7 @@ from annpipes.stores.describing.fields import Element, FieldReport, describe_fil
 from annpipes.stores.engine.pools import core_count
 from annpipes.stores.genes import Genes
 from annpipes.stores.limits import BareReading, densifying
+from annpipes.stores.limits.threads import BareWork, Threads
 from annpipes.stores.marks import mark_of
 from annpipes.stores.opening import open_one
 from annpipes.stores.protocol import Store, as_fields, field_key

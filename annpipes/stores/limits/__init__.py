@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
-from annpipes.stores.bare import BareWork, Task, Threads, gather, overwrite_rows, read_ranges
 from annpipes.stores.bytes.local import FileBytes
 from annpipes.stores.bytes.mapping import Mapping, can_map
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.engine.elements import Direct
 from annpipes.stores.engine.fallback import ThroughHdf5
 from annpipes.stores.engine.pieces import Pieces, row_pieces, span_pieces
+from annpipes.stores.limits.threads import BareWork, Task, Threads, gather, overwrite_rows, read_ranges
 from annpipes.stores.matrix import DenseFile, SparseFile, places_of
 from annpipes.stores.opening import open_one
 from annpipes.types import Chunk, SparseRows
