@@ -4,12 +4,8 @@ Names stand in the order of a pipeline.
 """
 
 from annpipes import errors
-from annpipes.benching import BenchCase, BenchLimit, Benchmark, BenchPeer, bench
-from annpipes.collections import Collection
 from annpipes.datasets import AnnDataset
 from annpipes.errors import AnnpipesError
-from annpipes.inspecting import CheckReport, Damage, FieldReport, Finding, Inspection, check, inspect
-from annpipes.rewriting import Rewrite, shuffle
 from annpipes.running.loader import Loader
 from annpipes.running.resuming import ResumableDataset
 from annpipes.running.statistics import Statistics
@@ -24,9 +20,13 @@ from annpipes.stages.sampling import RowSampler
 from annpipes.stages.shuffling import BlockShuffler
 from annpipes.stages.sources import IndexSource
 from annpipes.stages.transforming import RowTransformer
+from annpipes.stores import Collection
 from annpipes.streaming import stream
+from annpipes.tools.benching import BenchCase, BenchLimit, Benchmark, BenchPeer, bench
+from annpipes.tools.inspecting import CheckReport, Damage, FieldReport, Finding, Inspection, check, inspect
+from annpipes.tools.rewriting import Rewrite, shuffle
+from annpipes.tools.tuning import Mixing, Tuning, TuningPoint, mixing_of, tune
 from annpipes.transforms import Binarize, Clip, Compose, Log1p, NormalizeTotal, Scale, Transform
-from annpipes.tuning import Mixing, Tuning, TuningPoint, mixing_of, tune
 from annpipes.types import Batch, Chunk, SparseRows
 
 __version__ = "0.1.0.dev0"

@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command."""
     try:
-        from annpipes.cli import annpipes
+        from annpipes.tools.cli import annpipes
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes._mixedness import PlannedBatches, batch_entropies, file_parts, population_of
-from annpipes._pictures import COLOURS, canvas
-from annpipes._tunings import Tuning, TuningPoint
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_natural
 from annpipes.running.loader import Loader
+from annpipes.tools.diversity import PlannedBatches, batch_entropies, file_parts, population_of
+from annpipes.tools.pictures import COLOURS, canvas
+from annpipes.tools.tuning.results import Tuning, TuningPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,10 +16,10 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, TypeVar
 
-from annpipes import _timing
-from annpipes._timing import Times, cached_share, drop, interleaved, sample_rows, warm
-from annpipes._trials import consume
 from annpipes.stores import core_count
+from annpipes.tools import timing as _timing
+from annpipes.tools.benching.cases import consume
+from annpipes.tools.timing import Times, cached_share, drop, interleaved, sample_rows, warm
 
 __all__ = [
     "THREADS",

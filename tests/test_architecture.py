@@ -53,7 +53,7 @@ PURE = {"_rows", "_plans", "_samples", "_mixtures", "_groups", "_permutations", 
 STORAGE = {"h5py", "anndata", "numba", "isal", "numcodecs", "pandas"}
 """What only the store knows."""
 
-FOREIGN = {"annpipes._peers"}
+FOREIGN = {"annpipes.tools.benching.peers"}
 """Runs other people's loaders, which want anndata's own objects."""
 
 

@@ -17,15 +17,15 @@ from scipy import sparse
 from storage_files import create, csr_file, csr_of, dense_file, relayout
 from storage_files import write as write_x
 
-from annpipes import _trials
-from annpipes._benchmarks import BenchCase, BenchLimit, Benchmark, BenchPeer, binding, together
-from annpipes._trials import Sample
-from annpipes._verdicts import conclude, find
-from annpipes.benching import bench
 from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
 from annpipes.reporting import brief_time
 from annpipes.stages.sources import IndexSource
 from annpipes.stores import open_store
+from annpipes.tools.benching import bench
+from annpipes.tools.benching import cases as _trials
+from annpipes.tools.benching.cases import Sample
+from annpipes.tools.benching.results import BenchCase, BenchLimit, Benchmark, BenchPeer, binding, together
+from annpipes.tools.benching.verdicts import conclude, find
 
 DECODE = BenchLimit("decode", "inflating gzip", 108_000.0, 1310.0)
 COPY = BenchLimit("copy", "copying", 1_000_000.0, 9000.0)

@@ -33,8 +33,8 @@ from storage_files import (
 from storage_files import write as write_x
 
 from annpipes.errors import FormatError, ParameterTypeError, SourceError
-from annpipes.inspecting import CheckReport, check
 from annpipes.stores.engine import stretches
+from annpipes.tools.inspecting import CheckReport, check
 
 GZIP = {"chunks": 16, "compression": "gzip"}
 Place = tuple[str, int | None, int | None]

@@ -14,9 +14,9 @@ import pytest
 from builders import tiny, write
 from storage_files import csr_file
 
-from annpipes import _apart
 from annpipes.errors import SourceError
-from annpipes.inspecting import check
+from annpipes.tools.inspecting import check
+from annpipes.tools.inspecting import isolation as _apart
 
 
 def told_crashed(number: int, progress: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import annpipes as ap
-from annpipes.cli import annpipes
+from annpipes.tools.cli import annpipes
 
 
 def test_inspect_prints_what_the_function_returns(h5ad: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from scipy import sparse
 
-from annpipes.cli import annpipes
+from annpipes.tools.cli import annpipes
 
 
 def assert_prints(expected: str, *arguments: str, exit_code: int = 0) -> None:

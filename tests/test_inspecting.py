@@ -30,7 +30,7 @@ from storage_files import write as write_x
 
 from annpipes import IndexSource
 from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError, SourceError
-from annpipes.inspecting import Inspection, inspect
+from annpipes.tools.inspecting import Inspection, inspect
 
 
 def found(report: Inspection, field: str, level: str = "problem") -> str:

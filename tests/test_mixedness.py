@@ -12,9 +12,9 @@ from scipy.stats import entropy as scipy_entropy
 from scipy.stats import hypergeom
 
 import annpipes as ap
-from annpipes._mixedness import Mixing, PlannedBatches, Population, batch_entropies, file_parts, population_of
 from annpipes.plans.order import BlockShuffled, InOrder
 from annpipes.plans.schedule import Schedule
+from annpipes.tools.diversity import Mixing, PlannedBatches, Population, batch_entropies, file_parts, population_of
 
 BATCHES = st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=6), min_size=1, max_size=6)
 CODES = st.lists(st.integers(-1, 3), min_size=12, max_size=12)
@@ -116,7 +116,7 @@ def test_the_population_is_that_of_the_rows_chosen() -> None:
 def test_many_rows_in_any_order_are_followed_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).permutation(5000)[:2500]
     exact = Population.of(rows, np.zeros(5000, np.int8)).followed
-    monkeypatch.setattr("annpipes._mixedness.MOST_ROWS", 2499)
+    monkeypatch.setattr("annpipes.tools.diversity.MOST_ROWS", 2499)
     assert Population.of(rows, np.zeros(5000, np.int8)).followed == pytest.approx(exact)
 
 

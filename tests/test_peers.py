@@ -14,9 +14,9 @@ import pytest
 from builders import adata_of, tiny, write
 from scipy.sparse import csr_matrix
 
-from annpipes import _peers
-from annpipes._peers import PEERS, Task, as_peers, compare
 from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.tools.benching import peers as _peers
+from annpipes.tools.benching.peers import PEERS, Task, as_peers, compare
 
 DRAWN = np.random.default_rng(0).permutation(40)
 

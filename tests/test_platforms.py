@@ -15,9 +15,9 @@ from elsewhere import POSIX
 from storage_files import csr_of, matrix_values, read_x, rows_of, same, write
 
 from annpipes import AnnDataset, stream
-from annpipes._timing import drop, known_share, machine
 from annpipes.stores import core_count
 from annpipes.stores.bytes import local
+from annpipes.tools.timing import drop, known_share, machine
 
 HERE = Path(__file__).parent
 DRAWN = [*range(399, 0, -3), 5, 5]

@@ -18,10 +18,10 @@ from matplotlib.image import imread
 from scipy.stats import entropy as scipy_entropy
 
 import annpipes as ap
-from annpipes._tunings import Tuning, TuningPoint
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.plotting import Recorder, plot_coverage, plot_mixing, plot_throughput, plot_tuning
-from annpipes.tuning import Mixing
+from annpipes.tools.tuning import Mixing
+from annpipes.tools.tuning.results import Tuning, TuningPoint
 
 
 def cells(n_obs: int = 240) -> anndata.AnnData:

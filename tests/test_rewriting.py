@@ -21,10 +21,11 @@ from builders import adata_of, dense, tiny, write
 from scipy import sparse
 
 import annpipes as ap
-from annpipes import _making, shuffle
+from annpipes import shuffle
 from annpipes.errors import DiskSpaceError, ParameterError, StateError
 from annpipes.stores import PartFile
 from annpipes.stores.writing import datasets as writing
+from annpipes.tools.rewriting import execution as _making
 
 SMALL = "604MB"  # hardly more than the program itself needs: several parts even of small files
 
@@ -258,7 +259,7 @@ def test_storage_chunks_of_parts_are_taken_over_as_they_are(
 
 def test_parts_of_another_shuffle_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = cells(tmp_path / "in.h5ad", 200)
-    monkeypatch.setattr("annpipes.rewriting.make", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("annpipes.tools.rewriting.make", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         shuffle(source, tmp_path / "out.h5ad")
     monkeypatch.undo()

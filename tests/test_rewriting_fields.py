@@ -17,8 +17,8 @@ from column_kinds import KINDS, LOSSY, concatenated_column, same_values
 from scipy import sparse
 
 from annpipes import shuffle
-from annpipes.cli import annpipes
 from annpipes.errors import FieldError, FormatError, ParameterError, StateError
+from annpipes.tools.cli import annpipes
 
 
 def rewritten(data: Any, folder: Path, **options: Any) -> anndata.AnnData:
@@ -101,7 +101,7 @@ class TestWithout:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = write(adata_of(), tmp_path / "in.h5ad")
-        monkeypatch.setattr("annpipes.rewriting.make", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr("annpipes.tools.rewriting.make", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             shuffle(source, tmp_path / "out.h5ad")
         monkeypatch.undo()

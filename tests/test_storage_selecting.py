@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from storage_files import chunk_of, create, csr_file, csr_of, matrix_values, refused, relayout, stored_x, write
 
 from annpipes.errors import DamageError
-from annpipes.stores import open_store, selecting
+from annpipes.stores import gene_subsets as selecting
+from annpipes.stores import open_store
 from annpipes.stores.genes import Genes
 
 N_OBS, N_VARS = 60, 25
@@ -81,7 +82,7 @@ def test_without_isal_rows_are_the_same(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_genes_are_chosen_while_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("annpipes.stores.matrix.take_genes", lambda *_: pytest.fail("rows were copied whole"))
+    monkeypatch.setattr("annpipes.stores.matrices.take_genes", lambda *_: pytest.fail("rows were copied whole"))
     for layout in ("contiguous", "gzip", "lz4", "blosc"):
         path = csr_file(tmp_path / f"{layout}.h5ad", **LAYOUTS[layout])
         assert chosen(path, range(23), [5, 1]).shape == (23, 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annpipes._timing import (
+from annpipes.tools.timing import (
     Times,
     available_memory,
     cached_share,

@@ -16,10 +16,10 @@ import pytest
 from builders import adata_of, tiny, write
 
 import annpipes as ap
-from annpipes import _speeds
-from annpipes._tunings import TuningPoint, recommend
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError, SourceError
-from annpipes.tuning import Mixing, Tuning, mixing_of, tune
+from annpipes.tools import speeds as _speeds
+from annpipes.tools.tuning import Mixing, Tuning, mixing_of, tune
+from annpipes.tools.tuning.results import TuningPoint, recommend
 
 QUICK: dict[str, Any] = {"seconds": 0.01}
 

@@ -19,7 +19,7 @@ from annpipes.errors import FormatError
 from annpipes.stores.base import FieldStore
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import Column, column_of, refuse_twice
-from annpipes.stores.matrix import DenseFile, DenseMemory, SparseFile
+from annpipes.stores.matrices import DenseFile, DenseMemory, SparseFile
 from annpipes.stores.protocol import MatrixReader
 from annpipes.stores.refusals import refuse_numbers, refuse_other_hdf5
 from annpipes.stores.surveying import SPARSE, encoding_of, sparse_shape

@@ -18,7 +18,7 @@ from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import column_of, refuse_twice
 from annpipes.stores.genes import Genes
 from annpipes.stores.h5ad import open_matrix, raw_x
-from annpipes.stores.matrix import DenseMemory, Selected, SparseMemory
+from annpipes.stores.matrices import DenseMemory, Selected, SparseMemory
 from annpipes.stores.protocol import MatrixReader, has_genes
 from annpipes.stores.refusals import refuse_values
 from annpipes.stores.tables import matrix_of

@@ -15,7 +15,7 @@ from annpipes.stores.base import FieldStore
 from annpipes.stores.compiled.kernels import copy_values
 from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.stores.genes import Genes, fill_columns, move_columns, take_genes
-from annpipes.stores.matrix import DenseFile, SparseFile, places_of
+from annpipes.stores.matrices import DenseFile, SparseFile, places_of
 from annpipes.stores.protocol import BlockAdvice, MatrixReader
 from annpipes.stores.row_space import RowSpace, Share
 from annpipes.types import Chunk, SparseRows

@@ -16,7 +16,7 @@ from annpipes.stores.columns import column_encoding, rows_of
 from annpipes.stores.describing.looks import Sample, sample_of, sample_of_text
 from annpipes.stores.engine.fallback import need_filters
 from annpipes.stores.h5ad import H5adStore, raw_x
-from annpipes.stores.matrix import SparseFile
+from annpipes.stores.matrices import SparseFile
 from annpipes.stores.protocol import BlockAdvice, is_matrix
 from annpipes.stores.surveying import SPARSE, codes_of, datasets_in, encoding_of, is_column, sparse_shape, stored_bytes
 from annpipes.stores.tables import index_key, is_frame

@@ -28,7 +28,7 @@ from annpipes.stores.engine.elements import Direct
 from annpipes.stores.engine.fallback import ThroughHdf5
 from annpipes.stores.engine.pieces import Pieces, row_pieces, span_pieces
 from annpipes.stores.limits.threads import BareWork, Task, Threads, gather, overwrite_rows, read_ranges
-from annpipes.stores.matrix import DenseFile, SparseFile, places_of
+from annpipes.stores.matrices import DenseFile, SparseFile, places_of
 from annpipes.stores.opening import open_one
 from annpipes.types import Chunk, SparseRows
 

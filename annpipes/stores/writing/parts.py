@@ -17,7 +17,7 @@ from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
 from annpipes.stores.codecs.encoding import Encoding
 from annpipes.stores.collection.joined import JoinedSparse
-from annpipes.stores.matrix import SparseFile
+from annpipes.stores.matrices import SparseFile
 from annpipes.stores.writing.carrying import form_of, kept_fields, option_named
 from annpipes.stores.writing.datasets import create, write_at
 from annpipes.types import Chunk, SparseRows

@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from annpipes._jobs import Bases, Job, Workshop, opened
-from annpipes._rewrites import Piece
 from annpipes.errors import ParameterError, WorkerError
 from annpipes.plans.rows import RowArray
 from annpipes.stores import PartFile, finish, mark_of, sync
+from annpipes.tools.rewriting.arrangement import Piece
+from annpipes.tools.rewriting.jobs import Bases, Job, Workshop, opened
 
 __all__ = ["make"]
 

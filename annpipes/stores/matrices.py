@@ -17,10 +17,10 @@ from annpipes.stores.engine.elements import open_dataset
 from annpipes.stores.engine.fallback import need_filters
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work, empty, run
+from annpipes.stores.gene_subsets import select_rows
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.marks import is_mixed
 from annpipes.stores.protocol import BlockAdvice
-from annpipes.stores.selecting import select_rows
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["DenseFile", "DenseMemory", "Selected", "SparseFile", "SparseMemory", "places_of"]

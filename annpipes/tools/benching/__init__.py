@@ -6,16 +6,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from annpipes._benchmarks import BenchCase, BenchLimit, Benchmark, BenchPeer
-from annpipes._peers import as_peers
-from annpipes._timing import available_memory, machine
-from annpipes._trials import Cold, Sample, Trial
-from annpipes._verdicts import conclude, find
 from annpipes.errors import FormatError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_count, as_seconds
 from annpipes.reporting import Progress, Steps, no_progress
 from annpipes.stages.sources import IndexSource
 from annpipes.stores import Threads
+from annpipes.tools.benching.cases import Cold, Sample, Trial
+from annpipes.tools.benching.peers import as_peers
+from annpipes.tools.benching.results import BenchCase, BenchLimit, Benchmark, BenchPeer
+from annpipes.tools.benching.verdicts import conclude, find
+from annpipes.tools.timing import available_memory, machine
 
 __all__ = ["BenchCase", "BenchLimit", "BenchPeer", "Benchmark", "bench"]
 

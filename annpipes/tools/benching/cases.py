@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from annpipes._benchmarks import BenchCase, BenchLimit, BenchPeer
-from annpipes._peers import Task, compare
-from annpipes._timing import Times, drop, interleaved, known_share, sample_rows, seconds_of, warm
 from annpipes.plans.rows import Rows
 from annpipes.plans.schedule import Schedule
 from annpipes.running.loader import Loader
 from annpipes.stages.sources import IndexSource
 from annpipes.stores import BareReading, BareWork, Store, Threads, densifying
+from annpipes.tools.benching.peers import Task, compare
+from annpipes.tools.benching.results import BenchCase, BenchLimit, BenchPeer
+from annpipes.tools.timing import Times, drop, interleaved, known_share, sample_rows, seconds_of, warm
 from annpipes.types import Chunk
 
 __all__ = ["Cold", "Sample", "Trial", "consume"]

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from annpipes._benchmarks import BenchPeer
-from annpipes._timing import interleaved, seconds_of
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.plans.rows import RowArray
+from annpipes.tools.benching.results import BenchPeer
+from annpipes.tools.timing import interleaved, seconds_of
 
 __all__ = ["PEERS", "Task", "as_peers", "compare"]
 

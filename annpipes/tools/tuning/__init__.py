@@ -11,10 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes._mixedness import MOST_ROWS, Mixing, PlannedBatches, file_parts, population_of
-from annpipes._speeds import Sizes, rates_in_turns, warm_files
-from annpipes._timing import known_share
-from annpipes._tunings import Tuning, TuningPoint, code_line, mixes, noise_of, recommend
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_bytes, as_count, as_natural, as_seconds
 from annpipes.reporting import Progress, no_progress
@@ -22,6 +18,10 @@ from annpipes.running.loader import Loader
 from annpipes.stages.collating import Form
 from annpipes.stores import Store, as_fields, open_store
 from annpipes.streaming import stream
+from annpipes.tools.diversity import MOST_ROWS, Mixing, PlannedBatches, file_parts, population_of
+from annpipes.tools.speeds import Sizes, rates_in_turns, warm_files
+from annpipes.tools.timing import known_share
+from annpipes.tools.tuning.results import Tuning, TuningPoint, code_line, mixes, noise_of, recommend
 
 __all__ = ["Mixing", "Tuning", "TuningPoint", "mixing_of", "tune"]
 

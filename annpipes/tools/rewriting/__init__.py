@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from annpipes._jobs import Job, Workshop, open_inputs, working_folder
-from annpipes._making import make
 from annpipes.errors import DiskSpaceError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_bytes, as_count, as_natural
 from annpipes.reporting import Progress, Report, Steps, brief_bytes, brief_number, no_progress
 from annpipes.stores import FieldStore, as_left_out, codec_of, encoded_row_bytes, is_pattern, matrices_of, paths_of
+from annpipes.tools.rewriting.execution import make
+from annpipes.tools.rewriting.jobs import Job, Workshop, open_inputs, working_folder
 from annpipes.types import Chunk
 
 __all__ = ["Rewrite", "shuffle"]

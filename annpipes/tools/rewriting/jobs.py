@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from annpipes._rewrites import Arrangement, Piece, pieces_of
 from annpipes.errors import StateError
 from annpipes.plans.rows import RowArray
 from annpipes.stores import (
@@ -28,6 +27,7 @@ from annpipes.stores import (
     part_lengths,
     row_lengths,
 )
+from annpipes.tools.rewriting.arrangement import Arrangement, Piece, pieces_of
 from annpipes.types import Chunk
 
 __all__ = ["Bases", "Job", "Workshop", "open_inputs", "opened", "working_folder"]

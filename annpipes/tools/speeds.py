@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
-from annpipes._timing import available_memory, warm
 from annpipes.reporting import Progress
 from annpipes.running.loader import Loader
+from annpipes.tools.timing import available_memory, warm
 
 __all__ = ["Sizes", "rates_in_turns", "warm_files"]
 

@@ -7,11 +7,11 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-from annpipes._apart import check_apart
 from annpipes.errors import FieldError, ParameterTypeError
 from annpipes.plans.rows import as_count
 from annpipes.reporting import Progress, Report, brief_bytes, brief_number, no_progress, table
 from annpipes.stores import Damage, Element, FieldReport, Finding, check_file, describe_file, findings_of
+from annpipes.tools.inspecting.isolation import check_apart
 
 __all__ = ["CheckReport", "Damage", "FieldReport", "Finding", "Inspection", "check", "inspect"]
 

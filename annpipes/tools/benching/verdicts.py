@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from annpipes._benchmarks import ANNPIPES, BenchCase, BenchLimit, together
 from annpipes.reporting import brief_number, brief_time
+from annpipes.tools.benching.results import ANNPIPES, BenchCase, BenchLimit, together
 
 __all__ = ["conclude", "find"]
 

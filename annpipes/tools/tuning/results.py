@@ -9,8 +9,8 @@ from statistics import median
 from textwrap import fill
 from typing import Any
 
-from annpipes._mixedness import Mixing
 from annpipes.reporting import Report, brief_bytes, brief_number, table
+from annpipes.tools.diversity import Mixing
 
 __all__ = ["Tuning", "TuningPoint", "code_line", "mixes", "most_together", "noise_of", "recommend"]
 

@@ -11,16 +11,16 @@ from typing import Any, get_args
 
 import click
 
-from annpipes._pictures import canvas
-from annpipes.benching import bench
 from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, SourceError
-from annpipes.inspecting import check, inspect
 from annpipes.plotting import plot_tuning
 from annpipes.reporting import Progress, Report, brief_time, no_progress
-from annpipes.rewriting import shuffle
 from annpipes.stages.collating import Form
 from annpipes.stores import CODECS
-from annpipes.tuning import tune
+from annpipes.tools.benching import bench
+from annpipes.tools.inspecting import check, inspect
+from annpipes.tools.pictures import canvas
+from annpipes.tools.rewriting import shuffle
+from annpipes.tools.tuning import tune
 
 __all__ = ["annpipes"]
 

@@ -1,0 +1,16 @@
+"""What the command does, and the functions behind it.
+
+`inspecting`    what a file holds, how it is stored, and whether it is intact
+`benching`      how fast a file is read on this machine, and what limits it
+`tuning`        block and chunk size, chosen by measuring
+`rewriting`     files rewritten in shuffled order
+`timing`        how speed is measured
+`speeds`        how fast loaders are, timed in turns
+`diversity`     how mixed batches are
+`pictures`      an empty picture, and where it is saved
+`cli`           the command line
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []
