@@ -22,45 +22,80 @@ NAMES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
 }
 
-STAGES = {
-    *("sources", "mixing", "shuffling", "sampling", "grouping", "chunking", "reading", "pairing", "transforming"),
-    "collating",
-}
-"""Stage modules; none imports another."""
-
 LAYERS = [
     {"errors"},
     {"types"},
-    {"_reprs", "_rows", "_states", "_reports"},
-    {"_permutations"},
-    {"_plans"},
-    {"_samples", "_mixtures", "_groups"},
-    {"_schedules"},
-    {"transforms", "_store"},
-    {"_stages"},
-    STAGES,
-    {"loaders", "datasets"},
-    {"inspecting", "benching", "tuning", "rewriting"},
+    {"reprs", "reporting", "meters"},
+    {"plans.rows", "plans.permutation", "plans.streams", "plans.state"},
+    {"plans.base"},
+    {"plans.order", "plans.chunks", "plans.sets", "plans.mixture"},
+    {"plans.weighted", "plans.schedule"},
+    {"transforms"},
+    {"stores"},
+    {"stages.datapipes"},
+    {"stages.graph"},
+    {"stages.base"},
+    {"stages.classes"},
+    {"stages"},
+    {"running.ranks", "running.workers", "running.steps", "running.statistics", "running.resuming"},
+    {"running"},
+    {"datasets", "streaming", "splitting"},
+    {"tools.timing"},
+    {"tools.diversity", "tools.speeds"},
+    {"tools.inspecting", "tools.benching", "tools.tuning", "tools.rewriting"},
+    {"tools.pictures"},
     {"plotting"},
-    {"cli", "lightning", "scvi"},
+    {"tools.cli"},
+    {"integrations"},
     {"__main__"},
 ]
-"""DESIGN §3 from the bottom up: a module imports from lower layers alone, or private helpers of its own layer."""
+"""DESIGN §3 from the bottom up: a module imports from lower layers alone, or from its own room."""
 
-PURE = {"_rows", "_plans", "_samples", "_mixtures", "_groups", "_permutations", "_schedules", "types", "errors"}
+ROOMS_OF_STORES = [
+    {"damage", "choices", "witness", "expressions", "columns", "series", "row_space", "compiled"},
+    {"refusals", "bytes.mapping"},
+    {"bytes"},
+    {"codecs"},
+    {"containers"},
+    {"engine.pieces", "engine.pools", "engine.decoding"},
+    {"engine.targets"},
+    {"engine"},
+    {"genes", "dense", "marks", "tables", "surveying"},
+    {"frame", "protocol", "gene_subsets"},
+    {"labels", "matrices", "base"},
+    {"h5ad"},
+    {"memory"},
+    {"opening"},
+    {"collection.alignment", "collection.patterns", "collection.joined"},
+    {"collection"},
+    {"writing.carrying", "writing.gathering", "writing.datasets"},
+    {"writing.parts"},
+    {"writing", "describing", "checking", "limits"},
+]
+"""The same inside ``stores/``."""
+
+PURE = {"plans", "types", "errors"}
 """Numbers only: no torch, no files."""
 
 STORAGE = {"h5py", "anndata", "numba", "isal", "numcodecs", "pandas"}
-"""What only the store knows."""
+"""What only stores know."""
 
 FOREIGN = {"annpipes.tools.benching.peers"}
 """Runs other people's loaders, which want anndata's own objects."""
 
 
-def layer(module: str) -> int | None:
-    """The number of a module's layer; None for a private helper that DESIGN does not name."""
-    found = [number for number, names in enumerate(LAYERS) if module in names]
-    return found[0] if found else None
+def layer(module: str, layers: list[set[str]]) -> tuple[int, str]:
+    """The number of a module's layer, and the room that it is there for: the longest name that it begins with."""
+    found = [
+        (len(room), number, room)
+        for number, rooms in enumerate(layers)
+        for room in rooms
+        if f"{module}.".startswith(f"{room}.")
+    ]
+    if not found and module in HEADS:
+        return -1, module  # may import nothing
+    assert found, f"{module} belongs to no layer"
+    return max(found)[1:]
 
 
 def imports(path: Path) -> set[str]:
@@ -84,67 +119,83 @@ def imported(module: str, name: str) -> str:
 
 
 def own(path: Path) -> set[str]:
-    """The parts of annpipes that a file imports: the first name after ``annpipes``."""
-    return {name.split(".")[1] for name in imports(path) if name.startswith("annpipes.")}
+    """The modules of annpipes that a file imports, without ``annpipes.``."""
+    return {name.removeprefix("annpipes.") for name in imports(path) if name.startswith("annpipes.")}
 
 
-def part(name: str) -> str:
-    return name.split(".")[1] if "." in name else ""
-
-
-MODULES = {name: path for name, path in NAMES.items() if name != "annpipes"}
-PUBLIC = [name for name in MODULES if not any(piece.startswith("_") for piece in name.split(".")[1:])]
+MODULES = {name.removeprefix("annpipes."): path for name, path in NAMES.items() if name != "annpipes"}
+HEADS = {name for name in MODULES if MODULES[name].name == "__init__.py"}
+STAGES = [name for name in MODULES if name.startswith("stages.") and layer(name, LAYERS)[1] == "stages"]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_one_way(name: str) -> None:
-    mine = layer(part(name))
-    if mine is None:
-        return
-    for other in own(MODULES[name]) - {part(name)}:
-        theirs = layer(other)
-        assert theirs is None or theirs < mine, f"{name} imports {other}, which is not below it"
+    mine, room = layer(name, LAYERS)
+    for other in own(MODULES[name]):
+        theirs, its_room = layer(other, LAYERS)
+        assert theirs < mine or (its_room == room and not STAGES.count(name)), f"{name} imports {other}"
 
 
-def test_helpers_that_the_design_does_not_name_make_no_circle() -> None:
-    arrows: dict[str, set[str]] = {}
-    for name, path in MODULES.items():
-        arrows.setdefault(part(name), set()).update(own(path) - {part(name)})
-    left = dict(arrows)
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("stores.")])
+def test_imports_go_one_way_inside_stores(name: str) -> None:
+    mine, room = layer(name.removeprefix("stores."), ROOMS_OF_STORES)
+    for other in own(MODULES[name]):
+        if other.startswith("stores"):
+            theirs, its_room = layer(other.removeprefix("stores."), ROOMS_OF_STORES)
+            assert theirs < mine or its_room == room, f"{name} imports {other}"
+
+
+def test_modules_make_no_circle() -> None:
+    left = {name: own(path) - {name} for name, path in MODULES.items()}
     while free := [name for name, needed in left.items() if not needed & left.keys()]:
         for name in free:
             del left[name]
     assert not left, f"a circle among {sorted(left)}"
 
 
-@pytest.mark.parametrize("stage", sorted(STAGES & {part(name) for name in MODULES}))
+@pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_imports_another(stage: str) -> None:
-    assert not own(ROOT / f"{stage}.py") & (STAGES - {stage})
+    assert not own(MODULES[stage]) & set(STAGES)
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if part(name) != "_store" and name not in FOREIGN])
-def test_only_the_store_knows_files_and_decoders(name: str) -> None:
-    assert not {module.split(".")[0] for module in imports(MODULES[name])} & STORAGE
+@pytest.mark.parametrize("name", MODULES)
+def test_only_stores_know_files_and_decoders(name: str) -> None:
+    if not name.startswith("stores") and f"annpipes.{name}" not in FOREIGN:
+        assert not {module.split(".")[0] for module in imports(MODULES[name])} & STORAGE
 
 
-@pytest.mark.parametrize("name", sorted(PURE))
+@pytest.mark.parametrize("name", MODULES)
 def test_the_core_is_numbers_alone(name: str) -> None:
-    path = ROOT / f"{name}.py"
-    if path.exists():
-        assert not {module.split(".")[0] for module in imports(path)} & {"torch", "torchdata", *STORAGE}
-        assert "_store" not in own(path)
+    if name.split(".")[0] in PURE:
+        assert not {module.split(".")[0] for module in imports(MODULES[name])} & {"torch", "torchdata", *STORAGE}
 
 
-def test_the_store_knows_nothing_of_pipes() -> None:
-    for path in (ROOT / "_store").glob("*.py"):
-        assert not {module.split(".")[0] for module in imports(path)} & {"torchdata"}
-        assert not own(path) & {*STAGES, "_stages", "_plans", "_schedules", "transforms", "loaders", "datasets"}
+@pytest.mark.parametrize("name", MODULES)
+def test_one_module_knows_torchs_datapipes(name: str) -> None:
+    machinery = {"torch.utils.data.datapipes.iter", "torch.utils.data.graph_settings", "torch.utils.data.graph"}
+    text = MODULES[name].read_text()
+    if name != "stages.datapipes":
+        assert not imports(MODULES[name]) & machinery
+        assert "import IterDataPipe" not in text.replace("annpipes.stages.datapipes import IterDataPipe", "")
 
 
-def test_nothing_but_the_store_itself_looks_behind_its_door() -> None:
-    for name, path in MODULES.items():
-        if part(name) != "_store":
-            assert not [module for module in imports(path) if module.startswith("annpipes.stores.")], name
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_but_a_store_looks_behind_the_door_of_stores(name: str) -> None:
+    if not name.startswith("stores"):
+        assert not {other for other in own(MODULES[name]) if other.startswith("stores.")} - {"stores.labels"}
+
+
+def test_a_look_at_the_package_tells_its_rooms() -> None:
+    entries = [entry.name for entry in ROOT.iterdir() if entry.name != "__pycache__"]
+    assert len(entries) <= 20, sorted(entries)
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_the_head_of_a_room_lists_what_is_in_it(head: str) -> None:
+    text = ast.get_docstring(ast.parse(MODULES[head].read_text())) or ""
+    inside = {name for name in MODULES if name.rpartition(".")[0] == head}
+    listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("`")}
+    assert listed == {name.rpartition(".")[2] for name in inside}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -167,28 +218,27 @@ def test_all_names_exist_and_are_the_modules_own(name: str) -> None:
         assert hasattr(module, exported), exported
 
 
-def test_the_package_exports_what_its_modules_export() -> None:
-    offered = {exported: name for name in PUBLIC for exported in importlib.import_module(name).__all__}
+def test_what_the_package_exports_is_exported_by_the_module_that_makes_it() -> None:
     for exported in set(annpipes.__all__) - {"errors"}:
-        assert getattr(annpipes, exported) is getattr(importlib.import_module(offered[exported]), exported)
+        value = getattr(annpipes, exported)
+        assert exported in importlib.import_module(value.__module__).__all__
     assert annpipes.errors is errors
 
 
-def test_every_stage_and_transform_is_exported() -> None:
-    for name in PUBLIC:
-        module = importlib.import_module(name)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_module_and_what_it_exports_never_share_a_name(name: str) -> None:
+    assert name.split(".")[-1] not in importlib.import_module(name).__all__ if name != "annpipes.__main__" else True
+
+
+def test_every_stage_and_transform_is_exported_and_has_a_verb_of_its_own() -> None:
+    verbs: dict[str, set[type]] = {}
+    for name in ("transforms", *STAGES):
+        module = importlib.import_module(f"annpipes.{name}")
         for exported in module.__all__:
             value = getattr(module, exported)
             if inspect.isclass(value) and issubclass(value, Stage | Transform):
                 assert exported in annpipes.__all__
-            assert exported != name.split(".")[-1], "a module and what it exports never share a name"
-
-
-def test_every_stage_has_a_verb_of_its_own_that_chains_it() -> None:
-    verbs: dict[str, set[type]] = {}
-    for name in PUBLIC:
-        for value in vars(importlib.import_module(name)).values():
-            if inspect.isclass(value) and issubclass(value, Stage) and getattr(value, "verb", ""):
+            if inspect.isclass(value) and issubclass(value, Stage) and value.verb:
                 verbs.setdefault(value.verb, set()).add(value)
     assert verbs.keys() <= IterDataPipe.functions.keys()
     assert all(len(stages) == 1 for stages in verbs.values())

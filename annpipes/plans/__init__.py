@@ -10,6 +10,7 @@
 `mixture`       rows of several plans in fixed proportions
 `chunks`        a plan cut into chunks
 `schedule`      the batches that every rank gets of an epoch
+`state`         saved positions, and what they belong to
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal, get_args
 
-import torch
-
 from annpipes.errors import ParameterError, PipelineError, StateError
 from annpipes.meters import Meter
 from annpipes.plans.rows import RowArray, as_bytes, as_natural
@@ -17,10 +15,10 @@ from annpipes.plans.state import State
 from annpipes.running.ranks import agree, find_ranks
 from annpipes.running.statistics import Statistics
 from annpipes.running.steps import One, ReadChunk, Stretch, iterates_in_its_own_way
-from annpipes.running.workers import Workers, flatten_ahead, map_ahead
+from annpipes.running.workers import Workers, flatten_ahead, map_ahead, start_method_of
 from annpipes.stages.base import Source, fingerprint_of
 from annpipes.stages.chunking import ChunkSorter
-from annpipes.stages.collating import place
+from annpipes.stages.collating import as_device, can_pin, place
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import upstream
 from annpipes.stages.reading import RowBatcher, RowReader
@@ -107,8 +105,8 @@ class Loader:
         self.seed = as_natural(seed, "seed")
         self.num_workers = as_natural(num_workers, "num_workers")
         self.prefetch = as_natural(prefetch, "prefetch")
-        self.start_method = _start_method(method, multiprocessing_context)
-        self.place = partial(place, pin_memory=_pinning(pin_memory), device=_device(device))
+        self.start_method = start_method_of(method, multiprocessing_context)
+        self.place = partial(place, pin_memory=can_pin(pin_memory), device=as_device(device))
         self.ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader")
         if iterates_in_its_own_way(self._batcher, self._batcher.cut):
@@ -278,26 +276,3 @@ class Loader:
                 with meter.measured("consume"):
                     yield item
                 meter.add("rows", min(self._batcher.batch_size, n_rows - number * global_batch))
-
-
-def _pinning(pin_memory: bool) -> bool:
-    if pin_memory and not torch.accelerator.is_available():
-        raise ParameterError("pin_memory=True needs a GPU, and torch finds none")
-    return pin_memory
-
-
-def _device(device: Any) -> torch.device | None:
-    try:
-        return None if device is None else torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ParameterError(f"device must be one of torch's, such as 'cuda:0', got {device!r}") from error
-
-
-def _start_method(method: str, context: str | None) -> str | None:
-    if method not in ("thread", "process"):
-        raise ParameterError(f"method must be 'thread' or 'process', got {method!r}")
-    if method == "thread" and context is not None:
-        raise ParameterError(f"multiprocessing_context={context!r} needs method='process'")
-    if context not in (None, "fork", "spawn", "forkserver"):
-        raise ParameterError(f"multiprocessing_context must be 'fork', 'spawn' or 'forkserver', got {context!r}")
-    return None if method == "thread" else context or "spawn"

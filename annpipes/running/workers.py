@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from annpipes.errors import WorkerError
+from annpipes.errors import ParameterError, WorkerError
 
-__all__ = ["Workers", "flatten_ahead", "map_ahead"]
+__all__ = ["Workers", "flatten_ahead", "map_ahead", "start_method_of"]
 
 _installed: Callable[[Any], Any] | None = None  # in a worker process: the function it is there for
 
@@ -148,3 +148,14 @@ def flatten_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterato
             yield part
             top_up(ahead)
         top_up(max(1, ahead))
+
+
+def start_method_of(method: str, context: str | None) -> str | None:
+    """How processes start, or None for threads."""
+    if method not in ("thread", "process"):
+        raise ParameterError(f"method must be 'thread' or 'process', got {method!r}")
+    if method == "thread" and context is not None:
+        raise ParameterError(f"multiprocessing_context={context!r} needs method='process'")
+    if context not in (None, "fork", "spawn", "forkserver"):
+        raise ParameterError(f"multiprocessing_context must be 'fork', 'spawn' or 'forkserver', got {context!r}")
+    return None if method == "thread" else context or "spawn"

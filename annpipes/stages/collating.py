@@ -17,7 +17,7 @@ from annpipes.stages.datapipes import IterDataPipe, functional_datapipe
 from annpipes.stores import densify
 from annpipes.types import Batch, SparseRows
 
-__all__ = ["Collator", "CsrTensors", "collate", "place", "tensor_of"]
+__all__ = ["Collator", "CsrTensors", "as_device", "can_pin", "collate", "place", "tensor_of"]
 
 Form = Literal["dense", "csr"]
 
@@ -162,3 +162,30 @@ def place(item: Any, *, pin_memory: bool, device: Any) -> Any:
         return item
     pinned = item.pin_memory() if pin_memory else item
     return pinned if device is None else pinned.to(device, non_blocking=True)
+
+
+def can_pin(pin_memory: bool) -> bool:
+    """Whether to pin, if there is a GPU to pin for.
+
+    Raises
+    ------
+    ParameterError
+        There is none.
+    """
+    if pin_memory and not torch.accelerator.is_available():
+        raise ParameterError("pin_memory=True needs a GPU, and torch finds none")
+    return pin_memory
+
+
+def as_device(device: Any) -> torch.device | None:
+    """The device of this name, if one is given.
+
+    Raises
+    ------
+    ParameterError
+        torch has none of this name.
+    """
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ParameterError(f"device must be one of torch's, such as 'cuda:0', got {device!r}") from error

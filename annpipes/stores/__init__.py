@@ -1,4 +1,38 @@
-"""Where bytes lie: the only part that knows files, anndata and decoders."""
+"""Where bytes lie: the only part that knows files, anndata and decoders.
+
+`protocol`      what a store answers, whatever holds its rows
+`base`          fields that are opened at their first use
+`h5ad`          an `.h5ad` file
+`memory`        an AnnData in memory, or backed
+`collection`    many of them as one
+`opening`       the store for one file or object
+`matrices`      rows of dense and CSR matrices
+`gene_subsets`  some genes of sparse rows
+`frame`         rows of obs columns
+`tables`        tables of a file, as anndata writes and wrote them
+`columns`       columns of a table, in every encoding
+`series`        columns of several tables as one
+`labels`        labels, and the codes that stand for them
+`genes`         some of the genes, in an order of their own
+`choices`       rows or genes chosen with objects of others
+`expressions`   rows for which an expression is true
+`row_space`     rows of several stores, one store after the other
+`witness`       what an AnnData in memory was
+`surveying`     what a file holds, element by element
+`marks`         what a rewritten file says of itself
+`refusals`      what is refused, and what to do about it
+`damage`        what damage is called
+`dense`         sparse rows made dense
+`engine`        elements and rows copied to their places
+`containers`    file formats, and where their storage chunks lie
+`codecs`        how storage chunks are encoded
+`bytes`         where bytes come from
+`compiled`      inner loops
+`describing`    how fields are stored, and what is wrong with that
+`checking`      what a damaged file has
+`limits`        the bare work that reading cannot do without
+`writing`       rewritten files
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import Rows, values_of
-from annpipes.stores import Store, field_key
+from annpipes.stores.protocol import Store, field_key
 
 __all__ = ["LabelTables", "Unknown"]
 

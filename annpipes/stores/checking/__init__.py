@@ -1,4 +1,8 @@
-"""All damage of a file, found by reading everything in it once."""
+"""All damage of a file, found by reading everything in it once.
+
+`ledgers`   what a check finds, in stretches of rows
+`matrices`  whether the parts of a sparse matrix fit together
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Many files as one source of rows."""
+"""Many files as one source of rows.
+
+`alignment`  the genes of several files as one list
+`joined`     fields of several stores as one
+`patterns`   the files that a pattern names
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Everything that can be known before is worked out before, so that only reading, decoding or
 copying is timed. The loops are those of `bare`, and not those of the readers, whose changes must
 not move the limit; a decoder other than ISA-L's is the one that the file's filters name.
+
+`threads`  loops and threads of their own, which no change of the readers moves
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""How fast a file is read on this machine, and what limits it."""
+"""How fast a file is read on this machine, and what limits it.
+
+`cases`     one order of a file's rows, measured in turns with the bare work
+`peers`     other loaders, run beside annpipes on the same rows
+`results`   what a benchmark found, as numbers and as a table
+`verdicts`  which limit binds, and what to do about it
+"""
 
 from __future__ import annotations
 

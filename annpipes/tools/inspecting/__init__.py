@@ -1,4 +1,7 @@
-"""What a file holds, how it is stored, and whether it is intact."""
+"""What a file holds, how it is stored, and whether it is intact.
+
+`isolation`  a check done in a process of its own
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,15 @@
-"""Files rewritten in shuffled order."""
+"""Files rewritten in shuffled order.
+
+`arrangement`  which rows stand where in a rewritten file
+`checks`       what must hold before a rewrite begins
+`jobs`         a rewrite that can be taken up again
+`execution`    parts and outputs made several at once, here or on a cluster
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,20 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from annpipes.errors import DiskSpaceError, ParameterError, ParameterTypeError
+from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_bytes, as_count, as_natural
 from annpipes.reporting import Progress, Report, Steps, brief_bytes, brief_number, no_progress
-from annpipes.stores import FieldStore, as_left_out, codec_of, encoded_row_bytes, is_pattern, matrices_of, paths_of
+from annpipes.stores import FieldStore, as_left_out, codec_of, is_pattern, matrices_of, paths_of
+from annpipes.tools.rewriting.checks import check_outputs, check_space
 from annpipes.tools.rewriting.execution import make
 from annpipes.tools.rewriting.jobs import Job, Workshop, open_inputs, working_folder
-from annpipes.types import Chunk
 
 __all__ = ["Rewrite", "shuffle"]
 
 _PROGRAM_BYTES = 600_000_000  # Python with what annpipes imports, and working memory of decoding
 _LARGEST_PART = 500_000_000  # longer parts mix no better, and more is lost when one is broken off
 _LEAST_ROWS = 1024
-_SAMPLE_ROWS = 512
 _LONGER, _BLOCKS_PER_PART = 4, 64  # longer blocks are read faster, and so many mix a part: benchmarks/README.md
 
 
@@ -195,8 +199,8 @@ def shuffle(
     workshop = Workshop(job, store)
     workshop.assembly.check()
     if not os.path.isdir(job.folder):
-        _check_outputs(workshop, overwrite)
-    _check_space(workshop)
+        check_outputs(workshop, overwrite)
+    check_space(workshop)
     with working_folder(job) as attempt:
         reused = make(workshop, attempt, scheduler, Steps(progress, 2 * store.n_obs))
     progress(2 * store.n_obs, 2 * store.n_obs)
@@ -267,31 +271,3 @@ def _rows_per_part(store: FieldStore, dtypes: Mapping[str, str], memory: int, wi
 def _block_size(store: FieldStore, rows_per_part: int) -> int:
     advised = store.block_advice().size
     return max(advised, min(_LONGER * advised, min(rows_per_part, store.n_obs) // _BLOCKS_PER_PART))
-
-
-def _check_outputs(workshop: Workshop, overwrite: bool) -> None:
-    for path in workshop.outputs():
-        if os.path.exists(path) and not overwrite:
-            raise ParameterError(
-                f"output {path!r} is there already: choose another name, or overwrite it (--overwrite, overwrite=True)"
-            )
-
-
-def _check_space(workshop: Workshop) -> None:
-    """Refuse to begin what the disk cannot hold: all parts, and the outputs beside them."""
-    store = workshop.store
-    starts = np.linspace(0, max(store.n_obs - _SAMPLE_ROWS // 8, 0), 8).astype(np.int64)
-    rows = np.unique((starts[:, None] + np.arange(_SAMPLE_ROWS // 8)).clip(max=max(store.n_obs - 1, 0)))[: store.n_obs]
-    row_bytes = encoded_row_bytes(store, Chunk(rows, np.arange(len(rows))), workshop.matrices, workshop.encoding)
-    columns = sum(field.startswith("obs/") for field in store.fields)
-    dense = sum(store.matrix(field).row_bytes for field in workshop.assembly.dense)
-    dense += sum(array.row_bytes for array in workshop.assembly.arrays)
-    needed = 1.1 * store.n_obs * (2 * row_bytes + 8 * columns + 64 + dense)
-    folder = workshop.job.folder
-    there = sum(entry.stat().st_size for entry in os.scandir(folder)) if os.path.isdir(folder) else 0
-    free = shutil.disk_usage(os.path.dirname(workshop.job.output)).free
-    if needed - there > free:
-        raise DiskSpaceError(
-            f"{os.path.dirname(folder)} has {brief_bytes(free)} free, and shuffling needs about "
-            f"{brief_bytes(needed - there)} there (parts and result): make room, or choose another folder or codec"
-        )

@@ -1,4 +1,7 @@
-"""Block and chunk size for some data and some memory, chosen by measuring."""
+"""Block and chunk size for some data and some memory, chosen by measuring.
+
+`results`  what tuning measured, and which of it to take
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,46 @@
+"""What must hold before a rewrite begins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+
+from annpipes.errors import DiskSpaceError, ParameterError
+from annpipes.reporting import brief_bytes
+from annpipes.stores import encoded_row_bytes
+from annpipes.tools.rewriting.jobs import Workshop
+from annpipes.types import Chunk
+
+__all__ = ["check_outputs", "check_space"]
+
+_SAMPLE_ROWS = 512
+
+
+def check_outputs(workshop: Workshop, overwrite: bool) -> None:
+    for path in workshop.outputs():
+        if os.path.exists(path) and not overwrite:
+            raise ParameterError(
+                f"output {path!r} is there already: choose another name, or overwrite it (--overwrite, overwrite=True)"
+            )
+
+
+def check_space(workshop: Workshop) -> None:
+    """Refuse to begin what the disk cannot hold: all parts, and the outputs beside them."""
+    store = workshop.store
+    starts = np.linspace(0, max(store.n_obs - _SAMPLE_ROWS // 8, 0), 8).astype(np.int64)
+    rows = np.unique((starts[:, None] + np.arange(_SAMPLE_ROWS // 8)).clip(max=max(store.n_obs - 1, 0)))[: store.n_obs]
+    row_bytes = encoded_row_bytes(store, Chunk(rows, np.arange(len(rows))), workshop.matrices, workshop.encoding)
+    columns = sum(field.startswith("obs/") for field in store.fields)
+    dense = sum(store.matrix(field).row_bytes for field in workshop.assembly.dense)
+    dense += sum(array.row_bytes for array in workshop.assembly.arrays)
+    needed = 1.1 * store.n_obs * (2 * row_bytes + 8 * columns + 64 + dense)
+    folder = workshop.job.folder
+    there = sum(entry.stat().st_size for entry in os.scandir(folder)) if os.path.isdir(folder) else 0
+    free = shutil.disk_usage(os.path.dirname(workshop.job.output)).free
+    if needed - there > free:
+        raise DiskSpaceError(
+            f"{os.path.dirname(folder)} has {brief_bytes(free)} free, and shuffling needs about "
+            f"{brief_bytes(needed - there)} there (parts and result): make room, or choose another folder or codec"
+        )
