@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from annpipes.errors import DamageError
 from annpipes.stores.codecs.filters import Filters, filters_of
 
-__all__ = ["Layout", "layout_of"]
+__all__ = ["Layout", "check_extent", "layout_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,26 @@ def layout_of(dataset: h5py.Dataset) -> Layout | str:
     return layout
 
 
+def check_extent(dataset: h5py.Dataset) -> None:
+    """Refuse contiguous bytes that lie outside of the file: not every HDF5 does.
+
+    Raises
+    ------
+    DamageError
+        They do.
+    """
+    created = dataset.id.get_create_plist()
+    offset = dataset.id.get_offset() if created.get_layout() == h5d.CONTIGUOUS else None
+    if offset is None or created.get_external_count():
+        return
+    length = os.path.getsize(dataset.file.filename)
+    if offset > length - dataset.id.get_storage_size():
+        raise DamageError(
+            f"{dataset.name} in {dataset.file.filename} should lie at byte {offset} with "
+            f"{dataset.id.get_storage_size()} bytes, but the file has {length}"
+        )
+
+
 def _contiguous(dataset: h5py.Dataset, filters: Filters) -> Layout | str:
     offset = dataset.id.get_offset()
     if offset is None:
@@ -131,7 +151,7 @@ def _chunked(dataset: h5py.Dataset, filters: Filters) -> Layout | str:
 def _check(layout: Layout, dataset: h5py.Dataset) -> None:
     """Refuse a table that no intact file can have, so that nobody reads outside of the file."""
     length = os.path.getsize(dataset.file.filename)
-    wrong = (layout.offsets < 0) | (layout.sizes <= 0) | (layout.offsets + layout.sizes > length)
+    wrong = (layout.offsets < 0) | (layout.sizes <= 0) | (layout.offsets > length - layout.sizes)
     if layout.plain:
         wrong |= layout.sizes != layout.chunk_bytes
     if wrong.any():

@@ -16,7 +16,7 @@ from annpipes.plans.rows import RowArray
 from annpipes.stores.bytes.local import FileBytes
 from annpipes.stores.compiled.kernels import Bytes
 from annpipes.stores.containers.hdf5 import Hdf5File
-from annpipes.stores.containers.layout import Layout, layout_of
+from annpipes.stores.containers.layout import Layout, check_extent, layout_of
 from annpipes.stores.damage import Origin
 from annpipes.stores.engine.decoding import decoder_of
 from annpipes.stores.engine.fallback import ThroughHdf5
@@ -61,6 +61,7 @@ def open_dataset(file: Hdf5File, path: str, indptr: RowArray | None = None) -> D
         elsewhere = not os.path.samefile(dataset.file.filename, file.absolute)
         layout = "linked from another file" if elsewhere else layout_of(dataset)
         if isinstance(layout, str):
+            check_extent(dataset)
             return ThroughHdf5(file, origin, dataset, layout)
     return Direct(file, origin, layout)
 

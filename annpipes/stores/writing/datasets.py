@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py._objects import phil  # h5py's lock: `write_direct_chunk` takes none itself, in 3.11 to 3.14 at least
 from numpy.typing import NDArray
 
 from annpipes.stores.codecs.encoding import Encoding
@@ -32,7 +32,7 @@ def write_at(dataset: h5py.Dataset, first: int, values: NDArray[Any], encoding: 
     if dataset.chunks is None or encoding.encode is None:
         dataset[first : first + len(values)] = values
         return
-    side, lock = dataset.chunks[0], threading.Lock()
+    side = dataset.chunks[0]
 
     def encode(number: int) -> None:
         start, stop = number * side - first, (number + 1) * side - first
@@ -42,7 +42,7 @@ def write_at(dataset: h5py.Dataset, first: int, values: NDArray[Any], encoding: 
             part = np.pad(part, [(before, side - before - len(part)), *[(0, 0)] * (part.ndim - 1)])
         assert encoding.encode is not None
         encoded = encoding.encode(part)
-        with lock:
+        with phil:
             dataset.id.write_direct_chunk((number * side, *[0] * (values.ndim - 1)), encoded)
 
     numbers = range(first // side, -(-(first + len(values)) // side)) if len(values) else range(0)
@@ -66,7 +66,8 @@ def append(target: h5py.Dataset, first: int, source: h5py.Dataset, skip: int) ->
             for number in whole:
                 corner = ((number * side - first + skip), *[0] * (target.ndim - 1))
                 mask, encoded = source.id.read_direct_chunk(corner)
-                target.id.write_direct_chunk((number * side, *corner[1:]), encoded, mask)
+                with phil:
+                    target.id.write_direct_chunk((number * side, *corner[1:]), encoded, mask)
             place = (whole[-1] + 1) * side
     _copy(target, place, source, skip + place - first, end - place)
     return end
