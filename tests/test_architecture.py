@@ -63,6 +63,7 @@ ROOMS_OF_STORES = [
     {"genes", "dense", "marks", "tables", "surveying"},
     {"frame", "protocol", "gene_subsets"},
     {"labels", "matrices", "base"},
+    {"arrays"},
     {"h5ad"},
     {"memory"},
     {"opening"},

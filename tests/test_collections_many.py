@@ -20,7 +20,7 @@ from contracts import chunk_of
 
 from annpipes import Collection, stream
 from annpipes.stores import open_store
-from annpipes.stores.containers import hdf5
+from annpipes.stores.bytes import local
 
 MANY = 200
 
@@ -47,13 +47,13 @@ def watched(folder: Path) -> Iterator[list[int]]:
     """How many files of the folder are open, whenever one more was opened."""
     gc.collect()  # what earlier tests left
     seen: list[int] = []
-    begin = hdf5.FileBytes.__init__
+    begin = local.FileBytes.__init__
 
     def counting(self: Any, path: str) -> None:
         begin(self, path)
         seen.append(files_open(folder))
 
-    with mock.patch.object(hdf5.FileBytes, "__init__", counting):
+    with mock.patch.object(local.FileBytes, "__init__", counting):
         yield seen
 
 

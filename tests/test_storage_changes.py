@@ -188,7 +188,7 @@ def test_hdf5_writers_are_kept_out_of_a_read_and_only_of_that(tmp_path: Path, na
     expected = anndata.read_h5ad(path).X
     read_x(store, [0])
     if "lzf" in name:
-        with store.file.steady():  # through HDF5 alone there is no loop of ours to be late in
+        with store.file.source.steady():  # through HDF5 alone there is no loop of ours to be late in
             try_to_write()
     else:
         with changed_while_copying(try_to_write):

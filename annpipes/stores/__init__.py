@@ -6,7 +6,8 @@
 `memory`        an AnnData in memory, or backed
 `collection`    many of them as one
 `opening`       the store for one file or object
-`matrices`      rows of dense and CSR matrices
+`matrices`     rows of dense and CSR matrices, by the engine
+`arrays`       rows of matrices in memory
 `gene_subsets`  some genes of sparse rows
 `frame`         rows of obs columns
 `tables`        tables of a file, as anndata writes and wrote them

@@ -82,11 +82,11 @@ class _Selection:
         count("decoded", int(self.room[-1]) * (self.data.dtype.itemsize + self.indices.dtype.itemsize))
         parts = shares(len(self.pieces), len(self.pieces), 64)
         select = partial(self._select, indices[0], data[0], indices[1], data[1])
-        return Work([partial(select, *part) for part in parts], guard=self.data.file.steady)
+        return Work([partial(select, *part) for part in parts], guard=self.data.source.steady)
 
     def _in_file(self, dataset: Direct) -> tuple[NDArray[Any], Offsets] | None:
         """The mapped file as numbers of a dataset's size, and where among them each piece begins."""
-        source, size = dataset.file.bytes(), dataset.dtype.itemsize
+        source, size = dataset.source.opened(), dataset.dtype.itemsize
         places = dataset.layout.offsets[self.pieces.chunks] + self.pieces.froms * size
         mapped = source.mapped()
         if mapped is None or (places % size).any() or not source.cached(places):
@@ -99,14 +99,14 @@ class _Selection:
         numbers = self.pieces.chunks[edges[:-1]]
         count("decoded", (self.data.layout.chunk_bytes + self.indices.layout.chunk_bytes) * len(numbers))
         few, decoders = len(numbers) <= FEW, (decoder_of(self.indices.layout), decoder_of(self.data.layout))
-        if few or decoders[0] is None or decoders[1] is None:
+        if few or decoders[0] is None or decoders[1] is None or self.data.source.opened().descriptor is None:
             tasks = [partial(self._decode_and_select, few, *group) for group in pairwise(edges.tolist())]
         else:
             tables = [table[numbers] for part in (self.indices, self.data) for table in _tables(part)]
             parts = shares(len(numbers))
             tasks = [partial(self._select_decoded, (decoders[0], decoders[1]), tables, edges, *part) for part in parts]
         sizes = self.data.layout.chunk_bytes, self.indices.layout.chunk_bytes
-        return Work(tasks, task_bytes=3 * max(sizes), guard=self.data.file.steady)
+        return Work(tasks, task_bytes=3 * max(sizes), guard=self.data.source.steady)
 
     def _select(
         self, indices: NDArray[Any], data: NDArray[Any], index_froms: Offsets, froms: Offsets, start: int, stop: int
@@ -136,7 +136,7 @@ class _Selection:
             with measured("decode"):
                 first, to = select_decoded(
                     decoders,
-                    self.data.file.bytes().descriptor,
+                    self.data.source.opened().descriptor,
                     (tables[0], tables[1], tables[2], tables[3]),
                     edges,
                     first,

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from annpipes.errors import FormatError
+from annpipes.stores.arrays import DenseByNumpy
 from annpipes.stores.base import FieldStore
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import Column, column_of, refuse_twice
-from annpipes.stores.matrices import DenseFile, DenseMemory, SparseFile
+from annpipes.stores.matrices import open_csr, open_dense
 from annpipes.stores.protocol import MatrixReader
 from annpipes.stores.refusals import refuse_numbers, refuse_other_hdf5
 from annpipes.stores.surveying import SPARSE, encoding_of, sparse_shape
@@ -55,7 +56,7 @@ class H5adStore(FieldStore):
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Size rather than name: a file that was moved is still the same."""
-        return {"n_obs": self.n_obs, "n_vars": self.n_vars, "file_bytes": self.file.stamp[0]}
+        return {"n_obs": self.n_obs, "n_vars": self.n_vars, "file_bytes": self.file.source.size}
 
     def __repr__(self) -> str:
         return repr(self.file.path)
@@ -93,7 +94,7 @@ class H5adStore(FieldStore):
             return read_frame(file, "var")
 
     def close(self) -> None:
-        self.file.close()
+        self.file.source.close()
 
     def column_names(self, field: str) -> pd.Index[Any] | None:
         if field == "raw/X":
@@ -123,7 +124,7 @@ class H5adStore(FieldStore):
             together = isinstance(file[group], h5py.Dataset) and bool(key)  # anndata < 0.7: one table of all in obsm
             if together:
                 values = np.asarray(file[group][key])  # one column: a number in each record
-                return DenseMemory(values.reshape(len(values), -1), route="memory (a table)")
+                return DenseByNumpy(values.reshape(len(values), -1), route="memory (a table)")
         return open_matrix(self.file, f"{group}/{key}" if key else group)
 
     def _open_column(self, column: str) -> Column:
@@ -147,13 +148,13 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
     with file.reading(path) as opened:
         element = opened[path]
         if is_frame(element):
-            return DenseMemory(matrix_of(read_frame(opened, path), f"{path} of {file.path}"), route="memory (a table)")
+            return DenseByNumpy(matrix_of(read_frame(opened, path), f"{path} of {file.path}"), route="memory (a table)")
         where = f"{path} of {file.path}"
         if isinstance(element, h5py.Dataset):
             if len(element_shape := tuple(element.shape or ())) != 2:
                 raise FormatError(f"{where} has shape {element_shape}, not two dimensions")
             refuse_numbers(element.dtype, where, dense=True)
-            return DenseFile(file, path)
+            return open_dense(file, path)
         encoding = encoding_of(element) or "unknown"
         layout = SPARSE.get(encoding, "")
         shape, said = sparse_shape(element), element.attrs.get("shape", element.attrs.get("h5sparse_shape"))
@@ -166,7 +167,7 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
             f"set it in the file, or write it anew with anndata"
         )
     if layout == "csr" and shape is not None:
-        return SparseFile(file, path, shape)
+        return open_csr(file, path, shape)
     if layout == "csc":
         raise FormatError(
             f"{path} of {file.path} is stored by columns (CSC), which has no rows to read. Write it as CSR once: "

@@ -13,12 +13,12 @@ from scipy import sparse
 
 from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
+from annpipes.stores.arrays import Selected, dense_rows, sparse_rows
 from annpipes.stores.base import FieldStore
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import column_of, refuse_twice
 from annpipes.stores.genes import Genes
 from annpipes.stores.h5ad import open_matrix, raw_x
-from annpipes.stores.matrices import DenseMemory, Selected, SparseMemory
 from annpipes.stores.protocol import MatrixReader, has_genes
 from annpipes.stores.refusals import refuse_values
 from annpipes.stores.tables import matrix_of
@@ -116,7 +116,7 @@ class MemoryStore(FieldStore):
 
     def close(self) -> None:
         if self.file is not None:
-            self.file.close()
+            self.file.source.close()
 
     def column_names(self, field: str) -> pd.Index[Any] | None:
         if field == "raw/X":
@@ -179,14 +179,14 @@ class MemoryStore(FieldStore):
         rows = owner.obs_names.get_indexer(adata.obs_names).astype(np.int64)
         return Selected(self._matrix(field, element_of(owner, field)), rows, genes)
 
-    def _matrix(self, field: str, values: Any) -> DenseMemory | SparseMemory:
+    def _matrix(self, field: str, values: Any) -> MatrixReader:
         refuse_values(values, f"{field} of {self.name}")
         if sparse.issparse(values):
-            return SparseMemory(values)
+            return sparse_rows(values, field, self.name)
         if isinstance(values, np.ndarray) and values.ndim == 2:
-            return DenseMemory(np.asarray(values))
+            return dense_rows(np.asarray(values), field, self.name)
         if isinstance(values, pd.DataFrame):
-            return DenseMemory(matrix_of(values, f"{field} of {self.name}"))
+            return dense_rows(matrix_of(values, f"{field} of {self.name}"), field, self.name)
         raise FormatError(
             f"{field} of {self.name} is a {type(values).__name__}, not a dense or sparse matrix, so it has no rows to "
             f"read: leave it out, or store what you need of it as an array"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
 from annpipes.errors import ChangedError
 from annpipes.plans.rows import RowArray
@@ -99,9 +101,16 @@ def _watched(adata: AnnData, field: str) -> Any:
             return _column(adata.obs, key)
         if group in ("obs_names", "rows", "file"):
             return adata.obs_names
-        return element_of(adata if group == "raw" else owner_of(adata), field)  # a view has a raw of its own
+        return _parts(element_of(adata if group == "raw" else owner_of(adata), field))  # a view has a raw of its own
     except (KeyError, AttributeError):
         raise ChangedError(f"the AnnData has no {field} any more, as it had when a source was made of it") from None
+
+
+def _parts(element: Any) -> Any:
+    """An element; of a compressed matrix also its arrays, which scipy replaces when it changes one in place."""
+    if isinstance(element, sparse.csr_matrix | sparse.csr_array | sparse.csc_matrix | sparse.csc_array):
+        return element, element.data, element.indices, element.indptr
+    return element
 
 
 def _column(obs: pd.DataFrame, name: str) -> Any:
@@ -116,6 +125,8 @@ def _is(one: Any, other: Any) -> bool:
     """Whether two elements are one; numpy columns come in a new wrapper each time."""
     if one is other:
         return True
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(operator.is_, one, other))
     wrapped = pd.arrays.NumpyExtensionArray
     if not (isinstance(one, wrapped) and isinstance(other, wrapped) and one.dtype == other.dtype):
         return False

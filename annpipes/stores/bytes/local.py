@@ -1,4 +1,4 @@
-"""A local file: its bytes, the stamp by which a change shows, and the lock that keeps HDF5's writers out."""
+"""A local file: its bytes, whether it is still the same, and the lock that keeps HDF5's writers out."""
 
 from __future__ import annotations
 
@@ -12,18 +12,83 @@ import numpy as np
 from h5py import h5f
 from numpy.typing import NDArray
 
-from annpipes.errors import BusyError
+from annpipes.errors import BusyError, ChangedError, DamageError, SourceError
 from annpipes.stores.bytes.mapping import Mapping, can_map
+from annpipes.stores.bytes.protocol import Bytes, Offsets, read_each
+from annpipes.stores.compiled.kernels import read_pieces
 
 try:
     import fcntl
 except ImportError:  # Windows, where who has a file open keeps others from it anyway
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FileBytes", "busy", "exclusive", "shared_lock", "stamp_of"]
+__all__ = ["FileBytes", "LocalFile", "busy", "exclusive", "shared_lock", "stamp_of"]
 
 _PROBES, _ROWS_PER_PROBE = 16, 1024
 _MAPPED_BYTES = 2 << 30
+
+
+class LocalFile:
+    """A path, and the bytes that are open of it in this process alone.
+
+    A file whose size or time of change differs from when it was first seen is refused.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name = path  # as given
+        self.path = os.path.abspath(path)
+        self.stamp = stamp_of(self.path)
+        self._opened: dict[int, FileBytes] = {}  # by process
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_opened": {}}
+
+    @property
+    def size(self) -> int:
+        """The file's size when it was first seen."""
+        return self.stamp[0]
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """A block in which the file's bytes are read: they are those of the file as it was first seen, or it raises.
+
+        HDF5's writers are kept out by the lock that it takes itself. Others, and those that cut a file off before they
+        ask for the lock (https://github.com/h5py/h5py/issues/1864), show when the block ends.
+        """
+        self.check_unchanged()
+        with shared_lock(self.path, self.name):
+            before = self._opened.get(os.getpid())
+            try:
+                yield
+            except Exception:
+                self.check_unchanged()  # which explains whatever was found
+                raise
+            self.check_unchanged()
+            if any(opened is not None and opened.lost for opened in (before, self._opened.get(os.getpid()))):
+                raise DamageError(f"{self.name}: the disk could not deliver some of it")
+
+    def opened(self) -> FileBytes:
+        """The file's bytes, to be read by any thread within a `steady` block, which compares the stamp."""
+        process = os.getpid()
+        opened = self._opened.get(process)
+        if opened is None:  # or let go of by another thread
+            self.check_unchanged()
+            opened = FileBytes(self.path)
+            self._opened = {process: opened}
+        return opened
+
+    def close(self) -> None:
+        """Let go of the file's bytes; whoever reads them right now keeps them open until then."""
+        self._opened = {}
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that is no longer the one that was first seen."""
+        try:
+            unchanged = stamp_of(self.path) == self.stamp
+        except FileNotFoundError:
+            raise SourceError(f"{self.name!r} is gone since it was first opened") from None
+        if not unchanged:
+            raise ChangedError(f"{self.name} changed since it was first opened; make the source anew")
 
 
 class FileBytes:
@@ -36,7 +101,7 @@ class FileBytes:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # which Windows needs
+        self.descriptor: int = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # which Windows needs
         weakref.finalize(self, os.close, self.descriptor).atexit = False
         self._mapping = self._map() if 0 < os.fstat(self.descriptor).st_size <= _MAPPED_BYTES else None
 
@@ -53,6 +118,13 @@ class FileBytes:
         with open(self.path, "rb", buffering=0) as file:  # a position of its own: others read at the same time
             file.seek(offset)
             return file.read(size)
+
+    def read_ranges(self, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes) -> int:
+        """As `OpenBytes.read_ranges`."""
+        if hasattr(os, "pread"):
+            failed: int = read_pieces(self.descriptor, froms, tos, lengths, start, stop, out)
+            return failed
+        return read_each(self, froms, tos, lengths, start, stop, out)
 
     def mapped(self) -> NDArray[np.uint8] | None:
         """All bytes, mapped into memory; None for a large file. What was read holds if `lost` is false afterwards."""

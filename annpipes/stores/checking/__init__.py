@@ -80,7 +80,7 @@ def check_file(path: str, progress: Progress) -> Found:
         _refuse_other(opened, path)
         check.elements(file, opened)
     check.fields(path)
-    file.check_unchanged()
+    file.source.check_unchanged()
     return check.found()
 
 

@@ -15,7 +15,7 @@ from annpipes.stores.base import FieldStore
 from annpipes.stores.compiled.kernels import copy_values
 from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.stores.genes import Genes, fill_columns, move_columns, take_genes
-from annpipes.stores.matrices import DenseFile, SparseFile, places_of
+from annpipes.stores.matrices import CsrRows, DenseRows, places_of
 from annpipes.stores.protocol import BlockAdvice, MatrixReader
 from annpipes.stores.row_space import RowSpace, Share
 from annpipes.types import Chunk, SparseRows
@@ -99,7 +99,7 @@ class JoinedSparse(_Joined):
 
     def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
         super().__init__(space, parts, n_columns, fill, at_once)
-        files = [matrix for matrix in self.present if isinstance(matrix, SparseFile)]
+        files = [matrix for matrix in self.present if isinstance(matrix, CsrRows)]
         # 32 bits at least, as scipy has them: columns of the join may have larger numbers than those of a file.
         wide = n_columns > np.iinfo(np.int32).max + 1  # also of matrices in memory
         dtypes = [np.int64 if matrix.index_dtype == np.uint64 else matrix.index_dtype for matrix in files]
@@ -113,7 +113,7 @@ class JoinedSparse(_Joined):
         converted: list[tuple[Share, SparseRows]] = []
         for share in self.space.shares(chunk.rows):
             matrix, kept = self.parts[share.number].matrix, self.parts[share.number].kept(genes)
-            if isinstance(matrix, SparseFile) and self._fits(matrix) and not (self.fill and kept and len(kept.absent)):
+            if isinstance(matrix, CsrRows) and self._fits(matrix) and not (self.fill and kept and len(kept.absent)):
                 lengths[share.where] = matrix.lengths(share.rows)
                 direct.append((share.number, share))
             else:
@@ -127,7 +127,7 @@ class JoinedSparse(_Joined):
 
         def begin(number: int, share: Share) -> tuple[Work, ...]:
             matrix = self.parts[number].matrix
-            assert isinstance(matrix, SparseFile)
+            assert isinstance(matrix, CsrRows)
             return matrix.copy(share.rows, lengths[share.where], tos[share.where], data, indices)
 
         self._run(direct, begin)
@@ -138,7 +138,7 @@ class JoinedSparse(_Joined):
         moves = [(kept, some) for kept, some in moved if kept is not None]
         return move_columns(SparseRows(data, indices, indptr, width), moves, width)
 
-    def _fits(self, matrix: SparseFile) -> bool:
+    def _fits(self, matrix: CsrRows) -> bool:
         return (matrix.dtype, matrix.index_dtype) == (self.dtype, self.index_dtype)
 
     def _converted(self, matrix: MatrixReader | None, share: Share, kept: Genes | None, width: int) -> SparseRows:
@@ -168,7 +168,7 @@ class JoinedDense(_Joined):
             matrix, kept = self.parts[share.number].matrix, self.parts[share.number].kept(genes)
             if matrix is None:
                 out[places[share.where]] = self.fill
-            elif isinstance(matrix, DenseFile) and matrix.dtype == self.dtype and kept is None:
+            elif isinstance(matrix, DenseRows) and matrix.dtype == self.dtype and kept is None:
                 direct.append((share.number, share))
             else:
                 values = np.asarray(matrix.read(share.chunk)).astype(self.dtype, copy=False)
@@ -177,7 +177,7 @@ class JoinedDense(_Joined):
 
         def begin(number: int, share: Share) -> tuple[Work, ...]:
             matrix = self.parts[number].matrix
-            assert isinstance(matrix, DenseFile)
+            assert isinstance(matrix, DenseRows)
             return (matrix.copy(share.rows, places[share.where], out),)
 
         self._run(direct, begin)

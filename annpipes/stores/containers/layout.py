@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from annpipes.errors import DamageError
 from annpipes.stores.codecs.filters import Filters, filters_of
 
-__all__ = ["Layout", "check_extent", "layout_of"]
+__all__ = ["Layout", "check_extent", "layout_of", "plain_layout"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +87,18 @@ def layout_of(dataset: h5py.Dataset) -> Layout | str:
             return reason
     if isinstance(filters, str):
         return filters
-    layout = _contiguous(dataset, filters) if kind == h5d.CONTIGUOUS else _chunked(dataset, filters)
+    layout = _contiguous(dataset) if kind == h5d.CONTIGUOUS else _chunked(dataset, filters)
     if isinstance(layout, Layout):
         _check(layout, dataset)
     return layout
+
+
+def plain_layout(dtype: np.dtype[Any], shape: tuple[int, ...], offset: int = 0) -> Layout:
+    """Elements one after the other from ``offset`` on, as they are in memory."""
+    size = math.prod(shape) * dtype.itemsize
+    none = filters_of([])
+    assert isinstance(none, Filters)
+    return Layout(dtype, shape, shape, np.array([offset]), np.array([size]), np.zeros(1, np.uint32), none)
 
 
 def check_extent(dataset: h5py.Dataset) -> None:
@@ -113,12 +121,11 @@ def check_extent(dataset: h5py.Dataset) -> None:
         )
 
 
-def _contiguous(dataset: h5py.Dataset, filters: Filters) -> Layout | str:
+def _contiguous(dataset: h5py.Dataset) -> Layout | str:
     offset = dataset.id.get_offset()
     if offset is None:
         return "storage that was never allocated"
-    places = np.array([offset]), np.array([dataset.nbytes]), np.zeros(1, np.uint32)
-    return Layout(dataset.dtype, dataset.shape, dataset.shape, *places, filters)
+    return plain_layout(dataset.dtype, dataset.shape, offset)
 
 
 def _chunked(dataset: h5py.Dataset, filters: Filters) -> Layout | str:

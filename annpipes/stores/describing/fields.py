@@ -16,7 +16,7 @@ from annpipes.stores.columns import column_encoding, rows_of
 from annpipes.stores.describing.looks import Sample, sample_of, sample_of_text
 from annpipes.stores.engine.fallback import need_filters
 from annpipes.stores.h5ad import H5adStore, raw_x
-from annpipes.stores.matrices import SparseFile
+from annpipes.stores.matrices import CsrRows
 from annpipes.stores.protocol import BlockAdvice, is_matrix
 from annpipes.stores.surveying import SPARSE, codes_of, datasets_in, encoding_of, is_column, sparse_shape, stored_bytes
 from annpipes.stores.tables import index_key, is_frame
@@ -213,7 +213,7 @@ def _read(store: H5adStore, report: FieldReport, element: h5py.Group | h5py.Data
         return _read_column(store, report, element)
     report = replace(report, route=store.route(name), row_bytes=store.row_bytes([name]))
     reader = store.reader(name)
-    if isinstance(reader, SparseFile):
+    if isinstance(reader, CsrRows):
         lengths = np.diff(reader.indptr)
         report = replace(report, per_row=_per_row(lengths))
         if report.storage_chunk and report.stored_values:
@@ -270,4 +270,4 @@ def describe_file(path: str) -> FileFacts:
         advice = store.block_advice()
     except DamageError:
         advice = BlockAdvice(64, "X cannot be read")
-    return FileFacts(path, store.file.stamp[0], store.n_obs, store.n_vars, reports, others, advice)
+    return FileFacts(path, store.file.source.size, store.n_obs, store.n_vars, reports, others, advice)

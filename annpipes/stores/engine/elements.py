@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
-from annpipes.stores.bytes.local import FileBytes
+from annpipes.stores.bytes.memory import MemoryBytes
+from annpipes.stores.bytes.protocol import ByteSource, OpenBytes
 from annpipes.stores.compiled.kernels import Bytes
 from annpipes.stores.containers.hdf5 import Hdf5File
-from annpipes.stores.containers.layout import Layout, check_extent, layout_of
+from annpipes.stores.containers.layout import Layout, check_extent, layout_of, plain_layout
 from annpipes.stores.damage import Origin
 from annpipes.stores.engine.decoding import decoder_of
 from annpipes.stores.engine.fallback import ThroughHdf5
@@ -24,9 +25,9 @@ from annpipes.stores.engine.pieces import Pieces, Spans, row_pieces
 from annpipes.stores.engine.pools import Work, thread_count
 from annpipes.stores.engine.targets import Decoding, Target
 
-__all__ = ["FEW", "Dataset", "Direct", "open_dataset", "shares"]
+__all__ = ["FEW", "Dataset", "Direct", "open_array", "open_dataset", "shares"]
 
-_Decode = Callable[[FileBytes, int], Bytes]
+_Decode = Callable[[OpenBytes, int], Bytes]
 
 _CACHED_BYTES = 8 << 20
 FEW = 4  # a read of so few storage chunks is one of single rows, and its neighbours will be asked for next
@@ -36,7 +37,7 @@ _LARGEST_SHARE = 32
 
 
 class Dataset(Protocol):
-    """A dataset of an HDF5 file. Copying is work, to be run together with others'."""
+    """An array. Copying is work, to be run together with others'."""
 
     path: str
     shape: tuple[int, ...]
@@ -63,19 +64,24 @@ def open_dataset(file: Hdf5File, path: str, indptr: RowArray | None = None) -> D
         if isinstance(layout, str):
             check_extent(dataset)
             return ThroughHdf5(file, origin, dataset, layout)
-    return Direct(file, origin, layout)
+    return Direct(file.source, origin, layout)
+
+
+def open_array(values: NDArray[Any], origin: Origin) -> Direct:
+    """An array in memory, contiguous and in this machine's byte order, as one plain storage chunk."""
+    return Direct(MemoryBytes(values, origin.file), origin, plain_layout(values.dtype, values.shape))
 
 
 class Direct:
-    """A dataset whose bytes are read and decoded here, in parallel and without HDF5's lock."""
+    """An array whose bytes are read and decoded here, in parallel and without its container's lock."""
 
-    def __init__(self, file: Hdf5File, origin: Origin, layout: Layout) -> None:
-        self.file, self.origin, self.path, self.layout = file, origin, origin.path, layout
+    def __init__(self, source: ByteSource, origin: Origin, layout: Layout) -> None:
+        self.source, self.origin, self.path, self.layout = source, origin, origin.path, layout
         self.shape, self.dtype = layout.shape, layout.dtype
         self.route = f"direct ({' + '.join(layout.filters.names) or 'uncompressed'})"
         self.step = 1 if layout.plain else layout.chunk_shape[0]
         self._decode = partial(_decode, origin, layout)  # refers to no self: a cycle would outlive its users
-        again = partial(_decode_anew, file, self._decode)  # knows no open file, which would stay open with it
+        again = partial(_decode_anew, source, self._decode)  # knows no open file, which would stay open with it
         self._decode_again = lru_cache(max(1, _CACHED_BYTES // layout.chunk_bytes))(again)
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
@@ -88,41 +94,41 @@ class Direct:
 
     def decode(self, number: int, again: bool) -> Bytes:
         """A storage chunk, decoded; kept for a while if it may be asked for ``again``."""
-        return self._decode_again(number) if again else self._decode(self.file.bytes(), number)
+        return self._decode_again(number) if again else self._decode(self.source.opened(), number)
 
     def _tasks(self, pieces: Pieces, out: NDArray[Any], below: int | None) -> Work:
         target = Target(self.origin, self.layout, out, below)
         count("copied", out.nbytes)
         if self.layout.plain:
             return self._plain_work(pieces, target)
-        source, edges = self.file.bytes(), pieces.edges()
+        source, edges = self.source.opened(), pieces.edges()
         count("decoded", self.layout.chunk_bytes * max(0, len(edges) - 1))
         few, decoder = len(edges) - 1 <= FEW, decoder_of(self.layout)
-        if few or decoder is None:
+        if few or decoder is None or source.descriptor is None:
             tasks = [partial(self._copy_decoded, few, target, pieces, *group) for group in pairwise(edges)]
         else:
             decoding = Decoding(decoder, source, self.layout, pieces, np.array(edges), target)
             again = partial(self._copy_decoded, False, target, pieces)
             tasks = [partial(decoding.copy, again, *share) for share in shares(len(edges) - 1)]
-        return Work(tasks, task_bytes=2 * self.layout.chunk_bytes, guard=self.file.steady)
+        return Work(tasks, task_bytes=2 * self.layout.chunk_bytes, guard=self.source.steady)
 
     def _plain_work(self, pieces: Pieces, target: Target) -> Work:
         count("decoded", target.out.nbytes)
-        source, places = self.file.bytes(), self.layout.offsets[pieces.chunks] + pieces.froms
+        source, places = self.source.opened(), self.layout.offsets[pieces.chunks] + pieces.froms
         smallest = len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))
         parts = list(shares(len(pieces), len(pieces), max(1, smallest)))
         cached, mapped = source.cached(places), source.mapped()
         if cached and mapped is not None:
             tasks = [partial(target.fill, mapped, places, pieces, *part) for part in parts]
-            return Work(tasks, guard=self.file.steady)
+            return Work(tasks, guard=self.source.steady)
         tasks = [partial(target.fill_from_disk, source, places, pieces, *part) for part in parts]
-        return Work(tasks, waiting=not cached, guard=self.file.steady)
+        return Work(tasks, waiting=not cached, guard=self.source.steady)
 
     def _copy_decoded(self, again: bool, target: Target, pieces: Pieces, start: int, stop: int) -> None:
         target.fill(self.decode(int(pieces.chunks[start]), again), pieces.froms, pieces, start, stop)
 
 
-def _decode(origin: Origin, layout: Layout, source: FileBytes, number: int) -> Bytes:
+def _decode(origin: Origin, layout: Layout, source: OpenBytes, number: int) -> Bytes:
     encoded = source.read(int(layout.offsets[number]), int(layout.sizes[number]))
     try:
         with measured("decode"):
@@ -132,8 +138,8 @@ def _decode(origin: Origin, layout: Layout, source: FileBytes, number: int) -> B
         raise origin.damage(*layout.extent(number), f"storage chunk {number} {error}") from None
 
 
-def _decode_anew(file: Hdf5File, decode: _Decode, number: int) -> Bytes:
-    return decode(file.bytes(), number)
+def _decode_anew(source: ByteSource, decode: _Decode, number: int) -> Bytes:
+    return decode(source.opened(), number)
 
 
 def shares(count: int, largest: int = _LARGEST_SHARE, smallest: int = 1) -> Iterator[tuple[int, int]]:

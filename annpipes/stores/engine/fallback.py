@@ -37,7 +37,7 @@ class ThroughHdf5:
         need_filters(dataset, f"{origin.path} of {origin.file}")
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
-        return Work([partial(self._copy_spans, spans, out, below)], guard=self.file.steady)
+        return Work([partial(self._copy_spans, spans, out, below)], guard=self.file.source.steady)
 
     def _copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None) -> None:
         size, words = self.dtype.itemsize, as_words(out, below)
@@ -53,7 +53,7 @@ class ThroughHdf5:
                 raise self.origin.damage(first, last - 1, f"a column is not in 0 … {below - 1}")
 
     def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
-        return Work([partial(self._copy_rows, rows, places, out)], guard=self.file.steady)
+        return Work([partial(self._copy_rows, rows, places, out)], guard=self.file.source.steady)
 
     def _copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> None:
         for run in _stretches(rows, rows + 1):

@@ -117,7 +117,7 @@ class Stretches:
         columns = -(-self.shape[1] // direct.layout.chunk_shape[1]) if len(self.shape) > 1 else 1
 
         def decode(number: int) -> None:
-            layout, source = direct.layout, direct.file.bytes()
+            layout, source = direct.layout, direct.source.opened()
             size = int(layout.sizes[number])
             encoded = source.read(int(layout.offsets[number]), size)
             try:

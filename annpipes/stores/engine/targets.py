@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 
 from annpipes.meters import measured
 from annpipes.plans.rows import RowArray
-from annpipes.stores.bytes.local import FileBytes
+from annpipes.stores.bytes.protocol import OpenBytes
 from annpipes.stores.codecs.inflating import Scratch
-from annpipes.stores.compiled.kernels import Bytes, copy_columns, copy_pieces, first_outside, read_pieces
+from annpipes.stores.compiled.kernels import Bytes, copy_columns, copy_pieces, first_outside
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.damage import Origin
 from annpipes.stores.engine.decoding import Decoder, copy_decoded
@@ -38,28 +37,15 @@ class Target:
         else:
             self._refuse(pieces, copy_columns(source, froms, *part, self.out, self.words, self.limit))
 
-    def fill_from_disk(self, source: FileBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
-        """Read the pieces ``start … stop-1`` from ``froms`` of a file."""
+    def fill_from_disk(self, source: OpenBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
+        """Read the pieces ``start … stop-1`` from ``froms`` of a source."""
         part = (pieces.tos, pieces.lengths, start, stop)
-        if hasattr(os, "pread"):
-            failed = read_pieces(source.descriptor, froms, *part, self.out)
-        else:
-            failed = self._read_pieces(source, froms, pieces, start, stop)
+        failed = source.read_ranges(froms, *part, self.out)
         if failed >= 0:
             number = int(pieces.chunks[failed])
             raise self.origin.damage(*self.layout.extent(number), f"storage chunk {number} cannot be read")
         if self.below is not None:
             self._refuse(pieces, first_outside(*part, self.words, self.limit))
-
-    def _read_pieces(self, source: FileBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> int:
-        """As `read_pieces`, without ``pread``."""
-        for i in range(start, stop):
-            to, length = int(pieces.tos[i]), int(pieces.lengths[i])
-            found = np.frombuffer(source.read(int(froms[i]), length), np.uint8)
-            if len(found) < length:
-                return i
-            self.out[to : to + length] = found
-        return -1
 
     def _refuse(self, pieces: Pieces, wrong: int) -> None:
         if wrong >= 0:
@@ -75,7 +61,7 @@ class Decoding:
     def __init__(
         self,
         decoder: Decoder,
-        source: FileBytes,
+        source: OpenBytes,
         layout: Layout,
         pieces: Pieces,
         edges: RowArray,

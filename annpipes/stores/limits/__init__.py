@@ -30,7 +30,7 @@ from annpipes.stores.engine.elements import Direct
 from annpipes.stores.engine.fallback import ThroughHdf5
 from annpipes.stores.engine.pieces import Pieces, row_pieces, span_pieces
 from annpipes.stores.limits.threads import BareWork, Task, Threads, gather, overwrite_rows, read_ranges
-from annpipes.stores.matrices import DenseFile, SparseFile, places_of
+from annpipes.stores.matrices import CsrRows, DenseRows, places_of
 from annpipes.stores.opening import open_one
 from annpipes.types import Chunk, SparseRows
 
@@ -53,11 +53,11 @@ class BareReading:
 
     def __init__(self, data: Any, chunks: Sequence[Chunk]) -> None:
         matrix = open_one(data).matrix("X")
-        if not isinstance(matrix, SparseFile | DenseFile):
+        if not isinstance(matrix, CsrRows | DenseRows) or matrix.file is None:
             raise FormatError(f"X of {data} is read whole into memory, so there is nothing to measure")
         self.sparse = matrix.sparse
         file = FileBytes(matrix.file.absolute)
-        parts = [matrix.data, matrix.indices] if isinstance(matrix, SparseFile) else [matrix.values]
+        parts = [matrix.data, matrix.indices] if isinstance(matrix, CsrRows) else [matrix.values]
         spans = [_spans(matrix, chunk) for chunk in chunks]
         self._direct = [
             _DirectPart(file, part.layout, [_pieces(part.layout, *span) for span in spans])
@@ -201,10 +201,10 @@ def densifying(batches: Sequence[SparseRows], threads: Threads) -> BareWork:
     return BareWork("densify", "making batches dense", tasks, sum(4 * len(rows) * rows.n_vars for rows in batches))
 
 
-def _spans(matrix: SparseFile | DenseFile, chunk: Chunk) -> tuple[RowArray, RowArray, RowArray]:
+def _spans(matrix: CsrRows | DenseRows, chunk: Chunk) -> tuple[RowArray, RowArray, RowArray]:
     """First element (of a dense matrix: row), number of elements, and place in memory of each row; each ``(n,)``."""
     places = places_of(chunk)
-    if isinstance(matrix, DenseFile):
+    if isinstance(matrix, DenseRows):
         return chunk.rows, np.ones_like(chunk.rows), places
     lengths = matrix.indptr[chunk.rows + 1] - matrix.indptr[chunk.rows]
     drawn = lengths[chunk.order]

@@ -17,7 +17,7 @@ from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
 from annpipes.stores.codecs.encoding import Encoding
 from annpipes.stores.collection.joined import JoinedSparse
-from annpipes.stores.matrices import SparseFile
+from annpipes.stores.matrices import CsrRows
 from annpipes.stores.writing.carrying import form_of, kept_fields, option_named
 from annpipes.stores.writing.datasets import create, write_at
 from annpipes.types import Chunk, SparseRows
@@ -94,12 +94,12 @@ def _matrix(store: FieldStore, field: str, dtype: str | None) -> Matrix:
 def row_lengths(store: FieldStore, matrix: Matrix) -> Callable[[RowArray], RowArray] | None:
     """How many values each of some rows stores; None where only reading can tell."""
     reader: Any = store.matrix(matrix.field)
-    if isinstance(reader, SparseFile):
+    if isinstance(reader, CsrRows):
         return reader.lengths
     if not isinstance(reader, JoinedSparse) or reader.fill:
         return None
     for part in reader.parts:
-        if not isinstance(part.matrix, SparseFile) or not (part.genes is None or part.genes.all_kept):
+        if not isinstance(part.matrix, CsrRows) or not (part.genes is None or part.genes.all_kept):
             return None
 
     def lengths(rows: RowArray) -> RowArray:

@@ -1,0 +1,180 @@
+"""Rows of matrices in memory, and of what a view of an AnnData shows of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from annpipes.errors import ChangedError
+from annpipes.plans.rows import RowArray
+from annpipes.stores.damage import Origin
+from annpipes.stores.engine.elements import open_array
+from annpipes.stores.engine.pieces import Spans
+from annpipes.stores.genes import Genes, take_genes
+from annpipes.stores.matrices import CsrRows, DenseRows
+from annpipes.stores.protocol import BlockAdvice, MatrixReader
+from annpipes.types import Chunk, SparseRows
+
+__all__ = ["DenseByNumpy", "Selected", "dense_rows", "sparse_rows"]
+
+_COMPRESSED = (sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.csc_array)
+_IN_MEMORY = BlockAdvice(1, "memory")
+_LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
+
+
+def dense_rows(values: NDArray[Any], field: str, name: str) -> MatrixReader:
+    """The rows of a dense array: by the engine that reads files, where elements stand one after the other."""
+    if not _plain(values) or values.ndim != 2:
+        return DenseByNumpy(values)
+    return DenseRows(open_array(values, Origin(name, field)), _IN_MEMORY, route="memory")
+
+
+def sparse_rows(matrix: Any, field: str, name: str) -> MatrixReader:
+    """The rows of a sparse matrix: by the engine that reads files, if it is an ordinary CSR matrix."""
+    if not isinstance(matrix, sparse.csr_matrix | sparse.csr_array) or matrix.ndim != 2:
+        return SparseByScipy(matrix)
+    if not (_plain(matrix.data) and _plain(matrix.indices)) or matrix.data.dtype == np.float16:
+        return SparseByScipy(matrix)
+    return CsrMemory(matrix, field, name)
+
+
+def _plain(values: NDArray[Any]) -> bool:
+    kind = values.dtype.kind in "biuf" and values.dtype.isnative and values.itemsize <= 8
+    return kind and bool(values.flags.c_contiguous) and values.size > 0
+
+
+class CsrMemory(CsrRows):
+    """A CSR matrix in memory.
+
+    Its ``indptr`` is used as it is, so what is changed in place shows; where rows begin and end is compared with
+    the arrays at each read, as no such change may lead outside of them.
+    """
+
+    def __init__(self, matrix: Any, field: str, name: str) -> None:
+        self.name = name
+        data = open_array(matrix.data, Origin(name, f"{field}/data", matrix.indptr))
+        indices = open_array(matrix.indices, Origin(name, f"{field}/indices", matrix.indptr))
+        super().__init__(
+            data, indices, matrix.indptr, matrix.shape, f"{field}/indptr of {name}", _IN_MEMORY, route="memory"
+        )
+
+    def _check(self) -> None:
+        """Each read checks its rows."""
+
+    def _spans(self, rows: RowArray, lengths: RowArray, tos: RowArray) -> Spans:
+        spans = super()._spans(rows, lengths, tos)
+        room = min(self.data.shape[0], self.indices.shape[0])
+        if len(rows) and (spans.firsts.min() < 0 or lengths.min() < 0 or (spans.firsts + lengths).max() > room):
+            raise ChangedError(f"{self.where} leads outside of the values that there are: the matrix was changed")
+        return spans
+
+
+@dataclass(frozen=True, eq=False)
+class DenseByNumpy:
+    """A dense array ``(n_obs, n)`` in memory that numpy takes rows of: of any type, order and strides."""
+
+    values: NDArray[Any]
+    sparse: bool = False
+    route: str = "memory"
+    block_advice: BlockAdvice = _IN_MEMORY
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def row_bytes(self) -> float:
+        return float(self.values.itemsize * self.values.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.values.dtype
+        return dtype
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
+        values: NDArray[Any] = self.values[chunk.drawn]
+        return values if genes is None else take_genes(values, genes)
+
+
+@dataclass(frozen=True, eq=False)
+class SparseByScipy:
+    """A sparse matrix in memory that scipy takes rows of: of any kind and type."""
+
+    matrix: Any
+    sparse: bool = True
+    route: str = "memory"
+    block_advice: BlockAdvice = _IN_MEMORY
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.matrix.shape)
+
+    @property
+    def row_bytes(self) -> float:
+        return float(_LONGEST_VALUE * self.matrix.nnz / max(1, self.matrix.shape[0]))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.matrix.dtype
+        return dtype
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
+        rows = SparseRows.of(sparse.csr_matrix(_indexable(self.matrix)[chunk.drawn]))
+        return rows if genes is None else take_genes(rows, genes)
+
+
+def _indexable(matrix: Any) -> Any:
+    """A matrix whose values scipy can take rows of: no float16, no foreign byte order.
+
+    Made for each read and not kept, or it would not show what is changed in place.
+    """
+    native = matrix.dtype.newbyteorder("=")
+    dtype = np.dtype(np.float32) if native == np.float16 else native
+    if dtype == matrix.dtype or not isinstance(matrix, _COMPRESSED):
+        return matrix
+    return type(matrix)((matrix.data.astype(dtype), matrix.indices, matrix.indptr), matrix.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """Some rows, and perhaps some genes, of a matrix in memory: what a view of an AnnData shows.
+
+    Parameters
+    ----------
+    whole
+        The matrix.
+    rows
+        Which of its rows, ``(n_obs,)``.
+    genes
+        Which of its columns; all when None.
+    """
+
+    whole: MatrixReader
+    rows: RowArray  # (n_obs,)
+    genes: Genes | None
+    route: str = "memory (a view)"
+    block_advice: BlockAdvice = _IN_MEMORY
+
+    @property
+    def sparse(self) -> bool:
+        return self.whole.sparse
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.rows), self.whole.shape[1] if self.genes is None else len(self.genes)
+
+    @property
+    def row_bytes(self) -> float:
+        return self.whole.row_bytes * self.shape[1] / max(1, self.whole.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.whole.dtype
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any] | SparseRows:
+        drawn = Chunk.of(self.rows[chunk.drawn])
+        return self.whole.read(drawn, genes if self.genes is None else self.genes.then(genes))

@@ -1,0 +1,82 @@
+"""What bytes can be read from, whatever holds them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ByteSource", "OpenBytes", "read_each"]
+
+Bytes = NDArray[np.uint8]
+Offsets = NDArray[np.int64]
+
+
+class OpenBytes(Protocol):
+    """The bytes of a source, open in this process; any thread may read them."""
+
+    @property
+    def descriptor(self) -> int | None:
+        """Of a file that compiled loops can read; None where there is none."""
+
+    def read(self, offset: int, size: int) -> Any:
+        """``size`` bytes from ``offset``, or fewer where the source ends; whatever exports a buffer."""
+
+    def read_ranges(self, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes) -> int:
+        """Read ``lengths[i]`` bytes at ``froms[i]`` to ``tos[i]`` of ``out``, i from ``start`` to ``stop``.
+
+        The first range that could not be read whole, or -1.
+        """
+
+    def mapped(self) -> Bytes | None:
+        """All bytes in memory, if they are to be had so; what was read holds if the block of `steady` ends well."""
+
+    def cached(self, offsets: Offsets) -> bool:
+        """Whether the bytes at these places come without waiting, judged by a few of them."""
+
+
+class ByteSource(Protocol):
+    """What bytes can be read from. It pickles, and what it holds open belongs to one process."""
+
+    name: str
+    """What it is called in messages."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there were when it was first seen."""
+
+    @property
+    def stamp(self) -> tuple[Any, ...]:
+        """What differs once the bytes are others."""
+
+    def opened(self) -> OpenBytes:
+        """Its bytes in this process, to be read within a `steady` block."""
+
+    def steady(self) -> AbstractContextManager[None]:
+        """A block in which bytes are read: they are those that were first seen, or it raises when it ends.
+
+        Raises
+        ------
+        ChangedError
+            The bytes are others.
+        BusyError
+            Somebody is writing them.
+        """
+
+    def close(self) -> None:
+        """Let go of what this process has open; it is opened again when it is needed."""
+
+
+def read_each(
+    source: OpenBytes, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes
+) -> int:
+    """As `OpenBytes.read_ranges`, of a source that only has `OpenBytes.read`."""
+    for i in range(start, stop):
+        to, length = int(tos[i]), int(lengths[i])
+        found = np.frombuffer(source.read(int(froms[i]), length), np.uint8)
+        if len(found) < length:
+            return i
+        out[to : to + length] = found
+    return -1
