@@ -80,7 +80,7 @@ class Schedule:
         order, n_rows = self.plan.epoch(key), self.plan.n_rows
         if not self.plan.shuffled or n_rows == 0:
             return ScheduledEpoch(self, key, order)
-        turn = int(random_words((*key, Stream.TURN), 1)[0] % n_rows)
+        turn = int(random_words((*key, Stream.TURN), 1)[0]) % n_rows
         return ScheduledEpoch(self, key, _Turned(order, n_rows, turn))
 
 

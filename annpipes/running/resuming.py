@@ -53,7 +53,7 @@ class ResumableDataset(IterableDataset[Any]):
         worker = get_worker_info()
         if worker is not None:
             # One number for all workers, and another in every pass: persistent workers keep their seed.
-            shared = int(random_words((worker.seed - worker.id, self._passes), 1)[0] >> 1)
+            shared = int(random_words((worker.seed - worker.id, self._passes), 1)[0]) >> 1
             apply_random_seed(self.pipe, torch.Generator().manual_seed(shared))
             apply_sharding(self.pipe, worker.num_workers, worker.id)
         self._passes += 1
