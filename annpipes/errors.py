@@ -21,6 +21,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 __all__ = [
     "AnnpipesError",
     "BusyError",
@@ -42,6 +44,14 @@ __all__ = [
 
 class AnnpipesError(Exception):
     """Anything that annpipes refuses; catch this to catch them all."""
+
+    remedy: str = ""
+    """What to do about it, in a line by itself, where that can be said so; the message has it as well."""
+
+    def with_remedy(self, remedy: str) -> Self:
+        """The same error with its `remedy`."""
+        self.remedy = remedy
+        return self
 
 
 class ParameterError(AnnpipesError, ValueError):

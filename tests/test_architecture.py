@@ -52,7 +52,7 @@ LAYERS = [
 """DESIGN §3 from the bottom up: a module imports from lower layers alone, or from its own room."""
 
 ROOMS_OF_STORES = [
-    {"damage", "choices", "witness", "expressions", "columns", "series", "row_space", "compiled"},
+    {"damage", "routes", "choices", "witness", "expressions", "columns", "series", "row_space", "compiled"},
     {"refusals", "bytes.mapping"},
     {"bytes"},
     {"codecs"},

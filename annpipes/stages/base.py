@@ -17,7 +17,7 @@ from annpipes.plans.state import State
 from annpipes.reprs import call_repr, parameters_repr
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, stages_of
-from annpipes.stores import Store
+from annpipes.stores import Route, Store
 from annpipes.stores.labels import LabelTables
 from annpipes.types import Batch, Chunk
 
@@ -199,7 +199,7 @@ class Source(PlanStage):
         """The names of the files that rows come from; the field ``file`` has their numbers."""
         return self.store.files
 
-    def route(self, field: str = "X") -> str:
+    def route(self, field: str = "X") -> Route:
         """How a field is read: by annpipes itself (``direct``), through ``h5py`` and why, or from memory.
 
         >>> IndexSource("pbmc.h5ad").route("raw/X")

@@ -44,9 +44,7 @@ class ChunkSorter(ChunkStage):
     verb = "sort_within_chunks"
 
     def __init__(self, source_datapipe: PlanStage, chunk_size: int = 16_384) -> None:
-        plan = plan_before(
-            source_datapipe, "sort_within_chunks", Plan, "IndexSource or a stage that orders its rows"
-        )
+        plan = plan_before(source_datapipe, "sort_within_chunks", Plan, "IndexSource or a stage that orders its rows")
         self.source_datapipe: PlanStage = source_datapipe
         self.chunk_size = as_count(chunk_size, "chunk_size")
         # Workers are dealt chunks, which must not cut sets apart.

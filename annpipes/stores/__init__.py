@@ -21,6 +21,7 @@
 `witness`       what an AnnData in memory was
 `surveying`     what a file holds, element by element
 `marks`         what a rewritten file says of itself
+`routes`       how a field is read, and why so
 `refusals`      what is refused, and what to do about it
 `damage`        what damage is called
 `dense`         sparse rows made dense
@@ -57,6 +58,7 @@ from annpipes.stores.limits.threads import BareWork, Threads
 from annpipes.stores.marks import mark_of
 from annpipes.stores.opening import open_one
 from annpipes.stores.protocol import Store, as_fields, field_key
+from annpipes.stores.routes import Route
 from annpipes.stores.writing.assembling import Assembly
 from annpipes.stores.writing.carrying import as_left_out
 from annpipes.stores.writing.parts import (
@@ -85,6 +87,7 @@ __all__ = [
     "Genes",
     "Matrix",
     "PartFile",
+    "Route",
     "Store",
     "Threads",
     "as_fields",

@@ -16,13 +16,15 @@ from annpipes.stores.engine.elements import open_array
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.matrices import CsrRows, DenseRows
-from annpipes.stores.protocol import BlockAdvice, MatrixReader
+from annpipes.stores.protocol import BlockAdvice, MatrixKind, MatrixReader
+from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["DenseByNumpy", "Selected", "dense_rows", "sparse_rows"]
 
 _COMPRESSED = (sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.csc_array)
 _IN_MEMORY = BlockAdvice(1, "memory")
+_MEMORY, _VIEW = Route("memory"), Route("memory", "a view")
 _LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
 
 
@@ -30,7 +32,7 @@ def dense_rows(values: NDArray[Any], field: str, name: str) -> MatrixReader:
     """The rows of a dense array: by the engine that reads files, where elements stand one after the other."""
     if not _plain(values) or values.ndim != 2:
         return DenseByNumpy(values)
-    return DenseRows(open_array(values, Origin(name, field)), _IN_MEMORY, route="memory")
+    return DenseRows(open_array(values, Origin(name, field)), _IN_MEMORY, route=_MEMORY)
 
 
 def sparse_rows(matrix: Any, field: str, name: str) -> MatrixReader:
@@ -59,7 +61,7 @@ class CsrMemory(CsrRows):
         data = open_array(matrix.data, Origin(name, f"{field}/data", matrix.indptr))
         indices = open_array(matrix.indices, Origin(name, f"{field}/indices", matrix.indptr))
         super().__init__(
-            data, indices, matrix.indptr, matrix.shape, f"{field}/indptr of {name}", _IN_MEMORY, route="memory"
+            data, indices, matrix.indptr, matrix.shape, f"{field}/indptr of {name}", _IN_MEMORY, route=_MEMORY
         )
 
     def _check(self) -> None:
@@ -74,12 +76,12 @@ class CsrMemory(CsrRows):
 
 
 @dataclass(frozen=True, eq=False)
-class DenseByNumpy:
+class DenseByNumpy(MatrixKind):
     """A dense array ``(n_obs, n)`` in memory that numpy takes rows of: of any type, order and strides."""
 
     values: NDArray[Any]
     sparse: bool = False
-    route: str = "memory"
+    route: Route = _MEMORY
     block_advice: BlockAdvice = _IN_MEMORY
 
     @property
@@ -101,12 +103,12 @@ class DenseByNumpy:
 
 
 @dataclass(frozen=True, eq=False)
-class SparseByScipy:
+class SparseByScipy(MatrixKind):
     """A sparse matrix in memory that scipy takes rows of: of any kind and type."""
 
     matrix: Any
     sparse: bool = True
-    route: str = "memory"
+    route: Route = _MEMORY
     block_advice: BlockAdvice = _IN_MEMORY
 
     @property
@@ -140,7 +142,7 @@ def _indexable(matrix: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Selected:
+class Selected(MatrixKind):
     """Some rows, and perhaps some genes, of a matrix in memory: what a view of an AnnData shows.
 
     Parameters
@@ -156,7 +158,7 @@ class Selected:
     whole: MatrixReader
     rows: RowArray  # (n_obs,)
     genes: Genes | None
-    route: str = "memory (a view)"
+    route: Route = _VIEW
     block_advice: BlockAdvice = _IN_MEMORY
 
     @property

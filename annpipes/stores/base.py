@@ -26,6 +26,7 @@ from annpipes.stores.protocol import (
     no_such_field,
 )
 from annpipes.stores.refusals import refuse_numbers
+from annpipes.stores.routes import Route
 from annpipes.stores.row_space import RowSpace
 from annpipes.types import Chunk, SparseRows
 
@@ -185,10 +186,10 @@ class FieldStore:
         """Genes given as names, positions or a mask."""
         return as_genes(chosen, self.var_names, self.name)
 
-    def route(self, field: str) -> str:
+    def route(self, field: str) -> Route:
         """How a field is read, and why so."""
         reader = self.reader(field)
-        return reader.route if is_matrix(reader) else "memory"
+        return reader.route if is_matrix(reader) else Route("memory")
 
     def row_bytes(self, fields: Sequence[str]) -> float:
         """Memory that an average row of these fields takes; 8 bytes for a value of an obs column."""

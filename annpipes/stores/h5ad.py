@@ -23,6 +23,7 @@ from annpipes.stores.frame import Column, column_of, refuse_twice
 from annpipes.stores.matrices import open_csr, open_dense
 from annpipes.stores.protocol import MatrixReader
 from annpipes.stores.refusals import refuse_numbers, refuse_other_hdf5
+from annpipes.stores.routes import Route
 from annpipes.stores.surveying import SPARSE, encoding_of, sparse_shape
 from annpipes.stores.tables import (
     frame_columns,
@@ -124,7 +125,7 @@ class H5adStore(FieldStore):
             together = isinstance(file[group], h5py.Dataset) and bool(key)  # anndata < 0.7: one table of all in obsm
             if together:
                 values = np.asarray(file[group][key])  # one column: a number in each record
-                return DenseByNumpy(values.reshape(len(values), -1), route="memory (a table)")
+                return DenseByNumpy(values.reshape(len(values), -1), route=Route("memory", "a table"))
         return open_matrix(self.file, f"{group}/{key}" if key else group)
 
     def _open_column(self, column: str) -> Column:
@@ -146,10 +147,11 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
         It is stored by columns, or is no matrix.
     """
     with file.reading(path) as opened:
-        element = opened[path]
+        element, where = opened[path], f"{path} of {file.path}"
         if is_frame(element):
-            return DenseByNumpy(matrix_of(read_frame(opened, path), f"{path} of {file.path}"), route="memory (a table)")
-        where = f"{path} of {file.path}"
+            return DenseByNumpy(
+                matrix_of(read_frame(opened, path), f"{path} of {file.path}"), route=Route("memory", "a table")
+            )
         if isinstance(element, h5py.Dataset):
             if len(element_shape := tuple(element.shape or ())) != 2:
                 raise FormatError(f"{where} has shape {element_shape}, not two dimensions")
@@ -165,15 +167,17 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
         raise FormatError(
             f"{where} is a sparse matrix that {lacks}, rows and columns, so its width is unknown: "
             f"set it in the file, or write it anew with anndata"
-        )
+        ).with_remedy("set the attribute in the file, or write it anew with anndata")
     if layout == "csr" and shape is not None:
         return open_csr(file, path, shape)
     if layout == "csc":
-        raise FormatError(
-            f"{path} of {file.path} is stored by columns (CSC), which has no rows to read. Write it as CSR once: "
+        remedy = (
             f"adata = anndata.read_h5ad({file.path!r}); {_attribute(path)} = {_attribute(path)}.tocsr(); "
             f"adata.write_h5ad(…)"
         )
+        raise FormatError(
+            f"{where} is stored by columns (CSC), which has no rows to read. Write it as CSR once: {remedy}"
+        ).with_remedy(remedy)
     raise FormatError(
         f"{path} of {file.path} is encoded as {encoding!r}, not as a dense or CSR matrix, so it has no rows to read: "
         f"leave it out, or store what you need of it as an array"

@@ -18,7 +18,8 @@ from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.stores.gene_subsets import select_rows
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.marks import is_mixed
-from annpipes.stores.protocol import BlockAdvice
+from annpipes.stores.protocol import BlockAdvice, MatrixKind
+from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["CsrRows", "DenseRows", "open_csr", "open_dense", "places_of"]
@@ -28,7 +29,7 @@ _LARGEST_SMALL_BLOCK, _LARGEST_BLOCK = 64, 4096
 _LONGER = 4  # a shuffled file's blocks: 15 % faster; see benchmarks/README.md
 
 
-class DenseRows:
+class DenseRows(MatrixKind):
     """A dense array ``(n_obs, n)``.
 
     Parameters
@@ -51,7 +52,7 @@ class DenseRows:
         advice: BlockAdvice | None = None,
         *,
         file: Hdf5File | None = None,
-        route: str | None = None,
+        route: Route | None = None,
     ) -> None:
         self.values, self.advice, self.file = values, advice, file
         self.shape, self.route = values.shape, route or values.route
@@ -78,7 +79,7 @@ class DenseRows:
         return values if genes is None else take_genes(values, genes)
 
 
-class CsrRows:
+class CsrRows(MatrixKind):
     """The rows of a CSR matrix.
 
     Parameters
@@ -105,13 +106,11 @@ class CsrRows:
         advice: BlockAdvice | None = None,
         *,
         file: Hdf5File | None = None,
-        route: str | None = None,
+        route: Route | None = None,
     ) -> None:
         self.data, self.indices, self.indptr, self.shape = data, indices, indptr, shape
         self.where, self.advice, self.file = where, advice, file
-        routes = (data.route, indices.route)
-        both = routes[0] if routes[0] == routes[1] else f"data: {routes[0]}; indices: {routes[1]}"
-        self.route = route or both
+        self.route = route or Route.of_parts({"data": data.route, "indices": indices.route})
         self.dtype, self.index_dtype = data.dtype, indices.dtype
         self._check()
 
@@ -205,7 +204,7 @@ def open_csr(file: Hdf5File, path: str, shape: tuple[int, int]) -> CsrRows:
     return CsrRows(data, indices, indptr, shape, where, file=file)
 
 
-def _small_blocks(row_bytes: float, route: str) -> BlockAdvice:
+def _small_blocks(row_bytes: float, route: Route) -> BlockAdvice:
     """Blocks where any row can be read alone: just long enough that a disk does not mind the jumps."""
     size = 2 ** max(0, round(math.log2(_JUMP_BYTES / max(1.0, row_bytes))))
     return BlockAdvice(min(size, _LARGEST_SMALL_BLOCK), f"about {_JUMP_BYTES >> 10} KiB at a time, {route}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import Rows
 from annpipes.stores.genes import Genes
+from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["BlockAdvice", "FieldReader", "MatrixReader", "Store", "as_fields", "field_key", "has_genes", "is_matrix"]
@@ -66,7 +67,7 @@ class Store(Protocol):
     def block_advice(self) -> BlockAdvice:
         """How many rows of X should stay together in a shuffle."""
 
-    def route(self, field: str) -> str:
+    def route(self, field: str) -> Route:
         """How a field is read, and why so."""
 
     def fingerprint(self) -> Mapping[str, str | int]:
@@ -122,6 +123,10 @@ class FieldReader(Protocol):
         """The chunk's rows in the drawn order, ``(n, …)``."""
 
 
+class MatrixKind:
+    """What readers of matrices derive from: it tells them from those of columns."""
+
+
 class MatrixReader(Protocol):
     """A field that is a matrix."""
 
@@ -141,7 +146,7 @@ class MatrixReader(Protocol):
         """``(n_obs, …)``."""
 
     @property
-    def route(self) -> str:
+    def route(self) -> Route:
         """How it is read, and why so."""
 
     @property
@@ -155,7 +160,7 @@ class MatrixReader(Protocol):
 
 def is_matrix(reader: FieldReader | MatrixReader) -> TypeGuard[MatrixReader]:
     """Whether a reader is a matrix's; asking the protocol would evaluate all of its properties."""
-    return hasattr(reader, "sparse")
+    return isinstance(reader, MatrixKind)
 
 
 def as_fields(fields: str | Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from annpipes.stores.compiled.kernels import copy_values
 from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.stores.genes import Genes, fill_columns, move_columns, take_genes
 from annpipes.stores.matrices import CsrRows, DenseRows, places_of
-from annpipes.stores.protocol import BlockAdvice, MatrixReader
+from annpipes.stores.protocol import BlockAdvice, MatrixKind, MatrixReader
+from annpipes.stores.routes import Route
 from annpipes.stores.row_space import RowSpace, Share
 from annpipes.types import Chunk, SparseRows
 
@@ -49,7 +50,7 @@ class Part:
         return self._chosen[chosen]
 
 
-class _Joined:
+class _Joined(MatrixKind):
     """What joined matrices have in common."""
 
     def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
@@ -68,12 +69,11 @@ class _Joined:
         return float(np.dot(sizes, np.diff(self.space.bounds))) / max(1, len(self.space))
 
     @property
-    def route(self) -> str:
+    def route(self) -> Route:
         """How it is read, and why so; by store if they differ."""
-        routes = {part.store.files[0]: part.matrix.route for part in self.parts if part.matrix is not None}
-        if len(set(routes.values())) == 1:
-            return next(iter(routes.values()))
-        return "; ".join(f"{name}: {route}" for name, route in routes.items())
+        return Route.of_parts(
+            {part.store.files[0]: part.matrix.route for part in self.parts if part.matrix is not None}
+        )
 
     @property
     def block_advice(self) -> BlockAdvice:

@@ -68,22 +68,20 @@ def _of_field(report: FieldReport) -> Iterator[Finding]:
 
 
 def _by_columns(report: FieldReport) -> Finding:
-    remedy = report.error.partition("Write it as CSR once: ")[2] or "write it as CSR once"
+    remedy = report.remedy or "write it as CSR once"
     return Finding("problem", report.field, "stored by columns (CSC), so it has no rows to read", remedy)
 
 
 def _unread(report: FieldReport) -> Finding:
-    missing = "pip install" in report.error
-    remedy = (
-        "pip install hdf5plugin" if missing else "`annpipes inspect --check` reads everything and tells what is damaged"
-    )
-    refused = "leave it out" in report.error or "take it over" in report.error or "two dimensions" in report.error
-    return Finding("remark" if refused else "problem", report.field, report.error, "" if refused else remedy)
+    if report.refused and not report.remedy:
+        return Finding("remark", report.field, report.error, "")
+    remedy = report.remedy or "`annpipes inspect --check` reads everything and tells what is damaged"
+    return Finding("problem", report.field, report.error, remedy)
 
 
 def _of_route(report: FieldReport) -> Iterator[Finding]:
-    if "h5py (" in report.route:
-        what = f"read through h5py, one thread at a time: {report.route.replace('h5py (', '', 1).removesuffix(')')}"
+    if report.route is not None and report.route.kind == "h5py":
+        what = f"read through h5py, one thread at a time: {report.route.reason}"
         yield Finding("problem", report.field, what, _SHUFFLE)
     elif report.codec == "gzip" and not report.field.startswith("obsm"):
         yield Finding(
@@ -96,7 +94,8 @@ def _of_route(report: FieldReport) -> Iterator[Finding]:
 
 def _of_storage_chunks(report: FieldReport) -> Iterator[Finding]:
     rows, size = report.storage_chunk_rows, report.storage_chunk_bytes
-    if not report.storage_chunk or rows is None or size is None or (not report.codec and "h5py" not in report.route):
+    by_hdf5 = report.route is not None and report.route.kind == "h5py"
+    if not report.storage_chunk or rows is None or size is None or (not report.codec and not by_hdf5):
         return  # of what is not encoded, any row can be read alone
     count = (report.decoded_bytes or 0) / max(1, size)
     if (rows > _ROWS_TOGETHER and count > 1) or size > _LARGE_CHUNK:

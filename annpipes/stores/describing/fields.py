@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes.errors import DamageError
+from annpipes.errors import AnnpipesError, DamageError, FormatError
 from annpipes.reporting import Report
 from annpipes.stores.columns import column_encoding, rows_of
 from annpipes.stores.describing.looks import Sample, sample_of, sample_of_text
@@ -18,6 +18,7 @@ from annpipes.stores.engine.fallback import need_filters
 from annpipes.stores.h5ad import H5adStore, raw_x
 from annpipes.stores.matrices import CsrRows
 from annpipes.stores.protocol import BlockAdvice, is_matrix
+from annpipes.stores.routes import Route
 from annpipes.stores.surveying import SPARSE, codes_of, datasets_in, encoding_of, is_column, sparse_shape, stored_bytes
 from annpipes.stores.tables import index_key, is_frame
 
@@ -69,13 +70,17 @@ class FieldReport(Report):
     decoded_bytes, stored_bytes, ratio
         Size in memory and in the file, and one over the other; None for text, whose size HDF5 does not tell.
     route
-        How it is read, and why so; "" where it cannot be read.
+        How it is read, and why so; None where it cannot be read.
     row_bytes
         Memory that an average row takes.
     sample
         What a look at a few rows showed; None where nothing was looked at.
     error
         Why it cannot be read by rows; "" where it can.
+    remedy
+        What to do about that, where it is known.
+    refused
+        Whether it is whole, and of a kind that has no rows to read.
     """
 
     field: str
@@ -94,10 +99,12 @@ class FieldReport(Report):
     decoded_bytes: int | None = None
     stored_bytes: int | None = None
     ratio: float | None = None
-    route: str = ""
+    route: Route | None = None
     row_bytes: float = 0.0
     sample: Sample | None = None
     error: str = ""
+    remedy: str = ""
+    refused: bool = False
 
 
 def _describe(store: H5adStore, opened: h5py.File, name: str) -> FieldReport:
@@ -109,6 +116,8 @@ def _describe(store: H5adStore, opened: h5py.File, name: str) -> FieldReport:
         return FieldReport(name, "unknown", (), "", error=f"{name} of {store.name} cannot be opened: {error}")
     try:
         return _read(store, report, element)
+    except AnnpipesError as error:
+        return replace(report, error=str(error), remedy=error.remedy, refused=isinstance(error, FormatError))
     except Exception as error:
         return replace(report, error=str(error))
 
@@ -230,7 +239,7 @@ def _read_column(store: H5adStore, report: FieldReport, element: h5py.Group | h5
     length = report.shape[0] if report.shape else 1
     if length not in (1, store.n_obs):  # what stands there once is repeated
         raise DamageError(f"{report.field} of {store.name} has {length} values, but there are {store.n_obs} rows")
-    report = replace(report, route="memory", row_bytes=8.0)
+    report = replace(report, route=Route("memory"), row_bytes=8.0)
     if report.field == "obs_names":  # a sample could not tell whether all differ
         names = store.obs_names
         return replace(report, sample=Sample(rows=len(names), different=int(names.nunique())))

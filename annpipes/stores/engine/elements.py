@@ -24,6 +24,7 @@ from annpipes.stores.engine.fallback import ThroughHdf5
 from annpipes.stores.engine.pieces import Pieces, Spans, row_pieces
 from annpipes.stores.engine.pools import Work, thread_count
 from annpipes.stores.engine.targets import Decoding, Target
+from annpipes.stores.routes import Route
 
 __all__ = ["FEW", "Dataset", "Direct", "open_array", "open_dataset", "shares"]
 
@@ -42,7 +43,7 @@ class Dataset(Protocol):
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    route: str
+    route: Route
     """How it is read, and why so."""
     step: int
     """Elements (of a two-dimensional dataset: rows) that are decoded together."""
@@ -78,7 +79,7 @@ class Direct:
     def __init__(self, source: ByteSource, origin: Origin, layout: Layout) -> None:
         self.source, self.origin, self.path, self.layout = source, origin, origin.path, layout
         self.shape, self.dtype = layout.shape, layout.dtype
-        self.route = f"direct ({' + '.join(layout.filters.names) or 'uncompressed'})"
+        self.route = Route("direct", " + ".join(layout.filters.names) or "uncompressed")
         self.step = 1 if layout.plain else layout.chunk_shape[0]
         self._decode = partial(_decode, origin, layout)  # refers to no self: a cycle would outlive its users
         again = partial(_decode_anew, source, self._decode)  # knows no open file, which would stay open with it

@@ -22,6 +22,7 @@ from annpipes.stores.damage import Origin
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work
 from annpipes.stores.engine.targets import as_words, word_limit
+from annpipes.stores.routes import Route
 
 __all__ = ["ThroughHdf5", "need_filters"]
 
@@ -33,7 +34,7 @@ class ThroughHdf5:
         self.file, self.origin, self.path, self.shape = file, origin, origin.path, dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
         self.step = dataset.chunks[0] if dataset.chunks else 1
-        self.route = f"h5py ({reason})"
+        self.route = Route("h5py", reason)
         need_filters(dataset, f"{origin.path} of {origin.file}")
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
@@ -85,7 +86,7 @@ def need_filters(dataset: h5py.Dataset, where: str) -> None:
             raise FormatError(
                 f"{where} is compressed with {name.decode() or 'a filter'} ({number}), which HDF5 cannot decode "
                 f"here: pip install hdf5plugin may help"
-            )
+            ).with_remedy("pip install hdf5plugin")
 
 
 def _stretches(firsts: RowArray, lasts: RowArray) -> list[slice]:

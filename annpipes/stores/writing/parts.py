@@ -84,7 +84,7 @@ def _matrix(store: FieldStore, field: str, dtype: str | None) -> Matrix:
     if not reader.sparse:
         rows = max(1, _CHUNK_BYTES // max(1, columns * kept.itemsize))
         return Matrix(field, False, columns, kept, kept, min(rows, n_rows))
-    wide = np.dtype(getattr(reader, "index_dtype", np.int64))
+    wide = np.dtype(reader.index_dtype if isinstance(reader, CsrRows | JoinedSparse) else np.int64)
     n_values = int(reader.row_bytes * n_rows / (reader.dtype.itemsize + wide.itemsize))
     narrow = np.dtype(np.int32) if columns <= np.iinfo(np.int32).max and n_values < _INT32_VALUES else wide
     values = _CHUNK_BYTES // max(kept.itemsize, narrow.itemsize)

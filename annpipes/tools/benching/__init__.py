@@ -100,7 +100,7 @@ def bench(
         cases=tuple(cases),
         peers=tuple({(peer.name, peer.order): peer for peer in peers}.values()),  # one that is missing, once
         findings=tuple(find([case for case in cases if case.order == order], fits) for order in _ORDERS),
-        conclusion=conclude(cases, reason=_reason(source.route("X")), fits_memory=fits),
+        conclusion=conclude(cases, reason=source.route("X").reason, fits_memory=fits),
     )
 
 
@@ -123,8 +123,3 @@ def _source(data: Any) -> IndexSource:
 def _fits_memory(path: str) -> bool | None:
     memory = available_memory()
     return None if memory is None else os.path.getsize(path) < memory
-
-
-def _reason(route: str) -> str:
-    """Why a route goes through h5py."""
-    return route.removeprefix("h5py (").removesuffix(")") if route.startswith("h5py (") else route

@@ -271,7 +271,7 @@ def _storage_chunk(report: FieldReport) -> str:
 
 
 def _route(report: FieldReport) -> str:
-    return "–" if not report.route else "h5py" if "h5py (" in report.route else report.route.split(" (")[0]
+    return "–" if report.route is None else report.route.kind
 
 
 def _finding_text(finding: Finding) -> str:
