@@ -15,8 +15,7 @@ from annpipes.errors import ParameterError, RowIndexError
 from annpipes.plans.rows import RowArray, as_count, take_rows
 from annpipes.stages.collating import collate
 from annpipes.stages.transforming import transform_x
-from annpipes.stores import as_fields, open_store
-from annpipes.stores.labels import LabelTables, Unknown
+from annpipes.stores import Request, Unknown, as_fields, open_store
 from annpipes.transforms import Transform, as_transform
 from annpipes.types import Batch, Chunk
 
@@ -133,27 +132,27 @@ class AnnDataset(Dataset[Item]):
         self.fields = every if fields is None else as_fields(fields)
         if transform is not None and "X" not in self.fields:
             raise ParameterError(f"transform is applied to X, which is not among fields ({', '.join(self.fields)})")
-        self.genes = None if genes is None else self.store.genes(genes)
-        self.store.check(self.fields)
-        self.labels = LabelTables(self.store, categories, unknown, self.fields, self.rows)
+        self.request = Request.of(
+            self.store, self.fields, genes=genes, categories=categories, unknown=unknown, rows=self.rows
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(n_obs, n_vars)`` of the cells kept."""
-        return len(self), self.store.n_vars if self.genes is None else len(self.genes)
+        return len(self), self.request.n_vars
 
     @property
     def var(self) -> Any:
         """A `pandas.DataFrame` of what is known about the genes, in the order of X's columns."""
-        return self.store.var if self.genes is None else self.store.var.iloc[self.genes.positions]
+        return self.request.var
 
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes."""
-        return self.labels.categories(column)
+        return self.request.categories(column)
 
     def decode(self, column: str, codes: Any) -> list[str]:
         """The labels of an obs column that ``codes``, ``(n,)``, stand for; ``""`` for -1."""
-        return self.labels.decode(column, codes)
+        return self.request.decode(column, codes)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -188,11 +187,7 @@ class AnnDataset(Dataset[Item]):
 
     def _read(self, rows: RowArray) -> Batch:
         parts = np.split(rows, range(self.chunk_size, len(rows), self.chunk_size))
-        return Batch.concat([self._read_part(part) for part in parts])
-
-    def _read_part(self, rows: RowArray) -> Batch:
-        fields = self.store.read(Chunk.of(rows), self.fields, self.genes)
-        return Batch(rows, self.labels.recode(fields))
+        return Batch.concat([self.request.read(Chunk.of(part)) for part in parts])
 
     def get_collate_fn(self) -> Any:
         """The function that makes a batch of items: tensors stacked, strings in lists."""

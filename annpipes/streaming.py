@@ -9,7 +9,7 @@ from annpipes.errors import ParameterError
 from annpipes.running.loader import Loader
 from annpipes.stages.collating import Form
 from annpipes.stages.sources import IndexSource
-from annpipes.stores.labels import Unknown
+from annpipes.stores import Unknown
 from annpipes.transforms import Transform
 
 __all__ = ["stream"]

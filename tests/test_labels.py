@@ -381,7 +381,7 @@ class TestElsewhere:
             assert copied.decode("cell_type", [0, -1]) == ["alpha", ""]
             pipe = pickle.loads(pickle.dumps(reader))
             assert by_row(pipe, "cell_type") == by_row(reader, "cell_type") == expected
-            assert pipe.labels.categories("cell_type") == tuple(self.table)
+            assert pipe.request.categories("cell_type") == tuple(self.table)
 
     def test_after_resuming(self, h5ad: Path, adata: anndata.AnnData) -> None:
         loader, other = (stream_of(h5ad, self.fields, **self.how()) for _ in range(2))

@@ -22,6 +22,7 @@ from annpipes.stages.collating import as_device, can_pin, place
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import upstream
 from annpipes.stages.reading import RowBatcher, RowReader
+from annpipes.stores import Request
 
 __all__ = ["Loader"]
 
@@ -123,8 +124,10 @@ class Loader:
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
 
     def _fit(self, memory: int) -> int:
-        reader = upstream(self._batcher, RowReader, "Loader with memory=")
-        return max(1, int(memory / 2 / max(1.0, self._source.store.row_bytes(reader.fields))))
+        return max(1, int(memory / 2 / max(1.0, self._request("memory").row_bytes)))
+
+    def _request(self, needed_for: str) -> Request:
+        return upstream(self._batcher, RowReader, f"Loader's {needed_for}").request
 
     def _tail(self, tail: Tail | None) -> Tail:
         if tail is None:
@@ -220,11 +223,11 @@ class Loader:
     @property
     def var(self) -> Any:
         """A `pandas.DataFrame` of what is known about the genes, in the order of the batches' columns."""
-        return upstream(self._batcher, RowReader, "Loader.var").var
+        return self._request("var").var
 
     def categories(self, column: str) -> tuple[str, ...]:
         """The labels of an obs column, in the order of their codes in the batches."""
-        return upstream(self._batcher, RowReader, "Loader.categories").labels.categories(column)
+        return self._request("categories").categories(column)
 
     def decode(self, column: str, codes: Any) -> list[str]:
         """The labels of an obs column that a batch's ``codes``, ``(n,)``, stand for; ``""`` for -1.
@@ -233,7 +236,7 @@ class Loader:
         >>> loader.decode("phase", next(iter(loader))["obs_phase"])
         ['S', 'G1', 'G1', 'G1']
         """
-        return upstream(self._batcher, RowReader, "Loader.decode").labels.decode(column, codes)
+        return self._request("decode").decode(column, codes)
 
     def stats(self) -> Statistics:
         """Speed and bottleneck of the pass last begun, until now.

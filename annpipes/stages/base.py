@@ -17,8 +17,7 @@ from annpipes.plans.state import State
 from annpipes.reprs import call_repr, parameters_repr
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, stages_of
-from annpipes.stores import Route, Store
-from annpipes.stores.labels import LabelTables
+from annpipes.stores import LabelTables, Route, Store
 from annpipes.types import Batch, Chunk
 
 __all__ = [

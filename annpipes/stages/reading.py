@@ -11,8 +11,7 @@ from annpipes.plans.rows import as_count
 from annpipes.stages.base import BatchStage, ChunkStage, EachStage, Source
 from annpipes.stages.datapipes import IterDataPipe, functional_datapipe
 from annpipes.stages.graph import last_of, upstream
-from annpipes.stores import as_fields
-from annpipes.stores.labels import LabelTables, Unknown
+from annpipes.stores import Request, Unknown
 from annpipes.types import Batch, Chunk
 
 __all__ = ["RowBatcher", "RowReader"]
@@ -69,26 +68,24 @@ class RowReader(EachStage[Chunk, Batch]):
     ) -> None:
         self.source_datapipe = source_datapipe
         source = upstream(source_datapipe, Source, "read_rows")
-        self.store = source.store
-        self.fields = as_fields(fields)
-        self.genes = None if genes is None else self.store.genes(genes)
-        self.unknown = unknown
-        self.store.check(self.fields)
-        self.labels = LabelTables(self.store, categories, unknown, self.fields, source.plan.row_set)
-        self.categories = self.labels.given or None
+        self.request = Request.of(
+            source.store, fields, genes=genes, categories=categories, unknown=unknown, rows=source.plan.row_set
+        )
+        self.fields, self.genes, self.unknown = self.request.fields, self.request.genes, unknown
+        self.categories = self.request.labels.given or None
 
     def each(self, item: Chunk) -> Batch:
         """The rows of one chunk."""
-        return Batch(item.drawn, self.labels.recode(self.store.read(item, self.fields, self.genes)))
+        return self.request.read(item)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What makes the codes of labels others."""
-        return self.labels.fingerprint()
+        return self.request.fingerprint()
 
     @property
     def var(self) -> Any:
         """A `pandas.DataFrame` of what is known about the genes that are read, in the order of the batch's columns."""
-        return self.store.var if self.genes is None else self.store.var.iloc[self.genes.positions]
+        return self.request.var
 
     def __len__(self) -> int:
         """How many chunks."""

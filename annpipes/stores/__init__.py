@@ -13,6 +13,7 @@
 `tables`        tables of a file, as anndata writes and wrote them
 `columns`       columns of a table, in every encoding
 `series`        columns of several tables as one
+`request`      what is read of a store
 `labels`        labels, and the codes that stand for them
 `genes`         some of the genes, in an order of their own
 `choices`       rows or genes chosen with objects of others
@@ -53,11 +54,13 @@ from annpipes.stores.describing.advice import Finding, findings_of
 from annpipes.stores.describing.fields import Element, FieldReport, describe_file
 from annpipes.stores.engine.pools import core_count
 from annpipes.stores.genes import Genes
+from annpipes.stores.labels import LabelTables, Unknown
 from annpipes.stores.limits import BareReading, densifying
 from annpipes.stores.limits.threads import BareWork, Threads
 from annpipes.stores.marks import mark_of
 from annpipes.stores.opening import open_one
 from annpipes.stores.protocol import Store, as_fields, field_key
+from annpipes.stores.request import Request
 from annpipes.stores.routes import Route
 from annpipes.stores.writing.assembling import Assembly
 from annpipes.stores.writing.carrying import as_left_out
@@ -85,11 +88,14 @@ __all__ = [
     "Finding",
     "Found",
     "Genes",
+    "LabelTables",
     "Matrix",
     "PartFile",
+    "Request",
     "Route",
     "Store",
     "Threads",
+    "Unknown",
     "as_fields",
     "as_left_out",
     "check_file",
