@@ -3,13 +3,14 @@
 Names stand in the order of a pipeline.
 """
 
-from annpipes import errors
+from annpipes import errors, reports
 from annpipes.datasets import AnnDataset
 from annpipes.errors import AnnpipesError
+from annpipes.plans.base import Plan
 from annpipes.running.loader import Loader
 from annpipes.running.resuming import ResumableDataset
-from annpipes.running.statistics import Statistics
 from annpipes.splitting import split
+from annpipes.stages.base import PlanStage, Stage
 from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.collating import Collator, CsrTensors
 from annpipes.stages.grouping import GroupSampler
@@ -22,10 +23,10 @@ from annpipes.stages.sources import IndexSource
 from annpipes.stages.transforming import RowTransformer
 from annpipes.stores import Collection
 from annpipes.streaming import stream
-from annpipes.tools.benching import BenchCase, BenchLimit, Benchmark, BenchPeer, bench
-from annpipes.tools.inspecting import CheckReport, Damage, FieldReport, Finding, Inspection, check, inspect
-from annpipes.tools.rewriting import Rewrite, shuffle
-from annpipes.tools.tuning import Mixing, Tuning, TuningPoint, mixing_of, tune
+from annpipes.tools.benching import bench
+from annpipes.tools.inspecting import check, inspect
+from annpipes.tools.rewriting import rewrite_shuffled
+from annpipes.tools.tuning import mixing_of, tune
 from annpipes.transforms import Binarize, Clip, Compose, Log1p, NormalizeTotal, Scale, Transform
 from annpipes.types import Batch, Chunk, SparseRows
 
@@ -33,6 +34,9 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [  # noqa: RUF022 (in pipeline order)
     "Collection",
+    "Plan",
+    "Stage",
+    "PlanStage",
     "IndexSource",
     "SourceMixer",
     "BlockShuffler",
@@ -56,30 +60,17 @@ __all__ = [  # noqa: RUF022 (in pipeline order)
     "Clip",
     "Binarize",
     "Loader",
-    "Statistics",
     "ResumableDataset",
     "stream",
     "split",
     "AnnDataset",
     "inspect",
-    "Inspection",
-    "FieldReport",
-    "Finding",
     "check",
-    "CheckReport",
-    "Damage",
     "bench",
-    "Benchmark",
-    "BenchCase",
-    "BenchLimit",
-    "BenchPeer",
     "tune",
-    "Tuning",
-    "TuningPoint",
     "mixing_of",
-    "Mixing",
-    "shuffle",
-    "Rewrite",
+    "rewrite_shuffled",
     "AnnpipesError",
     "errors",
+    "reports",
 ]

@@ -58,7 +58,7 @@ def plot_tuning(tuning: Tuning, where: Any = None) -> Axes:
     axes.plot(*_place(best), "o", ms=13, mfc="none", mec="black", mew=1.5, ls="none", label="recommended")
     axes.axvline(tuning.least_mixing, color=_GREY, lw=1, ls="--", label=f"asked for: {tuning.least_mixing:g}")
     axes.set_xlim(min(0.9, tuning.least_mixing, *(_place(point)[0] for point in tuning.points)) - 0.02, 1.05)
-    axes.set_ylim(0, 1.08 * max(point.cells_per_s for point in tuning.points))
+    axes.set_ylim(0, 1.08 * max(point.cells_per_second for point in tuning.points))
     for point in _told_apart([best, *tuning.points], axes):
         axes.annotate(f"{point.block_size:,}", _place(point), (6, 3), textcoords="offset points", fontsize=8)
     judged = "the place in the file" if tuning.label is None else f"obs/{tuning.label}"
@@ -70,7 +70,7 @@ def plot_tuning(tuning: Tuning, where: Any = None) -> Axes:
 
 
 def _place(point: TuningPoint) -> tuple[float, float]:
-    return point.mixing.ratio, point.cells_per_s
+    return point.mixing.ratio, point.cells_per_second
 
 
 def _told_apart(points: Iterable[TuningPoint], axes: Axes) -> list[TuningPoint]:
@@ -105,9 +105,9 @@ def plot_mixing(loaders: Loader | Mapping[str, Loader], column: str | None = Non
     axes, save = canvas(where)
     random: float | None = None
     for colour, (name, loader) in zip(cycle(COLOURS), _named(loaders, Loader).items(), strict=False):
-        store = loader._source.store
+        store = loader.source.store
         codes = file_parts(store.n_obs) if column is None else store.codes(column)
-        order = loader._order(loader.epoch)
+        order = loader.planned(loader.epoch)
         planned = PlannedBatches.of(order, loader.ranks.rank, loader.ranks.world_size)
         if not planned.rows:
             raise ParameterError("loaders must have batches, and an epoch of this one has none")
@@ -238,10 +238,10 @@ def plot_coverage(loader: Loader, where: Any = None, *, epoch: int | None = None
         raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")
     axes, save = canvas(where)
     number = loader.epoch if epoch is None else as_natural(epoch, "epoch")
-    planned = PlannedBatches.of(loader._order(number), loader.ranks.rank, loader.ranks.world_size)
+    planned = PlannedBatches.of(loader.planned(number), loader.ranks.rank, loader.ranks.world_size)
     if not planned.rows:
         raise ParameterError("loader must have batches, and this epoch has none")
-    n_obs = loader._source.store.n_obs
+    n_obs = loader.source.store.n_obs
     density, x_edges, y_edges = _density(planned, n_obs)
     colors = importlib.import_module("matplotlib.colors")
     shades = colors.LinearSegmentedColormap.from_list("less, even, more", ["#5E3C99", "#F7F7F7", "#E66101"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-__all__ = ["brief", "call_repr", "parameters_repr"]
+__all__ = ["brief", "call_repr", "changed_repr", "parameters_repr"]
 
 
 def call_repr(instance: object) -> str:
@@ -15,14 +17,26 @@ def call_repr(instance: object) -> str:
     return f"{type(instance).__name__}({parameters_repr(instance)})"
 
 
-def parameters_repr(instance: object, leave_out: str = "") -> str:
-    """The parameters of ``instance`` that differ from their defaults, as keywords."""
-    shown = []
-    for name, parameter in inspect.signature(type(instance)).parameters.items():
-        value = getattr(instance, name, parameter.default)
-        if name != leave_out and value is not parameter.default and not _equal(value, parameter.default):
-            shown.append(f"{name}={brief(value)}")
-    return ", ".join(shown)
+def parameters_repr(instance: object, leave_out: str = "", attributes: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The parameters of ``instance`` that differ from their defaults, as keywords.
+
+    ``attributes`` has, by parameter, the names under which some are kept where those are taken.
+    """
+    parameters = inspect.signature(type(instance)).parameters
+    values = {
+        name: getattr(instance, attributes.get(name, name), parameter.default) for name, parameter in parameters.items()
+    }
+    return changed_repr(type(instance), {name: value for name, value in values.items() if name != leave_out})
+
+
+def changed_repr(kind: type, given: Mapping[str, Any]) -> str:
+    """Those of the values ``given`` for the parameters of a class that differ from its defaults, as keywords."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
+    return ", ".join(
+        f"{name}={brief(value)}"
+        for name, value in given.items()
+        if value is not defaults[name] and not _equal(value, defaults[name])
+    )
 
 
 def _equal(value: Any, default: Any) -> bool:

@@ -18,17 +18,17 @@ __all__ = ["split"]
 
 @overload
 def split(
-    data: Any, fractions: Mapping[str, float], *, by: str | None = ..., stratify: str | None = ..., seed: int = ...
+    data: Any, fractions: Mapping[str, float], *, groupby: str | None = ..., stratify: str | None = ..., seed: int = ...
 ) -> dict[str, RowArray]: ...
 @overload
 def split(
-    data: Any, fractions: Sequence[float], *, by: str | None = ..., stratify: str | None = ..., seed: int = ...
+    data: Any, fractions: Sequence[float], *, groupby: str | None = ..., stratify: str | None = ..., seed: int = ...
 ) -> tuple[RowArray, ...]: ...
 def split(
     data: Any,
     fractions: Mapping[str, float] | Sequence[float],
     *,
-    by: str | None = None,
+    groupby: str | None = None,
     stratify: str | None = None,
     seed: int = 0,
 ) -> dict[str, RowArray] | tuple[RowArray, ...]:
@@ -37,7 +37,7 @@ def split(
     >>> train, test = split("pbmc.h5ad", [0.8, 0.2], stratify="louvain")
     >>> len(train), len(test)
     (560, 140)
-    >>> sorted(split("pbmc.h5ad", {"train": 0.9, "val": 0.1}, by="phase"))
+    >>> sorted(split("pbmc.h5ad", {"train": 0.9, "val": 0.1}, groupby="phase"))
     ['train', 'val']
 
     Parameters
@@ -46,7 +46,7 @@ def split(
         As of `IndexSource`.
     fractions
         The share of each set, by name or in order; they add up to 1.
-    by
+    groupby
         An obs column whose groups (donors, say) stay whole: no group is in two sets. Shares are met as
         nearly as the sizes of the groups allow.
     stratify
@@ -65,9 +65,9 @@ def split(
     if len(shares) == 0 or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
         raise ParameterError(f"fractions must be positive and add up to 1, got {fractions}")
     store = open_store(data)
-    groups = np.arange(store.n_obs) if by is None else _codes(store, by)
+    groups = np.arange(store.n_obs) if groupby is None else _codes(store, groupby)
     strata = np.zeros(store.n_obs, np.int64) if stratify is None else _codes(store, stratify)
-    assign = _by_row if by is None else _by_group
+    assign = _by_row if groupby is None else _by_group
     chosen = assign(groups, strata, shares, as_natural(seed, "seed"))  # (n_obs,)
     parts = tuple(np.flatnonzero(chosen == part) for part in range(len(shares)))
     return dict(zip(fractions, parts, strict=True)) if isinstance(fractions, Mapping) else parts

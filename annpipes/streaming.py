@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from annpipes.errors import ParameterError
+from annpipes.plans.schedule import Tail
 from annpipes.running.loader import Loader
+from annpipes.stages.base import PlanStage
 from annpipes.stages.collating import Form
 from annpipes.stages.sources import IndexSource
+from annpipes.stages.verbs import BatchVerbs
 from annpipes.stores import Unknown
 from annpipes.transforms import Transform
 
@@ -29,11 +32,21 @@ def stream(
     balance: str | Sequence[str] | None = None,
     num_rows: int | None = None,
     transform: Transform | None = None,
-    x: Form = "dense",
+    form: Form = "dense",
     block_size: int | None = None,
     chunk_size: int = 16_384,
     drop_last: bool = False,
-    **options: Any,
+    seed: int = 0,
+    num_workers: int = 0,
+    method: Literal["thread", "process"] = "thread",
+    multiprocessing_context: str | None = None,
+    prefetch: int = 1,
+    memory: int | str | None = None,
+    rank: int | None = None,
+    world_size: int | None = None,
+    tail: Tail | None = None,
+    pin_memory: bool = False,
+    device: Any = None,
 ) -> Loader:
     """A `Loader` of shuffled batches: the default pipe in one line.
 
@@ -59,26 +72,39 @@ def stream(
         As of `RowBatcher`.
     transform
         As of `RowTransformer`.
-    x
+    form
         As of `Collator`.
-    **options
-        As of `Loader`: ``seed``, ``num_workers``, ``prefetch``, ``memory``, ``rank``, ``world_size``, ``tail`` …
+    seed, num_workers, method, multiprocessing_context, prefetch, memory, rank, world_size, tail, pin_memory, device
+        As of `Loader`.
     """
     source = IndexSource(data, rows=rows, block_size=block_size)
     sampled = weights is not None or balance is not None
     if sampled and not shuffle:
         raise ParameterError("shuffle=False keeps rows as they stand, and weights or balance draw them")
     if sampled:
-        ordered = source.sample_rows(weights=weights, balance=balance, num_rows=num_rows)
+        ordered: PlanStage = source.sample_rows(weights=weights, balance=balance, num_rows=num_rows)
     elif num_rows is not None:
         raise ParameterError("num_rows needs weights or balance: otherwise an epoch has the rows there are")
     else:
         ordered = source.shuffle_blocks() if shuffle else source
-    pipe = (
+    pipe: BatchVerbs = (
         ordered.sort_within_chunks(chunk_size)
         .read_rows(fields, genes=genes, categories=categories, unknown=unknown)
         .batch_rows(batch_size, drop_last=drop_last)
     )
     if transform is not None:
         pipe = pipe.transform(transform)
-    return Loader(pipe.collate_rows(x), **options)
+    return Loader(
+        pipe.collate_rows(form),
+        seed=seed,
+        num_workers=num_workers,
+        method=method,
+        multiprocessing_context=multiprocessing_context,
+        prefetch=prefetch,
+        memory=memory,
+        rank=rank,
+        world_size=world_size,
+        tail=tail,
+        pin_memory=pin_memory,
+        device=device,
+    )

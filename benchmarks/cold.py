@@ -64,8 +64,8 @@ def measure(count: int, quick: bool) -> dict[str, Any]:
     return {
         "file": path.name,
         "turns": turns,
-        "cells_per_s": times.rate("pipeline", len(rows)),
-        "limit_cells_per_s": times.rate("limit", len(rows)),
+        "cells_per_second": times.rate("pipeline", len(rows)),
+        "limit_cells_per_second": times.rate("limit", len(rows)),
         "ratio": times.speed("pipeline", "limit"),
         "ratio_spread": times.spread("pipeline", "limit"),
         "limit_mb_per_s": times.rate("limit", cold.work.n_bytes / 1e6),

@@ -55,9 +55,9 @@ def measure(count: int, quick: bool) -> dict[str, Any]:
         "file": path.name,
         "threads": measuring.THREADS,
         "turns": turns,
-        "cells_per_s": times.rate("collate", count),
-        "limit_cells_per_s": times.rate("limit", count),
-        "one_thread_limit_cells_per_s": times.rate("one thread", count),
+        "cells_per_second": times.rate("collate", count),
+        "limit_cells_per_second": times.rate("limit", count),
+        "one_thread_limit_cells_per_second": times.rate("one thread", count),
         "ratio": times.speed("collate", "limit"),
         "ratio_spread": times.spread("collate", "limit"),
     }

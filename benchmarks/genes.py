@@ -32,7 +32,7 @@ def measure(case: tuple[str | None, Any], quick: bool) -> dict[str, Any]:
     common = np.sort(np.argsort(-np.bincount(sample.indices, minlength=sample.shape[1]))[:KEPT])
     some = np.sort(np.random.default_rng(0).choice(sample.shape[1], KEPT, replace=False))
     rows = None if quick else np.arange(ROWS)
-    stream = partial(ap.stream, path, x=x, block_size=64, rows=rows)
+    stream = partial(ap.stream, path, form=x, block_size=64, rows=rows)
     contenders = {
         name: partial(measuring.consume, stream(genes=genes))
         for name, genes in {"all": None, "common": common, "any": some}.items()
@@ -40,8 +40,8 @@ def measure(case: tuple[str | None, Any], quick: bool) -> dict[str, Any]:
     times = measuring.interleaved(contenders, 2 if quick else 7, partial(measuring.warm, path))
     return {
         "file": path.name,
-        "cells_per_s": times.rate("common", ROWS),
-        "all_genes_cells_per_s": times.rate("all", ROWS),
+        "cells_per_second": times.rate("common", ROWS),
+        "all_genes_cells_per_second": times.rate("all", ROWS),
         "speed": times.speed("common", "all"),
         "speed_spread": times.spread("common", "all"),
         "speed_any": times.speed("any", "all"),

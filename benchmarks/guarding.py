@@ -31,15 +31,15 @@ def measure(case: str, quick: bool) -> dict[str, Any]:
         read, count = partial(_one_by_one, dataset, rows), SINGLES
     else:
         read = partial(
-            measuring.consume, ap.stream(path, x="csr", block_size=1, rows=None if quick else np.arange(ROWS))
+            measuring.consume, ap.stream(path, form="csr", block_size=1, rows=None if quick else np.arange(ROWS))
         )
         count = ROWS
     contenders = {"guarded": partial(_with, nullcontext, read), "bare": partial(_with, _without_guard, read)}
     times = measuring.interleaved(contenders, 2 if quick else 11, partial(measuring.warm, path))
     return {
         "file": path.name,
-        "cells_per_s": times.rate("guarded", count),
-        "bare_cells_per_s": times.rate("bare", count),
+        "cells_per_second": times.rate("guarded", count),
+        "bare_cells_per_second": times.rate("bare", count),
         "speed": times.speed("guarded", "bare"),
         "speed_spread": times.spread("guarded", "bare"),
     }

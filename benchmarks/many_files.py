@@ -25,7 +25,7 @@ CASES = {
 def measure(case: tuple[str | None, int, bool], quick: bool) -> dict[str, Any]:
     compression, block, permuted = case
     one, ten = files.sparse_file(200_000, compression), files.parted_files(compression, permuted=permuted)
-    stream = partial(ap.stream, x="csr", block_size=block)
+    stream = partial(ap.stream, form="csr", block_size=block)
     contenders = {
         "one": partial(measuring.consume, stream(one)),
         "ten": partial(measuring.consume, stream(ten)),
@@ -38,8 +38,8 @@ def measure(case: tuple[str | None, int, bool], quick: bool) -> dict[str, Any]:
     times = measuring.interleaved(contenders, 2 if quick else 7, before)
     return {
         "files": f"{one.name}, {ten[0].name} …",
-        "cells_per_s": times.rate("ten", 200_000),
-        "one_file_cells_per_s": times.rate("one", 200_000),
+        "cells_per_second": times.rate("ten", 200_000),
+        "one_file_cells_per_second": times.rate("one", 200_000),
         "ratio": times.speed("ten", "one"),
         "ratio_spread": times.spread("ten", "one"),
     }

@@ -33,9 +33,9 @@ def measure(compression: str | None, quick: bool) -> dict[str, Any]:
     return {
         "file": path.name,
         "turns": turns,
-        "cells_per_s": times.rate("dataset", len(rows)),
-        "pipeline_cells_per_s": times.rate("ahead", len(rows)),
-        "pipeline_without_prefetch_cells_per_s": times.rate("in turn", len(rows)),
+        "cells_per_second": times.rate("dataset", len(rows)),
+        "pipeline_cells_per_second": times.rate("ahead", len(rows)),
+        "pipeline_without_prefetch_cells_per_second": times.rate("in turn", len(rows)),
         "ratio": times.speed("dataset", "ahead"),
         "ratio_spread": times.spread("dataset", "ahead"),
         "ratio_without_prefetch": times.speed("dataset", "in turn"),

@@ -28,7 +28,7 @@ def measure(size: tuple[int, str | None], quick: bool) -> dict[str, Any]:
     path = files.sparse_path(*size)
     measuring.warm(path)
     with measuring.PeakMemory() as watched:
-        loader = ap.stream(path, BATCH, x="csr", block_size=BLOCK, chunk_size=CHUNK)
+        loader = ap.stream(path, BATCH, form="csr", block_size=BLOCK, chunk_size=CHUNK)
         for number, _ in enumerate(loader):
             if quick and number == 3 * CHUNK // BATCH:
                 break

@@ -104,7 +104,7 @@ def measure(case: Case, quick: bool) -> dict[str, Any]:
     path = files.sparse_file(n_obs, case.compression)
     rows = measuring.sample_rows(n_obs, case.block, 4 * CHUNK)
     peer_rows = rows[: 4 * BATCH if quick else case.rows]
-    loader = ap.stream(path, BATCH, rows=rows, x="csr", block_size=case.block, chunk_size=CHUNK)
+    loader = ap.stream(path, BATCH, rows=rows, form="csr", block_size=case.block, chunk_size=CHUNK)
     batches = case.peer(path, peer_rows, case.block)
     contenders = {"annpipes": partial(measuring.consume, loader), "peer": lambda: sum(1 for _ in batches())}
     times = measuring.interleaved(contenders, turns, partial(measuring.warm, path))
@@ -112,8 +112,8 @@ def measure(case: Case, quick: bool) -> dict[str, Any]:
     return {
         "file": path.name,
         "turns": turns,
-        "cells_per_s": rates[0],
-        "peer_cells_per_s": rates[1],
+        "cells_per_second": rates[0],
+        "peer_cells_per_second": rates[1],
         "speed": rates[0] / rates[1],
     }
 

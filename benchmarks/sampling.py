@@ -49,8 +49,8 @@ def measure(compression: str | None, quick: bool) -> dict[str, Any]:
     rates = {name: times.rate(name, cells[name]) for name in loaders}
     return {
         "file": path.name,
-        "uniform_cells_per_s": rates["uniform"],
-        **{f"{name}_cells_per_s": rates[name] for name in ("blocks", "rows", "sets")},
+        "uniform_cells_per_second": rates["uniform"],
+        **{f"{name}_cells_per_second": rates[name] for name in ("blocks", "rows", "sets")},
         **{f"{name}_speed": rates[name] / rates["uniform"] for name in ("blocks", "rows", "sets")},
     }
 

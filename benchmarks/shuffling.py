@@ -28,7 +28,7 @@ CASES = {
 
 
 def read(path: Path) -> int:
-    return measuring.consume(ap.stream(path, BATCH, x="csr"))
+    return measuring.consume(ap.stream(path, BATCH, form="csr"))
 
 
 def measure(case: dict[str, str], quick: bool) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def measure(case: dict[str, str], quick: bool) -> dict[str, Any]:
     times = measuring.interleaved(contenders, turns, partial(measuring.warm, source))
     return {
         "rows_per_s": times.rate("rewrite", n_obs),
-        "input_cells_per_s": times.rate("input", n_obs),
-        "result_cells_per_s": times.rate("result", n_obs),
+        "input_cells_per_second": times.rate("input", n_obs),
+        "result_cells_per_second": times.rate("result", n_obs),
         "write_ratio": times.speed("rewrite", "input"),
         "write_ratio_spread": times.spread("rewrite", "input"),
         "read_ratio": times.speed("result", "input"),

@@ -32,5 +32,19 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(anndata|np|numpy|pandas|scipy|sklearn|scanpy|torch|collections|enum|os|typing)\..*"),
     (r"py:.*", r"DataLoader|Dataset|Tensor|ArrayLike|NDArray"),  # torch's and numpy's, by their short names
     (r"py:.*", r"Axes"),  # matplotlib's
-    (r"py:.*", r"annpipes\._.*"),  # private, in signatures
+    (r"py:.*", r"annpipes\.(plans|stages|running|stores|tools)\..*"),  # internal, in signatures
 ]
+
+
+def _elsewhere_in_the_package(app, env, node, contnode):
+    """What a docstring names: a docstring of `annpipes.reports` names functions of `annpipes`, and the other way round."""
+    for module in ("annpipes", "annpipes.reports"):
+        target = f"{module}.{node['reftarget']}"
+        found = env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)
+        if found is not None:
+            return found
+    return None
+
+
+def setup(app):
+    app.connect("missing-reference", _elsewhere_in_the_package)

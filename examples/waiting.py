@@ -27,7 +27,7 @@ def main(path: str, label: str, pictures: Path, step: float, seconds: float, tun
     """Measure the file as it is, and a shuffled copy; print what was found and draw it."""
     with tempfile.TemporaryDirectory(dir=pictures) as folder:
         copy = str(Path(folder) / "shuffled.h5ad")
-        print(ap.shuffle(path, copy), end="\n\n")
+        print(ap.rewrite_shuffled(path, copy), end="\n\n")
         plot_throughput(measure(path, copy, label, step, seconds), pictures / "throughput.png")
 
     advised = ap.IndexSource(path).plan.block_size
@@ -48,8 +48,8 @@ def measure(path: str, copy: str, label: str, step: float, seconds: float) -> di
     loaders = {
         "single rows": (path, ap.stream(path, BATCH, fields=fields, block_size=1)),
         "blocks": (path, ap.stream(path, BATCH, fields=fields)),
-        "blocks, CSR": (path, ap.stream(path, BATCH, fields=fields, x="csr")),
-        "shuffled copy, CSR": (copy, ap.stream(copy, BATCH, fields=fields, x="csr")),
+        "blocks, CSR": (path, ap.stream(path, BATCH, fields=fields, form="csr")),
+        "shuffled copy, CSR": (copy, ap.stream(copy, BATCH, fields=fields, form="csr")),
     }
     recorders = {}
     for name, (file, loader) in loaders.items():

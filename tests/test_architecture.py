@@ -32,10 +32,10 @@ LAYERS = [
     {"plans.weighted", "plans.schedule"},
     {"transforms"},
     {"stores"},
-    {"stages.datapipes"},
+    {"stages.datapipes", "stages.verbs"},
     {"stages.graph"},
     {"stages.base"},
-    {"stages.classes"},
+    {"stages.classes", "stages.chaining"},
     {"stages"},
     {"running.ranks", "running.workers", "running.steps", "running.statistics", "running.resuming"},
     {"running"},
@@ -44,7 +44,7 @@ LAYERS = [
     {"tools.diversity", "tools.speeds"},
     {"tools.inspecting", "tools.benching", "tools.tuning", "tools.rewriting"},
     {"tools.pictures"},
-    {"plotting"},
+    {"reports", "plotting"},
     {"tools.cli"},
     {"integrations"},
     {"__main__"},
@@ -102,7 +102,10 @@ def layer(module: str, layers: list[set[str]]) -> tuple[int, str]:
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, wherever in it, as full dotted names."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    if path == ROOT / "stages" / "verbs.py":  # it names stages for type checkers alone
+        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -220,7 +223,7 @@ def test_all_names_exist_and_are_the_modules_own(name: str) -> None:
 
 
 def test_what_the_package_exports_is_exported_by_the_module_that_makes_it() -> None:
-    for exported in set(annpipes.__all__) - {"errors"}:
+    for exported in set(annpipes.__all__) - {"errors", "reports"}:
         value = getattr(annpipes, exported)
         assert exported in importlib.import_module(value.__module__).__all__
     assert annpipes.errors is errors

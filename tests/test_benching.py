@@ -228,7 +228,7 @@ def test_what_random_rows_cost_is_told_where_it_is_much() -> None:
 
 def test_what_dense_batches_cost_is_told_where_it_is_much() -> None:
     csr, dense = case(104_000, DECODE), case(52_000, DECODE, DENSIFY, form="dense")
-    assert "Making batches dense costs 50% of the speed: take x='csr'" in conclude([csr, dense])
+    assert "Making batches dense costs 50% of the speed: take form='csr'" in conclude([csr, dense])
     assert "costs" not in conclude([csr, replace(dense, cells_per_second=100_000.0)])
 
 

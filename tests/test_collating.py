@@ -35,7 +35,7 @@ class TestCollatorSparse(TestCollator):
         return super().chained(path).source_datapipe.collate_rows("csr")
 
     def constructed(self, path: Path) -> Any:
-        return Collator(self.chained(path).source_datapipe, x="csr")
+        return Collator(self.chained(path).source_datapipe, form="csr")
 
 
 def collated(adata: anndata.AnnData, fields: list[str], x: Any = "dense", batch_size: int = 29) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def names_problem(read: Reader, name: str, data: Any) -> str:
     return ""
 
 
-def is_slow(finding: ap.Finding) -> bool:
+def is_slow(finding: ap.reports.Finding) -> bool:
     """Whether it is only about speed: LZF is read, but by HDF5."""
     return finding.what.startswith("read through h5py")
 

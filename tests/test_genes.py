@@ -124,6 +124,6 @@ def test_a_gene_name_that_stands_twice_is_refused() -> None:
 @pytest.mark.parametrize("x", ["dense", "csr"])
 def test_a_stream_of_some_genes(h5ad: Path, x: Any) -> None:
     expected = dense(anndata.read_h5ad(h5ad).X)[:, [6, 2]]
-    for batch in stream(h5ad, 5, fields=["X", "rows"], genes=["gene-6", "gene-2"], x=x):
+    for batch in stream(h5ad, 5, fields=["X", "rows"], genes=["gene-6", "gene-2"], form=x):
         rows = batch["X"] if x == "dense" else batch["X"].to_dense()
         np.testing.assert_allclose(rows, expected[batch["rows"]], rtol=1e-6)

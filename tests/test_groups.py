@@ -259,8 +259,8 @@ SHARED = perturbed()
 GENE, LINE = SHARED.obs["gene"].astype(object).to_numpy(), SHARED.obs["line"].astype(object).to_numpy()
 
 
-def sampler(group_by: Any = "gene", set_size: int = 4, rows: Any = None, **options: Any) -> GroupSampler:
-    return IndexSource(SHARED, rows=rows, block_size=8).sample_groups(group_by, set_size, **options)
+def sampler(groupby: Any = "gene", set_size: int = 4, rows: Any = None, **options: Any) -> GroupSampler:
+    return IndexSource(SHARED, rows=rows, block_size=8).sample_groups(groupby, set_size, **options)
 
 
 def sets_of(stage: GroupSampler, epoch: int = 0) -> NDArray[np.int64]:
@@ -374,15 +374,15 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"group_by": "genes"}, FieldError, "no obs column 'genes' in .*; columns: .*gene"),
-            ({"group_by": ["gene", "lines"]}, FieldError, "no obs column 'lines'"),
-            ({"group_by": "number"}, FieldError, "obs column 'number' holds numbers"),
-            ({"group_by": ["gene", 3]}, TypeError, "columns must be names of obs columns, got 3"),
+            ({"groupby": "genes"}, FieldError, "no obs column 'genes' in .*; columns: .*gene"),
+            ({"groupby": ["gene", "lines"]}, FieldError, "no obs column 'lines'"),
+            ({"groupby": "number"}, FieldError, "obs column 'number' holds numbers"),
+            ({"groupby": ["gene", 3]}, TypeError, "columns must be names of obs columns, got 3"),
             ({"set_size": 0}, ParameterError, "set_size must be at least 1, got 0"),
             ({"set_size": 2.0}, TypeError, r"set_size must be an integer, got 2\.0"),
             ({"set_size": 45}, ParameterError, "no group has set_size=45 rows, the largest has 44"),
             ({"set_size": 45, "short": "error"}, ParameterError, "4 groups have fewer than set_size=45 rows"),
-            ({"short": "pad"}, ParameterError, "short must be one of drop, repeat, error, got 'pad'"),
+            ({"short": "fill"}, ParameterError, "short must be one of drop, repeat, error, got 'fill'"),
             ({"num_sets": 4}, ParameterError, "num_sets needs replace=True"),
             ({"num_sets": 0, "replace": True}, ParameterError, "num_sets must be at least 1, got 0"),
             ({"rows": []}, ParameterError, "no row has labels in all of gene"),
@@ -400,7 +400,7 @@ class TestErrors:
             (
                 {"control": "gene == 'control'", "match": "line"},
                 ParameterError,
-                r"match has 'line', which is not in group_by \(gene\)",
+                r"match has 'line', which is not in groupby \(gene\)",
             ),
             ({"control": "gene == 'control'", "match": "lines"}, ParameterError, "match has 'lines', which is not in"),
             ({"control": "gene == 'control'", "missing": "skip"}, ParameterError, "missing must be 'error' or 'drop'"),
@@ -485,7 +485,7 @@ class TestPairs:
         path, adata = cells
         sets = IndexSource(path).sample_groups(["donor", "lane"], 2, **OPTIONS)
         read = sets.sort_within_chunks(16).read_rows(self.FIELDS).batch_rows(batch_size)
-        loader = Loader(read.pair_controls().collate_rows(x=x), num_workers=workers)
+        loader = Loader(read.pair_controls().collate_rows(form=x), num_workers=workers)
         expected = dense(adata.X), dense(adata.layers["counts"]), adata.obsm["X_pca"]
         codes = pd.Categorical(adata.obs["stage"]).codes
         drawn_rows = drawn(sets.plan).reshape(-1, 2, 2)
@@ -523,7 +523,7 @@ class TestPairs:
             assert donors[batch["rows"]].tolist() == donors[batch["control_rows"]].tolist()
             np.testing.assert_array_equal(dense(batch["control_X"]), dense(adata.X)[batch["control_rows"]])
 
-    @pytest.mark.parametrize("tail", ["drop", "wrap", "pad"])
+    @pytest.mark.parametrize("tail", ["drop", "repeat", "fill"])
     def test_rows_that_fill_up_the_last_batch_are_pairs_too(self, tail: str) -> None:
         stage = sampler("gene", 3, control="gene == 'control'", short="repeat")
         read = stage.sort_within_chunks(48).read_rows(["rows"]).batch_rows(24).pair_controls()

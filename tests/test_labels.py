@@ -297,7 +297,7 @@ class TestGiven:
         fields, given_table = ["obs/cell_type:code", "rows"], {"cell_type": ["B"]}
         codes = by_row(stream_of(source, fields, rows="cell_type == 'B'", categories=given_table), "cell_type")
         assert codes == [0] * int((adata.obs["cell_type"] == "B").sum())
-        for rows in split(source, [0.5, 0.5], by="cell_type"):
+        for rows in split(source, [0.5, 0.5], groupby="cell_type"):
             present = adata.obs["cell_type"].iloc[rows].dropna().unique().tolist()
             codes = by_row(stream_of(source, fields, rows=rows, categories={"cell_type": present}), "cell_type")
             assert codes == np.array(pandas_codes(adata, "cell_type", present))[rows].tolist()

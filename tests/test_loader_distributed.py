@@ -68,7 +68,7 @@ def check_training(folder: Path, reports: list[dict[str, Any]], length: int, tai
 
 def test_two_ranks_train_over_an_uneven_file(folder: Path) -> None:
     (reports,) = torchrun(folder, 2, [{"num_workers": 2}])
-    check_training(folder, reports, length=7, tail="wrap")
+    check_training(folder, reports, length=7, tail="repeat")
 
 
 def test_three_ranks_that_differ_say_so_and_then_train(folder: Path) -> None:

@@ -154,7 +154,7 @@ class TestSources:
 
     def test_fields_and_transforms_do_not_change_the_order(self, path: Path, expected: list[list[list[int]]]) -> None:
         assert ids(loader_of(path, fields=["rows"])) == expected[0]
-        assert ids(loader_of(path, fields=["obs/number", "rows", "X"], x="csr", transform=Log1p())) == expected[0]
+        assert ids(loader_of(path, fields=["obs/number", "rows", "X"], form="csr", transform=Log1p())) == expected[0]
 
     def test_a_chosen_row_stays_itself(self, path: Path) -> None:
         chosen = [100, 3, 3, 50, 7, 99, 0, 64]

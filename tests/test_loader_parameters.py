@@ -99,9 +99,9 @@ class TestDevices:
     @pytest.mark.skipif(NO_GPU, reason="no GPU")
     @pytest.mark.parametrize("form", ["dense", "csr"])
     def test_pinned_and_moved_to_a_gpu(self, path: Path, form: Any) -> None:
-        expected = list(loader_of(path, 300, x=form))
+        expected = list(loader_of(path, 300, form=form))
         for options in ({"pin_memory": True}, {"device": "cuda"}, {"pin_memory": True, "device": "cuda"}):
-            for ours, other in zip(expected, loader_of(path, 300, x=form, num_workers=2, **options), strict=True):
+            for ours, other in zip(expected, loader_of(path, 300, form=form, num_workers=2, **options), strict=True):
                 place = "cuda" if "device" in options else "cpu"
                 assert other["rows"].device.type == place
                 assert other["rows"].is_pinned() == (place == "cpu")

@@ -30,7 +30,7 @@ class TestOnce:
     @given(data=st.data())
     def test_every_row_once_but_for_the_tail(self, data: Any) -> None:
         n, world_size = data.draw(st.integers(0, N)), data.draw(st.integers(1, 8))
-        tail = data.draw(st.sampled_from(["drop", "pad", "wrap", *(["keep"] if world_size == 1 else [])]))
+        tail = data.draw(st.sampled_from(["drop", "fill", "repeat", *(["keep"] if world_size == 1 else [])]))
         sizes = {
             "batch_size": data.draw(st.integers(1, 64)),
             "chunk_size": data.draw(st.integers(1, 200)),
@@ -54,7 +54,7 @@ class TestOnce:
 
     @pytest.mark.parametrize(
         ("tail", "world_size", "length"),
-        [("keep", 1, 13), ("drop", 1, 12), ("pad", 1, 13), ("wrap", 1, 13), ("drop", 3, 4), ("wrap", 3, 5)],
+        [("keep", 1, 13), ("drop", 1, 12), ("fill", 1, 13), ("repeat", 1, 13), ("drop", 3, 4), ("repeat", 3, 5)],
     )
     def test_the_length_is_exact(self, tail: str, world_size: int, length: int) -> None:
         for loader in ranks_of(world_size, tail=tail):
@@ -71,7 +71,7 @@ class TestOnce:
 
 
 class TestTail:
-    @pytest.mark.parametrize("tail", ["drop", "pad", "wrap"])
+    @pytest.mark.parametrize("tail", ["drop", "fill", "repeat"])
     def test_what_is_dropped_or_repeated_changes_with_the_epoch(self, tail: str) -> None:
         loader = ranks_of(2, tail=tail)[0]
         assert len({tuple(loader.tail_rows(epoch).tolist()) for epoch in range(30)}) > 10

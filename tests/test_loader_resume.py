@@ -174,7 +174,7 @@ class TestPlace:
 class TestRanks:
     def loaders(self, world_size: int) -> list[Loader]:
         """One for each rank, with global batches of 24."""
-        options = {"tail": "wrap", "chunk_size": 48, "seed": 5, "world_size": world_size}
+        options = {"tail": "repeat", "chunk_size": 48, "seed": 5, "world_size": world_size}
         return [loader_of(SHARED, 24 // world_size, rank=rank, **options) for rank in range(world_size)]
 
     def run(self, world_size: int, state: Any, count: int) -> tuple[list[list[int]], Any]:
@@ -203,7 +203,7 @@ class TestRanks:
     def test_another_global_batch_is_refused(self) -> None:
         _, state = self.run(2, None, 1)
         for batch_size, world_size in ((12, 1), (8, 2), (5, 5), (1, 1)):
-            loader = loader_of(SHARED, batch_size, rank=0, world_size=world_size, tail="wrap", seed=5)
+            loader = loader_of(SHARED, batch_size, rank=0, world_size=world_size, tail="repeat", seed=5)
             with pytest.raises(StateError, match=f"global_batch was 24 and is {batch_size * world_size}"):
                 loader.load_state_dict(state)
 
@@ -260,8 +260,8 @@ class TestRefusals:
 
     def test_an_explicit_tail_is_not_overruled_by_a_state(self) -> None:
         state = loader_of(SHARED, tail="drop").state_dict()
-        with pytest.raises(StateError, match="tail was 'drop' and is 'wrap'"):
-            loader_of(SHARED, tail="wrap").load_state_dict(state)
+        with pytest.raises(StateError, match="tail was 'drop' and is 'repeat'"):
+            loader_of(SHARED, tail="repeat").load_state_dict(state)
 
     def test_a_tail_that_follows_from_the_number_of_ranks_stays_what_it_was(self) -> None:
         many = [loader_of(SHARED, 8, rank=rank, world_size=2) for rank in (0, 1)]

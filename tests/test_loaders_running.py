@@ -130,7 +130,7 @@ class TestRunning:
 
     def test_batches_stay_as_they_are_while_more_come(self, h5ad: Path) -> None:
         for x in ("dense", "csr"):
-            held = list(stream(h5ad, 2, fields=["X", "rows"], x=x, chunk_size=4, prefetch=2))
+            held = list(stream(h5ad, 2, fields=["X", "rows"], form=x, chunk_size=4, prefetch=2))
             expected = torch.from_numpy(dense(anndata.read_h5ad(h5ad).X))
             for batch in held:
                 rows = batch["X"] if x == "dense" else batch["X"].to_dense()

@@ -148,7 +148,7 @@ def test_ranks_together_have_the_batches_of_all(world_size: int) -> None:
     seen = []
     for rank in range(world_size):
         loader = ap.stream(tiny(50), 4, fields=["rows"], block_size=3, chunk_size=8, rank=rank, world_size=world_size)
-        planned = PlannedBatches.of(loader._order(0), rank, world_size)
+        planned = PlannedBatches.of(loader.planned(0), rank, world_size)
         read = [batch["rows"].tolist() for batch in loader]
         assert [batch.tolist() for batch in planned.rows] == read
         seen += [row for batch in read for row in batch]

@@ -128,7 +128,7 @@ def test_batches_that_come_chunk_by_chunk_make_no_comb() -> None:
 
 
 def test_a_recorder_yields_what_it_was_given_and_counts_rows() -> None:
-    loader = ap.stream(cells(50), 16, x="csr", fields=["X", "obs/type"])
+    loader = ap.stream(cells(50), 16, form="csr", fields=["X", "obs/type"])
     recorder = Recorder(loader)
     assert [batch["X"].shape[0] for batch in recorder] == recorder.rows == [16, 16, 16, 2]
     assert recorder.seconds == sorted(recorder.seconds)

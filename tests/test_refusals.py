@@ -241,11 +241,11 @@ def test_columns_beyond_32_bits(tmp_path: Path) -> None:
         group["data"], group["indices"] = np.ones(15, "u1"), columns.ravel()
         group["indptr"] = np.arange(0, 16, 3)
     for source in (path, anndata.read_h5ad(path), [path], [path, anndata.read_h5ad(path)]):
-        batch = next(iter(stream(source, 5, fields=["obsm/insertion"], x="csr", shuffle=False)))["obsm_insertion"]
+        batch = next(iter(stream(source, 5, fields=["obsm/insertion"], form="csr", shuffle=False)))["obsm_insertion"]
         np.testing.assert_array_equal(batch.col_indices.reshape(5, 3), columns)
         assert batch.crow_indices.dtype == batch.col_indices.dtype
         assert batch.to_sparse_csr().shape == (5, width)
-        with pytest.raises(FormatError, match=r"too wide to be made dense.*x='csr'"):
+        with pytest.raises(FormatError, match=r"too wide to be made dense.*form='csr'"):
             next(iter(stream(source, 5, fields=["obsm/insertion"])))
     assert check(path).healthy
     assert "obsm/insertion" in str(inspect(path))

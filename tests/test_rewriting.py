@@ -21,7 +21,7 @@ from builders import adata_of, dense, tiny, write
 from scipy import sparse
 
 import annpipes as ap
-from annpipes import shuffle
+from annpipes import rewrite_shuffled
 from annpipes.errors import DiskSpaceError, ParameterError, StateError
 from annpipes.stores import PartFile
 from annpipes.stores.writing import datasets as writing
@@ -76,7 +76,7 @@ def same_cells(found: anndata.AnnData, expected: anndata.AnnData) -> None:
 @pytest.mark.parametrize("x", ["csr", "dense"])
 def test_every_field_of_every_row_is_kept(tmp_path: Path, x: str, codec: str) -> None:
     source = write(adata_of(x=x), tmp_path / "in.h5ad", "gzip")
-    shuffle(source, tmp_path / "out.h5ad", codec=codec)
+    rewrite_shuffled(source, tmp_path / "out.h5ad", codec=codec)
     found, expected = (anndata.read_h5ad(path) for path in (tmp_path / "out.h5ad", source))
     same_cells(found, expected)
     assert list(found.obs_names) != list(expected.obs_names)
@@ -84,7 +84,7 @@ def test_every_field_of_every_row_is_kept(tmp_path: Path, x: str, codec: str) ->
 
 
 def test_real_cells_keep_what_stands_beside_their_rows(pbmc_folder: Path, tmp_path: Path) -> None:
-    done = shuffle(pbmc_folder / "pbmc.h5ad", tmp_path / "out.h5ad", codec="gzip")
+    done = rewrite_shuffled(pbmc_folder / "pbmc.h5ad", tmp_path / "out.h5ad", codec="gzip")
     found, expected = (anndata.read_h5ad(path) for path in (tmp_path / "out.h5ad", pbmc_folder / "pbmc.h5ad"))
     same_cells(found, expected)
     assert_equal(dict(found.uns), dict(expected.uns))
@@ -95,7 +95,7 @@ def test_real_cells_keep_what_stands_beside_their_rows(pbmc_folder: Path, tmp_pa
 
 def test_parts_and_files_together_hold_every_row_once(tmp_path: Path) -> None:
     source = cells(tmp_path / "in.h5ad")
-    done = shuffle(source, tmp_path / "out.h5ad", rows_per_file=2500, memory=SMALL)
+    done = rewrite_shuffled(source, tmp_path / "out.h5ad", rows_per_file=2500, memory=SMALL)
     assert [Path(file).name for file in done.files] == ["out-0.h5ad", "out-1.h5ad", "out-2.h5ad"]
     assert done.parts > 3
     parts = [anndata.read_h5ad(file) for file in done.files]
@@ -108,7 +108,7 @@ def test_equal_seeds_give_equal_orders(tmp_path: Path) -> None:
     source = cells(tmp_path / "in.h5ad", 500)
     names = {}
     for name, seed in {"a": 0, "b": 0, "c": 1}.items():
-        shuffle(source, tmp_path / f"{name}.h5ad", seed=seed)
+        rewrite_shuffled(source, tmp_path / f"{name}.h5ad", seed=seed)
         names[name] = list(anndata.read_h5ad(tmp_path / f"{name}.h5ad").obs_names)
     assert names["a"] == names["b"] != names["c"]
 
@@ -117,14 +117,14 @@ def test_an_output_of_before_is_not_taken_for_this_one(tmp_path: Path) -> None:
     source = cells(tmp_path / "in.h5ad", 500)
     names = []
     for seed in (0, 1):
-        shuffle(source, tmp_path / "out.h5ad", seed=seed, overwrite=True)
+        rewrite_shuffled(source, tmp_path / "out.h5ad", seed=seed, overwrite=True)
         names.append(list(anndata.read_h5ad(tmp_path / "out.h5ad").obs_names))
     assert names[0] != names[1]
 
 
 def test_rows_of_a_label_stand_together_and_are_shuffled(tmp_path: Path) -> None:
     source = cells(tmp_path / "in.h5ad", 5000)  # labels end within parts
-    shuffle(source, tmp_path / "out.h5ad", groupby="kind", memory=SMALL)
+    rewrite_shuffled(source, tmp_path / "out.h5ad", groupby="kind", memory=SMALL)
     found = anndata.read_h5ad(tmp_path / "out.h5ad")
     same_cells(found, anndata.read_h5ad(source))
     assert list(found.obs["kind"]) == sorted(found.obs["kind"])
@@ -136,7 +136,7 @@ def test_files_with_other_genes_and_labels_are_joined_as_anndata_does(tmp_path: 
     second = second[:, list(range(200, 40, -1))].copy()
     second.obs["kind"] = second.obs["kind"].cat.rename_categories({"a": "z"})
     write(second, tmp_path / "1.h5ad", "gzip")
-    shuffle([tmp_path / "0.h5ad", tmp_path / "1.h5ad"], tmp_path / "out.h5ad", memory=SMALL)
+    rewrite_shuffled([tmp_path / "0.h5ad", tmp_path / "1.h5ad"], tmp_path / "out.h5ad", memory=SMALL)
     expected = anndata.concat([first, second])
     found = anndata.read_h5ad(tmp_path / "out.h5ad")
     assert set(found.obs["kind"].cat.categories) == {"a", "b", "c", "z"}
@@ -150,7 +150,7 @@ def test_numbers_here_and_labels_there_become_strings(tmp_path: Path) -> None:
         adata.obs_names = [f"{number}-{i}" for i in range(3)]
         adata.obs["mixed"] = values
         write(adata, tmp_path / f"{number}.h5ad")
-    shuffle([tmp_path / "0.h5ad", tmp_path / "1.h5ad"], tmp_path / "out.h5ad")
+    rewrite_shuffled([tmp_path / "0.h5ad", tmp_path / "1.h5ad"], tmp_path / "out.h5ad")
     found = anndata.read_h5ad(tmp_path / "out.h5ad").obs["mixed"].sort_index()
     assert found.astype(str).tolist() == ["a", "", "b", "1.5", "", "2.0"]
 
@@ -158,18 +158,18 @@ def test_numbers_here_and_labels_there_become_strings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n_obs", [0, 1])
 def test_no_rows_or_one(tmp_path: Path, n_obs: int) -> None:
     source = write(tiny(n_obs), tmp_path / "in.h5ad")
-    shuffle(source, tmp_path / "out.h5ad")
+    rewrite_shuffled(source, tmp_path / "out.h5ad")
     assert anndata.read_h5ad(tmp_path / "out.h5ad").shape == (n_obs, 3)
 
 
 def test_narrower_types_are_refused_where_a_value_would_change(tmp_path: Path) -> None:
     source = cells(tmp_path / "in.h5ad", 200)
-    shuffle(source, tmp_path / "out.h5ad", dtype="uint8")
+    rewrite_shuffled(source, tmp_path / "out.h5ad", dtype="uint8")
     found, expected = anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source)
     assert found.X.dtype == np.uint8
     assert (found[expected.obs_names].X != expected.X).nnz == 0
     with pytest.raises(ParameterError, match=r"int8 cannot hold .* of X, row \d+: choose a wider one"):
-        shuffle(source, tmp_path / "narrow.h5ad", dtype="int8")
+        rewrite_shuffled(source, tmp_path / "narrow.h5ad", dtype="int8")
     assert not (tmp_path / "narrow.h5ad").exists()
 
 
@@ -186,14 +186,14 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
         ("out.h5ad", {"codec": "rar"}, "codec must be one of"),
     ]:
         with pytest.raises(ParameterError, match=message):
-            shuffle(source, tmp_path / output, **options)
+            rewrite_shuffled(source, tmp_path / output, **options)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(DiskSpaceError, match="has 10 B free"):
-        shuffle(source, tmp_path / "out.h5ad")
+        rewrite_shuffled(source, tmp_path / "out.h5ad")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "there.h5ad"]
 
 
-RUN = "import sys, annpipes; annpipes.shuffle(sys.argv[1], sys.argv[2], memory='604MB')"
+RUN = "import sys, annpipes; annpipes.rewrite_shuffled(sys.argv[1], sys.argv[2], memory='604MB')"
 
 
 def parts_in(folder: Path) -> dict[str, int]:
@@ -223,10 +223,10 @@ def test_ten_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
         held = found
     assert kills >= 3
     if not output.exists():
-        done = shuffle(source, output, memory=SMALL)
+        done = rewrite_shuffled(source, output, memory=SMALL)
         assert done.reused_parts == len(held)
     same_cells(anndata.read_h5ad(output), anndata.read_h5ad(source))
-    shuffle(source, tmp_path / "undisturbed.h5ad", memory=SMALL)
+    rewrite_shuffled(source, tmp_path / "undisturbed.h5ad", memory=SMALL)
     undisturbed = anndata.read_h5ad(tmp_path / "undisturbed.h5ad")
     assert list(anndata.read_h5ad(output).obs_names) == list(undisturbed.obs_names)
 
@@ -237,9 +237,9 @@ def test_a_part_that_was_broken_off_is_not_taken_for_a_finished_one(
     source = cells(tmp_path / "in.h5ad")
     monkeypatch.setattr(PartFile, "finish", lambda part: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        shuffle(source, tmp_path / "out.h5ad", memory=SMALL)
+        rewrite_shuffled(source, tmp_path / "out.h5ad", memory=SMALL)
     monkeypatch.undo()
-    assert shuffle(source, tmp_path / "out.h5ad", memory=SMALL).reused_parts == 0
+    assert rewrite_shuffled(source, tmp_path / "out.h5ad", memory=SMALL).reused_parts == 0
     same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
 
 
@@ -250,7 +250,7 @@ def test_storage_chunks_of_parts_are_taken_over_as_they_are(
     sources = [cells(tmp_path / f"{i}.h5ad", 12_000, seed=i) for i in range(1 + joined)]
     copied, copy = [], writing._copy
     monkeypatch.setattr(writing, "_copy", lambda *args: copied.append(args[-1]) or copy(*args))
-    assert shuffle(sources, tmp_path / "out.h5ad", memory="620MB").parts > 1
+    assert rewrite_shuffled(sources, tmp_path / "out.h5ad", memory="620MB").parts > 1
     with h5py.File(tmp_path / "out.h5ad") as file:
         data = file["X/data"]
         assert sum(copied) < len(data)  # of two datasets; the rest lies in whole storage chunks
@@ -261,11 +261,11 @@ def test_parts_of_another_shuffle_are_refused(tmp_path: Path, monkeypatch: pytes
     source = cells(tmp_path / "in.h5ad", 200)
     monkeypatch.setattr("annpipes.tools.rewriting.make", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        shuffle(source, tmp_path / "out.h5ad")
+        rewrite_shuffled(source, tmp_path / "out.h5ad")
     monkeypatch.undo()
     with pytest.raises(StateError, match="seed was 0 and is 1"):
-        shuffle(source, tmp_path / "out.h5ad", seed=1)
-    shuffle(source, tmp_path / "out.h5ad")
+        rewrite_shuffled(source, tmp_path / "out.h5ad", seed=1)
+    rewrite_shuffled(source, tmp_path / "out.h5ad")
     same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
 
 
@@ -279,7 +279,7 @@ def test_a_disk_that_fails_while_parts_are_put_together_is_told(
 
     monkeypatch.setattr(_making, "sync", failing)
     with pytest.raises(OSError, match="Input/output error"):
-        shuffle(cells(tmp_path / "in.h5ad", 500), tmp_path / "out.h5ad")
+        rewrite_shuffled(cells(tmp_path / "in.h5ad", 500), tmp_path / "out.h5ad")
     assert not os.path.exists(tmp_path / "out.h5ad")
 
 
@@ -291,14 +291,14 @@ def test_damage_in_the_input_is_told_and_no_output_appears(tmp_path: Path) -> No
         raw.seek(info.byte_offset + info.size // 2)
         raw.write(b"\xff" * 64)
     with pytest.raises(ap.errors.DamageError, match="X/data"):
-        shuffle(source, tmp_path / "out.h5ad", memory=SMALL)
+        rewrite_shuffled(source, tmp_path / "out.h5ad", memory=SMALL)
     assert not os.path.exists(tmp_path / "out.h5ad")
 
 
 def test_blocks_of_a_result_are_four_times_as_long_unless_labels_stand_together(tmp_path: Path) -> None:
     source = cells(tmp_path / "in.h5ad", 2000, 1500)
-    shuffle(source, tmp_path / "mixed.h5ad")
-    shuffle(source, tmp_path / "grouped.h5ad", groupby="kind")
+    rewrite_shuffled(source, tmp_path / "mixed.h5ad")
+    rewrite_shuffled(source, tmp_path / "grouped.h5ad", groupby="kind")
     mixed, grouped = (ap.IndexSource(tmp_path / f"{name}.h5ad") for name in ("mixed", "grouped"))
     assert mixed.plan.block_size == 4096
     assert "4 times two storage chunks" in mixed.block_reason
@@ -323,7 +323,7 @@ def test_parts_are_drawn_from_many_blocks(tmp_path: Path) -> None:
     source = cells(tmp_path / "in.h5ad", 6000, compression=None)
     advised = ap.IndexSource(source).plan.block_size
     for name, memory in {"large": "2GB", "small": SMALL}.items():
-        done = shuffle(source, tmp_path / f"{name}.h5ad", memory=memory)
+        done = rewrite_shuffled(source, tmp_path / f"{name}.h5ad", memory=memory)
         with h5py.File(tmp_path / f"{name}.h5ad") as file:
             size = json.loads(file.attrs["annpipes-shuffled"])["block_size"]
         rows = 6000 / done.parts
@@ -341,13 +341,13 @@ def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
         "if __name__ == '__main__':\n"
         "    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:\n"
         "        *data, output = sys.argv[1:]\n"
-        "        annpipes.shuffle(data, output, memory='604MB', scheduler=cluster.scheduler_address)\n"
+        "        annpipes.rewrite_shuffled(data, output, memory='604MB', scheduler=cluster.scheduler_address)\n"
     )
     script = tmp_path / "program.py"
     script.write_text(program)
     for name, sources in {"one": [first], "two": [first, second]}.items():
         subprocess.run([sys.executable, script, *sources, tmp_path / f"{name}-there.h5ad"], check=True)
-        shuffle(sources, tmp_path / f"{name}-here.h5ad", memory=SMALL)
+        rewrite_shuffled(sources, tmp_path / f"{name}-here.h5ad", memory=SMALL)
         there, here = (anndata.read_h5ad(tmp_path / f"{name}-{place}.h5ad") for place in ("there", "here"))
         assert list(there.obs_names) == list(here.obs_names)
         assert_equal(there.obs, here.obs)

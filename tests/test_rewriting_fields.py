@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from column_kinds import KINDS, LOSSY, concatenated_column, same_values
 from scipy import sparse
 
-from annpipes import shuffle
+from annpipes import rewrite_shuffled
 from annpipes.errors import FieldError, FormatError, ParameterError, StateError
 from annpipes.tools.cli import annpipes
 
 
 def rewritten(data: Any, folder: Path, **options: Any) -> anndata.AnnData:
-    shuffle(data, folder / "out.h5ad", codec="gzip", overwrite=True, **options)
+    rewrite_shuffled(data, folder / "out.h5ad", codec="gzip", overwrite=True, **options)
     return anndata.read_h5ad(folder / "out.h5ad")
 
 
@@ -56,7 +56,7 @@ class TestWithout:
         whole = rewritten(source, tmp_path)
         with h5py.File(tmp_path / "out.h5ad") as file:
             assert name in file
-        shuffle(source, tmp_path / "less.h5ad", without=name, codec="gzip")
+        rewrite_shuffled(source, tmp_path / "less.h5ad", without=name, codec="gzip")
         with h5py.File(tmp_path / "less.h5ad") as file, h5py.File(tmp_path / "out.h5ad") as full:
             names: dict[str, set[str]] = {"less": set(), "full": set()}
             file.visit(names["less"].add)
@@ -70,15 +70,17 @@ class TestWithout:
         adata = adata_of()
         adata.uns["notes"] = "text"
         source = write(adata, tmp_path / "in.h5ad")
-        done = shuffle(source, tmp_path / "o.h5ad", without=["obs/donor", "layers/counts", "uns"], codec="gzip")
+        done = rewrite_shuffled(
+            source, tmp_path / "o.h5ad", without=["obs/donor", "layers/counts", "uns"], codec="gzip"
+        )
         assert set(done.left_out) == {"obs/donor", "layers/counts", "uns/notes"}
 
     def test_unknown_names_are_refused_with_names_like_them(self, tmp_path: Path) -> None:
         source = write(adata_of(), tmp_path / "in.h5ad")
         with pytest.raises(FieldError, match=r"without: no 'layers/count' in in.h5ad; did you mean layers/counts"):
-            shuffle(source, tmp_path / "out.h5ad", without=["layers/count"])
+            rewrite_shuffled(source, tmp_path / "out.h5ad", without=["layers/count"])
         with pytest.raises(ParameterError, match="dtype is given for 'X'"):
-            shuffle(source, tmp_path / "out.h5ad", without=["X"], dtype="uint16")
+            rewrite_shuffled(source, tmp_path / "out.h5ad", without=["X"], dtype="uint16")
 
     def test_a_field_that_cannot_be_rewritten_names_the_option(self, tmp_path: Path) -> None:
         adata = adata_of()
@@ -88,7 +90,7 @@ class TestWithout:
         for field in ("layers/by_gene", "obsm/by_column"):
             other = ["obsm/by_column"] if field.startswith("layers") else ["layers/by_gene"]
             with pytest.raises(FormatError, match=rf"without=\['{field}'\] \(--without {field}\)"):
-                shuffle(source, tmp_path / "out.h5ad", without=other)
+                rewrite_shuffled(source, tmp_path / "out.h5ad", without=other)
         assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]
         command = ["shuffle", str(source), "-o", str(tmp_path / "out.h5ad"), "--codec", "gzip"]
         options = ["--without", "layers/by_gene", "--without", "obsm/by_column"]
@@ -103,10 +105,10 @@ class TestWithout:
         source = write(adata_of(), tmp_path / "in.h5ad")
         monkeypatch.setattr("annpipes.tools.rewriting.make", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            shuffle(source, tmp_path / "out.h5ad")
+            rewrite_shuffled(source, tmp_path / "out.h5ad")
         monkeypatch.undo()
         with pytest.raises(StateError, match="without was"):
-            shuffle(source, tmp_path / "out.h5ad", without="raw")
+            rewrite_shuffled(source, tmp_path / "out.h5ad", without="raw")
 
 
 class TestObsm:
@@ -134,7 +136,7 @@ class TestObsm:
         with h5py.File(source, "r+") as file:
             file["layers"]["spliced"] = layer
             file["layers/spliced"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-        shuffle(source, tmp_path / "out.h5ad", codec="gzip")
+        rewrite_shuffled(source, tmp_path / "out.h5ad", codec="gzip")
         with h5py.File(tmp_path / "out.h5ad") as file:  # which anndata 0.13 reads with a warning only
             names = file["obs/number"][:]
             np.testing.assert_array_equal(file["layers/spliced"][:], layer[names])
@@ -145,7 +147,7 @@ class TestObsm:
             adata.obsm["a"] = np.zeros((3, 2, 2 + number))
             write(adata, tmp_path / f"{number}.h5ad")
         with pytest.raises(FormatError, match=r"obsm/a has shapes .* without=\['obsm/a'\]"):
-            shuffle([tmp_path / "0.h5ad", tmp_path / "1.h5ad"], tmp_path / "out.h5ad")
+            rewrite_shuffled([tmp_path / "0.h5ad", tmp_path / "1.h5ad"], tmp_path / "out.h5ad")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5ad", "1.h5ad"]
 
     def test_tables_with_labels_strings_and_nullable_columns_are_carried_along(self, tmp_path: Path) -> None:
@@ -240,5 +242,5 @@ class TestObs:
         with h5py.File(source, "r+") as file:
             file["obs"].attrs["column-order"] = ["number", "number"]
         with pytest.raises(FormatError, match=r"obs of .* has the column 'number' twice"):
-            shuffle(source, tmp_path / "out.h5ad")
+            rewrite_shuffled(source, tmp_path / "out.h5ad")
         assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]

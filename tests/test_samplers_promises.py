@@ -200,7 +200,7 @@ class TestOneOrder:
 
 @by_sampler
 class TestLength:
-    @pytest.mark.parametrize(("tail", "drop_last"), [(None, False), (None, True), ("drop", False), ("pad", False)])
+    @pytest.mark.parametrize(("tail", "drop_last"), [(None, False), (None, True), ("drop", False), ("fill", False)])
     def test_it_is_exact(self, name: str, tail: Any, drop_last: bool) -> None:
         loader = loader_of(name, tail=tail, drop_last=drop_last)
         n_rows = SAMPLERS[name](SHARED).plan.n_rows
@@ -265,7 +265,7 @@ class TestResume:
 
 def ranks_of(name: str, world_size: int, **options: Any) -> list[Loader]:
     """One loader for each rank, with global batches of 16."""
-    given = {"batch_size": 16 // world_size, "chunk_size": 48, "world_size": world_size, "tail": "wrap", **options}
+    given = {"batch_size": 16 // world_size, "chunk_size": 48, "world_size": world_size, "tail": "repeat", **options}
     return [loader_of(name, rank=rank, **given) for rank in range(world_size)]
 
 
@@ -292,7 +292,7 @@ def some(loaders: list[Loader], count: int) -> list[list[int]]:
 @by_sampler
 class TestRanks:
     @pytest.mark.parametrize("world_size", [2, 4])
-    @pytest.mark.parametrize("tail", ["drop", "pad", "wrap"])
+    @pytest.mark.parametrize("tail", ["drop", "fill", "repeat"])
     def test_equally_many_batches_of_one_size(self, name: str, world_size: int, tail: str) -> None:
         loaders = ranks_of(name, world_size, tail=tail)
         for _ in range(2):
@@ -386,7 +386,7 @@ class TestRefusals:
         ("one", "other"),
         [
             ({}, {"set_size": 2}),
-            ({}, {"group_by": ["cell_type", "donor"]}),
+            ({}, {"groupby": ["cell_type", "donor"]}),
             ({}, {"short": "repeat"}),
             ({}, {"replace": True}),
             ({"replace": True}, {"replace": True, "num_sets": 3}),
@@ -396,14 +396,14 @@ class TestRefusals:
         ],
     )
     def test_other_parameters_of_a_group_sampler(self, one: dict[str, Any], other: dict[str, Any]) -> None:
-        given = ({"group_by": "cell_type", "set_size": 4, **options} for options in (one, other))
+        given = ({"groupby": "cell_type", "set_size": 4, **options} for options in (one, other))
         self.refused(*(source_of(SHARED[0]).sample_groups(**options) for options in given))
 
     def test_another_match_even_if_it_parts_the_controls_alike(self) -> None:
         adata = tiny(6)
         adata.obs["a"] = pd.Categorical(["x", "y", "x", "y", "x", "y"])
         adata.obs["b"] = pd.Categorical(["x", "y", "y", "x", "y", "x"])
-        source, options = IndexSource(adata), {"group_by": ["a", "b"], "set_size": 1, "control": [0, 1]}
+        source, options = IndexSource(adata), {"groupby": ["a", "b"], "set_size": 1, "control": [0, 1]}
         self.refused(*(source.sample_groups(**options, match=match) for match in ("a", "b")))
 
     @pytest.mark.parametrize(

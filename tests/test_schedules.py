@@ -51,7 +51,7 @@ def schedules(draw: Any) -> Schedule:
         batch_size,
         batch_size * draw(st.integers(1, 5)),
         lanes,
-        draw(st.sampled_from(["drop", "pad", "wrap", *(["keep"] if lanes == 1 else [])])),
+        draw(st.sampled_from(["drop", "fill", "repeat", *(["keep"] if lanes == 1 else [])])),
     )
 
 
@@ -89,29 +89,29 @@ class TestOnce:
         missing = -n % schedule.global_batch
         if schedule.tail == "keep" or n == 0:
             assert filled == []
-        elif schedule.tail == "pad":
+        elif schedule.tail == "fill":
             assert filled == [order[-1]] * missing
-        elif schedule.tail == "wrap":
+        elif schedule.tail == "repeat":
             assert filled == (order * (missing // n + 1))[:missing]
         else:
             assert len(filled) == n % schedule.global_batch
 
     def test_no_rows_make_no_batches(self) -> None:
-        for tail in ("drop", "pad", "wrap"):
+        for tail in ("drop", "fill", "repeat"):
             schedule = schedule_of(0, 4, 3, tail)
             assert (schedule.n_rows, schedule.n_batches, schedule.n_steps) == (0, 0, 0)
             assert schedule.epoch(KEY).tail_rows().tolist() == []
 
     def test_fewer_rows_than_ranks(self) -> None:
-        assert global_batches(schedule_of(1, 2, 4, "pad"), 4) == [[0] * 8]
-        assert global_batches(schedule_of(1, 2, 4, "wrap"), 4) == [[0] * 8]
+        assert global_batches(schedule_of(1, 2, 4, "fill"), 4) == [[0] * 8]
+        assert global_batches(schedule_of(1, 2, 4, "repeat"), 4) == [[0] * 8]
         assert global_batches(schedule_of(1, 2, 4, "drop"), 4) == []
-        (batch,) = global_batches(schedule_of(3, 2, 4, "wrap"), 4)
+        (batch,) = global_batches(schedule_of(3, 2, 4, "repeat"), 4)
         assert Counter(Counter(batch).values()) == {3: 2, 2: 1}
 
 
 class TestTail:
-    @pytest.mark.parametrize("tail", ["drop", "pad", "wrap"])
+    @pytest.mark.parametrize("tail", ["drop", "fill", "repeat"])
     @pytest.mark.parametrize("lanes", [1, 3])
     def test_changes_with_the_epoch(self, tail: str, lanes: int) -> None:
         schedule = schedule_of(100, 8, lanes, tail)
@@ -150,7 +150,7 @@ class TestRanks:
         assert rest.rows.tolist() == sorted(rest.rows.tolist())
 
     def test_every_row_comes_to_every_rank(self) -> None:
-        schedule = schedule_of(96, 4, 4, "wrap")
+        schedule = schedule_of(96, 4, 4, "repeat")
         met = {
             (row, rank)
             for epoch in range(60)
@@ -178,7 +178,7 @@ class TestRanks:
 
 class TestKeys:
     def test_half_a_billion_rows_cost_one_chunk(self) -> None:
-        schedule = Schedule(BlockShuffled(InOrder(range(5 * 10**8), 64)), 256, 16_384, 8, "wrap")
+        schedule = Schedule(BlockShuffled(InOrder(range(5 * 10**8), 64)), 256, 16_384, 8, "repeat")
         tracemalloc.start()
         chunks = [schedule.epoch((0, 1)).chunk(step, 5, 8) for step in (0, 1000, schedule.n_steps - 1)]
         peak = tracemalloc.get_traced_memory()[1]
@@ -189,7 +189,7 @@ class TestKeys:
         assert peak < 10 << 20
 
     def test_seeds_give_different_batches(self) -> None:
-        orders = {str(global_batches(schedule_of(40, 4, 2, "wrap"), 2, (seed, 0))) for seed in range(20)}
+        orders = {str(global_batches(schedule_of(40, 4, 2, "repeat"), 2, (seed, 0))) for seed in range(20)}
         assert len(orders) == 20
 
 
@@ -197,4 +197,4 @@ def test_a_schedule_is_pinned() -> None:
     # Pinned because resuming rests on it: with any other cut into lanes, steps or batches, a saved position of an
     # older version would go on with other rows, silently. A change of these numbers needs a new state version.
     expected = [[7, 2, 4, 10], [1, 0, 8, 11], [12, 3, 9, 13], [6, 5, 0, 7]]
-    assert global_batches(schedule_of(14, 2, 2, "wrap"), 2, (0, 0)) == expected
+    assert global_batches(schedule_of(14, 2, 2, "repeat"), 2, (0, 0)) == expected

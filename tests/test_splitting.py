@@ -44,7 +44,7 @@ def test_a_seed_gives_one_split_and_another_seed_another() -> None:
 
 def test_no_group_is_in_two_sets_and_shares_are_nearly_met() -> None:
     adata = cells(2000, n_donors=40)
-    parts = ap.split(adata, {"train": 0.8, "val": 0.1, "test": 0.1}, by="donor")
+    parts = ap.split(adata, {"train": 0.8, "val": 0.1, "test": 0.1}, groupby="donor")
     donors = [set(adata.obs["donor"].iloc[rows]) for rows in parts.values()]
     assert not donors[0] & donors[1] | donors[0] & donors[2] | donors[1] & donors[2]
     assert [len(rows) / 2000 for rows in parts.values()] == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
@@ -54,7 +54,7 @@ def test_no_group_is_in_two_sets_and_shares_are_nearly_met() -> None:
 def test_labels_have_the_same_shares_in_every_set(by: str | None) -> None:
     adata = cells(3000, n_donors=100)
     whole = adata.obs["cell_type"].value_counts(normalize=True)
-    for rows in ap.split(adata, [0.7, 0.3], by=by, stratify="cell_type"):
+    for rows in ap.split(adata, [0.7, 0.3], groupby=by, stratify="cell_type"):
         shares = adata.obs["cell_type"].iloc[rows].value_counts(normalize=True)
         assert (shares - whole).abs().max() < (0.002 if by is None else 0.03)
 

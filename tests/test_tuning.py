@@ -48,7 +48,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"block_size": 8, "rows": [5, 6, 200, 7, 6, 201]},
         {"block_size": 4, "chunk_size": 64, "rank": 1, "world_size": 3},
         {"balance": "type", "num_rows": 250},
-        {"tail": "pad", "block_size": 2},
+        {"tail": "fill", "block_size": 2},
     ],
     ids=str,
 )
@@ -78,7 +78,7 @@ def test_mixing_is_of_the_next_epoch_unless_told_otherwise(path: Path) -> None:
 
 def test_mixing_does_not_read_x(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = ap.stream(write(labelled(), tmp_path / "cells.h5ad"), 16)
-    monkeypatch.setattr(type(loader._source.store), "read", None)
+    monkeypatch.setattr(type(loader.source.store), "read", None)
     assert mixing_of(loader, "type").of_batches == 19
 
 
@@ -139,11 +139,11 @@ def run(code: str, **names: Any) -> ap.Loader:
 @pytest.mark.parametrize("name", ["cells.h5ad", 'a "quoted" name.h5ad', "Zellen aus Köln.h5ad", "back\\slash.h5ad"])
 def test_the_code_line_runs_and_has_the_recommended_sizes(tmp_path: Path, name: str) -> None:
     path = write(labelled(), tmp_path / name)
-    tuning = tune(path, "type", batch_size=32, fields=["X", "obs/type:code"], x="csr", seed=5, **QUICK)
+    tuning = tune(path, "type", batch_size=32, fields=["X", "obs/type:code"], form="csr", seed=5, **QUICK)
     loader = run(tuning.code)
     best = tuning.recommended
-    assert (loader._schedule.batch_size, loader._schedule.chunk_size) == (32, best.chunk_size)
-    assert (loader._source.plan.block_size, loader.seed) == (best.block_size, 5)
+    assert (loader.planned().schedule.batch_size, loader.planned().schedule.chunk_size) == (32, best.chunk_size)
+    assert (loader.source.plan.block_size, loader.seed) == (best.block_size, 5)
     batch = next(iter(loader))
     assert list(batch) == ["X", "obs_type"]
     assert isinstance(batch["X"], ap.CsrTensors)
@@ -152,10 +152,10 @@ def test_the_code_line_runs_and_has_the_recommended_sizes(tmp_path: Path, name: 
 def test_the_code_line_names_data_that_has_no_path(path: Path) -> None:
     adata, second = labelled(), labelled(50)
     assert next(iter(run(tune(adata, **QUICK).code, adata=adata)))["X"].shape == (256, 3)
-    assert run(tune([path, str(path)], **QUICK).code)._source.plan.n_rows == 600
-    assert run(tune([adata, second], **QUICK).code, data=[adata, second])._source.plan.n_rows == 350
+    assert run(tune([path, str(path)], **QUICK).code).source.plan.n_rows == 600
+    assert run(tune([adata, second], **QUICK).code, data=[adata, second]).source.plan.n_rows == 350
     collection = ap.Collection([adata, second])
-    assert run(tune(collection, **QUICK).code, data=collection)._source.plan.n_rows == 350
+    assert run(tune(collection, **QUICK).code, data=collection).source.plan.n_rows == 350
 
 
 def test_sizes_follow_from_storage_and_memory(path: Path) -> None:
@@ -193,7 +193,7 @@ def test_the_speed_is_the_median_of_turns(path: Path, monkeypatch: pytest.Monkey
     speeds = {0: 100.0, 1: 300.0, 2: 120.0, 3: 110.0, 4: 90.0}
     monkeypatch.setattr(_speeds, "_rate", lambda loader, epoch: speeds[epoch])
     tuning = tune(path, blocks=[2], chunks=[256])
-    assert tuning.recommended.cells_per_s == 110
+    assert tuning.recommended.cells_per_second == 110
     assert tuning.recommended.spread == pytest.approx(210 / 110)
     assert "the machine was busy" in str(tuning)
 
@@ -203,7 +203,7 @@ def test_only_what_could_be_recommended_is_timed_again(path: Path, monkeypatch: 
     timed: list[tuple[int, int]] = []
 
     def rate(loader: ap.Loader, epoch: int) -> float:
-        timed.append((loader._source.plan.block_size, loader._schedule.chunk_size))
+        timed.append((loader.source.plan.block_size, loader.planned().schedule.chunk_size))
         return speeds[timed[-1]]
 
     monkeypatch.setattr(_speeds, "_rate", rate)

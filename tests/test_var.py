@@ -71,7 +71,7 @@ def answering(source: Any, **how: Any) -> list[Any]:
     return [
         IndexSource(source).shuffle_blocks().sort_within_chunks(8).read_rows(**how),
         stream(source, 8, **how),
-        stream(source, 8, num_workers=2, x="csr", **how),
+        stream(source, 8, num_workers=2, form="csr", **how),
         AnnDataset(source, **how),
     ]
 

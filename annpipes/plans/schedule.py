@@ -23,7 +23,7 @@ from annpipes.types import Chunk
 
 __all__ = ["Schedule", "ScheduledEpoch", "Tail"]
 
-Tail = Literal["keep", "drop", "pad", "wrap"]
+Tail = Literal["keep", "drop", "fill", "repeat"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Schedule:
     tail
         What happens to rows that fill no whole global batch: a short batch (``keep``, for
         one lane only), left out (``drop``), or filled up by repeating the epoch's last row
-        (``pad``) or its first ones (``wrap``).
+        (``fill``) or its first ones (``repeat``).
     """
 
     plan: Plan
@@ -146,7 +146,7 @@ class ScheduledEpoch:
             return present
         beyond = np.arange(max(start, n_rows), stop)
         unit = self.schedule.plan.set_rows  # a set is repeated whole
-        repeated = n_rows - unit + (beyond - n_rows) % unit if self.schedule.tail == "pad" else beyond % n_rows
+        repeated = n_rows - unit + (beyond - n_rows) % unit if self.schedule.tail == "fill" else beyond % n_rows
         needed = np.concatenate([self.order.rows(int(place), int(place) + 1) for place in repeated])
         return np.concatenate([present, needed])
 

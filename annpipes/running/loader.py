@@ -12,6 +12,7 @@ from annpipes.meters import Meter
 from annpipes.plans.rows import RowArray, as_bytes, as_natural
 from annpipes.plans.schedule import Schedule, ScheduledEpoch, Tail
 from annpipes.plans.state import State
+from annpipes.reprs import changed_repr
 from annpipes.running.ranks import agree, find_ranks
 from annpipes.running.statistics import Statistics
 from annpipes.running.steps import One, ReadChunk, Stretch, iterates_in_its_own_way
@@ -66,9 +67,9 @@ class Loader:
         ``batch_size`` rows of every global batch.
     tail
         What becomes of rows that fill no whole global batch: ``"keep"`` makes a short last
-        batch (one rank only), ``"drop"`` leaves them out, ``"pad"`` fills the batch up with the
-        epoch's last row, ``"wrap"`` with its first ones. Other rows each epoch; see `tail_rows`.
-        When None: ``"drop"`` if the pipe says ``drop_last``, else ``"keep"`` for one rank and ``"wrap"`` for several.
+        batch (one rank only), ``"drop"`` leaves them out, ``"fill"`` fills the batch up with the
+        epoch's last row, ``"repeat"`` with its first ones. Other rows each epoch; see `tail_rows`.
+        When None: ``"drop"`` if the pipe says ``drop_last``, else ``"keep"`` for one rank and ``"repeat"`` for several.
     pin_memory
         Copy tensors into memory from which a GPU can fetch them while it computes.
     device
@@ -103,11 +104,12 @@ class Loader:
         device: Any = None,
     ) -> None:
         self.pipe = pipe
+        self._given = {name: value for name, value in locals().items() if name not in ("self", "pipe")}
         self.seed = as_natural(seed, "seed")
         self.num_workers = as_natural(num_workers, "num_workers")
         self.prefetch = as_natural(prefetch, "prefetch")
         self.start_method = start_method_of(method, multiprocessing_context)
-        self.place = partial(place, pin_memory=can_pin(pin_memory), device=as_device(device))
+        self._place = partial(place, pin_memory=can_pin(pin_memory), device=as_device(device))
         self.ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader")
         if iterates_in_its_own_way(self._batcher, self._batcher.cut):
@@ -116,7 +118,7 @@ class Loader:
                 f"itself, needs a method `cut` of it that does the same for one chunk"
             )
         self._sorter = upstream(self._batcher, ChunkSorter, "Loader")
-        self._source = upstream(self._sorter, Source, "Loader")
+        self.source = upstream(self._sorter, Source, "Loader")
         self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         self._schedule = self._schedule_for(self.ranks.world_size, self._tail(tail))
@@ -131,7 +133,7 @@ class Loader:
 
     def _tail(self, tail: Tail | None) -> Tail:
         if tail is None:
-            return "drop" if self._batcher.drop_last else "keep" if self.ranks.world_size == 1 else "wrap"
+            return "drop" if self._batcher.drop_last else "keep" if self.ranks.world_size == 1 else "repeat"
         if tail not in get_args(Tail):
             raise ParameterError(f"tail must be one of {', '.join(get_args(Tail))}, got {tail!r}")
         if tail == "keep" and self.ranks.world_size > 1:
@@ -150,7 +152,8 @@ class Loader:
         return self._schedule.n_batches
 
     def __repr__(self) -> str:
-        return f"Loader({self.pipe!r}, seed={self.seed}, num_workers={self.num_workers}, prefetch={self.prefetch})"
+        given = changed_repr(type(self), self._given)
+        return f"{type(self).__name__}({self.pipe!r}{given and ', '}{given})"
 
     @property
     def epoch(self) -> int:
@@ -166,9 +169,22 @@ class Loader:
             self._next = (epoch, 0)
         self._at = self._next
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch of this rank."""
+        return self._batcher.batch_size
+
+    def planned(self, epoch: int | None = None) -> ScheduledEpoch:
+        """The order of an epoch (the next one): its chunks, and in ``schedule`` the sizes of all epochs.
+
+        >>> stream("pbmc.h5ad", batch_size=256).planned(0).chunk(0).drawn[:3]
+        array([632,  50, 155])
+        """
+        return self._schedule.epoch((self.seed, self.epoch if epoch is None else as_natural(epoch, "epoch")))
+
     def tail_rows(self, epoch: int | None = None) -> RowArray:
-        """The rows that an epoch (the next one) leaves out or, with ``pad`` and ``wrap``, visits once more."""
-        return self._order(self.epoch if epoch is None else epoch).tail_rows()
+        """The rows that an epoch (the next one) leaves out or, with ``fill`` and ``repeat``, visits once more."""
+        return self.planned(epoch).tail_rows()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the consumer stands: counts batches it received, not those read ahead.
@@ -249,16 +265,13 @@ class Loader:
         """
         return Statistics.of(self._meter.totals, self.num_workers)
 
-    def _order(self, epoch: int) -> ScheduledEpoch:
-        return self._schedule.epoch((self.seed, epoch))
-
     def __iter__(self) -> Iterator[Any]:
         """The batches of the next epoch, which begins when the first one is asked for."""
         (epoch, batch), self._next = self._next, (self._next[0] + 1, 0)
         self._at = (epoch, batch)
         agree(self.ranks, {**self._fingerprint(self._schedule), "epoch": epoch, "batch": batch})
         step, skip = divmod(batch, self._schedule.chunk_size // self._schedule.batch_size)
-        order, (rank, world_size, _) = self._order(epoch), self.ranks
+        order, (rank, world_size, _) = self.planned(epoch), self.ranks
         chunks = (
             order.chunk(number, rank, world_size, skip if number == step else 0)
             for number in range(step, self._schedule.n_steps)
@@ -274,7 +287,7 @@ class Loader:
             finished = map_ahead(finishers, batches, 2 * self.num_workers)
             for number in range(batch, self._schedule.n_batches):
                 with meter.measured("wait"):
-                    item = self.place(next(finished))
+                    item = self._place(next(finished))
                 self._at = (epoch, number + 1)
                 with meter.measured("consume"):
                     yield item

@@ -1,7 +1,9 @@
 """One DataPipe each, in the order of a pipe.
 
 `base`          what every stage has
+`chaining`      verbs as methods of every stage
 `graph`         the stages of a pipe, found by their class
+`verbs`         what may follow what, for type checkers
 `datapipes`     torch's DataPipes, and all that is used of them
 `sources`       which rows there are
 `mixing`        several sources in fixed proportions

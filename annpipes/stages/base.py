@@ -17,6 +17,7 @@ from annpipes.plans.state import State
 from annpipes.reprs import call_repr, parameters_repr
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, stages_of
+from annpipes.stages.verbs import BatchVerbs, ChunkVerbs, PlanVerbs
 from annpipes.stores import LabelTables, Route, Store
 from annpipes.types import Batch, Chunk
 
@@ -47,12 +48,14 @@ class Stage(IterDataPipe[T_co]):
     """
 
     verb: ClassVar[str] = ""
+    attributes: ClassVar[Mapping[str, str]] = {}
+    """By parameter, the attribute that keeps it, where torch has a method of its name."""
     source_datapipe: IterDataPipe[Any] | None = None
 
     def __repr__(self) -> str:
         if self.source_datapipe is None or not self.verb:
             return call_repr(self)
-        return f"{self.source_datapipe!r}.{self.verb}({parameters_repr(self, leave_out='source_datapipe')})"
+        return f"{self.source_datapipe!r}.{self.verb}({parameters_repr(self, 'source_datapipe', self.attributes)})"
 
     def __str__(self) -> str:
         return repr(self)
@@ -104,7 +107,7 @@ class EachStage(Stage[T_co], Generic[T_in, T_co]):
         yield from map(self.each, self.source_datapipe)
 
 
-class ChunkStage(Stage[Chunk]):
+class ChunkStage(ChunkVerbs, Stage[Chunk]):
     """A stage that cuts a plan into chunks, and can begin within an epoch."""
 
     chunks: ChunkPlan
@@ -116,14 +119,14 @@ class ChunkStage(Stage[Chunk]):
         """Let the next pass leave out so many of the rows that this worker is dealt."""
 
 
-class BatchStage(Stage[Batch]):
+class BatchStage(BatchVerbs, Stage[Batch]):
     """A stage that makes batches of one size."""
 
     source_datapipe: IterDataPipe[Batch]
     batch_size: int
 
 
-class PlanStage(Stage[Any]):
+class PlanStage(PlanVerbs, Stage[Any]):
     """A stage of the plan side: it holds no data, only a plan. Derive from it to bring an order of your own.
 
     ``plan`` is a `Plan`, whose class you derive from as well; ``source_datapipe`` is the stage before it.
@@ -187,6 +190,16 @@ class Source(PlanStage):
     def fingerprint(self) -> Mapping[str, Any]:
         """What makes this data other than others."""
         return self.store.fingerprint()
+
+    @property
+    def n_obs(self) -> int:
+        """How many rows the data has, of which the source may have chosen some."""
+        return self.store.n_obs
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What can be read of each row."""
+        return tuple(self.store.fields)
 
     @property
     def var(self) -> Any:

@@ -10,13 +10,13 @@ from annpipes.plans.base import Plan
 from annpipes.plans.chunks import ChunkPlan
 from annpipes.plans.rows import as_count
 from annpipes.stages.base import ChunkStage, PlanStage, plan_before
-from annpipes.stages.datapipes import functional_datapipe
+from annpipes.stages.chaining import chained_by
 from annpipes.types import Chunk
 
 __all__ = ["ChunkSorter"]
 
 
-@functional_datapipe("sort_within_chunks")
+@chained_by("sort_within_chunks")
 class ChunkSorter(ChunkStage):
     """Chunks of rows, each ascending for the disk and remembering the drawn order.
 
@@ -40,8 +40,6 @@ class ChunkSorter(ChunkStage):
     PipelineError
         The stage before it has no plan.
     """
-
-    verb = "sort_within_chunks"
 
     def __init__(self, source_datapipe: PlanStage, chunk_size: int = 16_384) -> None:
         plan = plan_before(source_datapipe, "sort_within_chunks", Plan, "IndexSource or a stage that orders its rows")

@@ -13,7 +13,8 @@ from torch import Tensor
 from annpipes.errors import ParameterError
 from annpipes.meters import measured
 from annpipes.stages.base import EachStage
-from annpipes.stages.datapipes import IterDataPipe, functional_datapipe
+from annpipes.stages.chaining import chained_by
+from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stores import densify
 from annpipes.types import Batch, SparseRows
 
@@ -74,7 +75,7 @@ class CsrTensors(NamedTuple):
         return torch.zeros(n * width, device=self.values.device).index_add_(0, places, self.values).view(n, width)
 
 
-@functional_datapipe("collate_rows")
+@chained_by("collate_rows")
 class Collator(EachStage[Batch, dict[str, Any]]):
     """Each batch as a dict of tensors.
 
@@ -90,41 +91,39 @@ class Collator(EachStage[Batch, dict[str, Any]]):
     ----------
     source_datapipe
         Any stage that yields batches.
-    x
+    form
         ``"dense"`` makes every matrix a dense tensor ``(n, width)``. ``"csr"`` makes X
         `CsrTensors` however it is stored, and leaves other sparse fields sparse.
 
     Raises
     ------
     ParameterError
-        ``x`` is neither.
+        ``form`` is neither.
     """
 
-    verb = "collate_rows"
-
-    def __init__(self, source_datapipe: IterDataPipe[Batch], x: Form = "dense") -> None:
-        if x not in get_args(Form):
-            raise ParameterError(f"x must be 'dense' or 'csr', got {x!r}")
+    def __init__(self, source_datapipe: IterDataPipe[Batch], form: Form = "dense") -> None:
+        if form not in get_args(Form):
+            raise ParameterError(f"form must be 'dense' or 'csr', got {form!r}")
         self.source_datapipe = source_datapipe
-        self.x = x
+        self.form = form
 
     def each(self, item: Batch) -> dict[str, Any]:
         """One batch as a dict of tensors."""
         with measured("collate"):
-            return collate(item, self.x)
+            return collate(item, self.form)
 
 
-def collate(batch: Batch, x: Form = "dense") -> dict[str, Any]:
+def collate(batch: Batch, form: Form = "dense") -> dict[str, Any]:
     """The fields of a batch as tensors and lists, by key."""
     values = dict(batch.fields)
-    if x == "csr" and isinstance(values.get("X"), np.ndarray):
+    if form == "csr" and isinstance(values.get("X"), np.ndarray):
         values["X"] = SparseRows.of(csr_matrix(np.asarray(values["X"], np.float32)))
-    return {key: _collate_field(field, x) for key, field in values.items()}
+    return {key: _collate_field(field, form) for key, field in values.items()}
 
 
-def _collate_field(values: Any, x: Form) -> Any:
+def _collate_field(values: Any, form: Form) -> Any:
     if isinstance(values, SparseRows):
-        return _csr_tensors(values) if x == "csr" else torch.from_numpy(densify(values))
+        return _csr_tensors(values) if form == "csr" else torch.from_numpy(densify(values))
     if values.ndim > 1:
         return torch.from_numpy(np.ascontiguousarray(values, np.float32))
     return tensor_of(values)

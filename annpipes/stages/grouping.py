@@ -13,8 +13,8 @@ from annpipes.plans.order import InOrder
 from annpipes.plans.rows import RowArray, as_count
 from annpipes.plans.sets import Pools, Sets
 from annpipes.stages.base import PlanStage, RandomStage
+from annpipes.stages.chaining import chained_by
 from annpipes.stages.classes import as_columns, class_numbers, source_of
-from annpipes.stages.datapipes import functional_datapipe
 from annpipes.stores import Store
 
 __all__ = ["GroupSampler"]
@@ -22,7 +22,7 @@ __all__ = ["GroupSampler"]
 Short = Literal["drop", "repeat", "error"]
 
 
-@functional_datapipe("sample_groups")
+@chained_by("sample_groups")
 class GroupSampler(RandomStage):
     """Sets of rows that share their labels, each with as many matched controls if asked for.
 
@@ -40,7 +40,7 @@ class GroupSampler(RandomStage):
     ----------
     source_datapipe
         The `IndexSource`, whose rows are drawn from.
-    group_by
+    groupby
         An obs column of labels, or several, that the rows of a set have in common. Rows without a label are left out.
     set_size
         How many rows a set has, and how many controls.
@@ -55,7 +55,7 @@ class GroupSampler(RandomStage):
         An expression over obs columns (as of `IndexSource`), or rows: those that others are compared
         with. They are in no group.
     match
-        The obs columns, among those of ``group_by``, that a set and its controls share.
+        The obs columns, among those of ``groupby``, that a set and its controls share.
     missing
         What becomes of groups without any matching control: an ``"error"``, or ``"drop"`` leaves them out.
 
@@ -67,12 +67,12 @@ class GroupSampler(RandomStage):
         No such obs column, or one of numbers.
     """
 
-    verb = "sample_groups"
+    attributes = {"groupby": "columns"}  # noqa: RUF012 (never changed)
 
     def __init__(
         self,
         source_datapipe: PlanStage,
-        group_by: str | Sequence[str],
+        groupby: str | Sequence[str],
         set_size: int,
         *,
         replace: bool = False,
@@ -91,12 +91,13 @@ class GroupSampler(RandomStage):
         if num_sets is not None and not replace:
             raise ParameterError("num_sets needs replace=True: without it an epoch has the sets that there are")
         self.source_datapipe = source_datapipe
-        self.group_by, self.match = as_columns(group_by), as_columns(match)
+        # Named otherwise than the parameter: every DataPipe already has a method `groupby`, torch's.
+        self.columns, self.match = as_columns(groupby), as_columns(match)
         self.set_size = as_count(set_size, "set_size")
         self.replace, self.num_sets, self.short = replace, num_sets, short
         self.control, self.missing = control, missing
         rows = np.asarray(source.row_set)
-        groups, n_groups = class_numbers(store, source, self.group_by)
+        groups, n_groups = class_numbers(store, source, self.columns)
         controls = pool_of = None
         if control is not None:
             is_control = np.zeros(store.n_obs, bool)
@@ -120,9 +121,9 @@ class GroupSampler(RandomStage):
         self, store: Store, source: InOrder, groups: RowArray, n_groups: int, chosen: NDArray[np.bool_]
     ) -> tuple[RowArray, Pools, RowArray]:
         """The groups without controls among them, the controls in pools, and the pool of each group."""
-        strange = [column for column in self.match if column not in self.group_by]
+        strange = [column for column in self.match if column not in self.columns]
         if strange:
-            raise ParameterError(f"match has {strange[0]!r}, which is not in group_by ({', '.join(self.group_by)})")
+            raise ParameterError(f"match has {strange[0]!r}, which is not in groupby ({', '.join(self.columns)})")
         if not chosen.any():
             raise ParameterError(f"control={self.control!r} is true for no row")
         kinds, n_kinds = class_numbers(store, source, self.match)
@@ -144,7 +145,7 @@ class GroupSampler(RandomStage):
     def _check_sizes(self, store: Store, source: InOrder, pools: Pools) -> None:
         sizes = pools.sizes
         if not sizes.any():
-            raise ParameterError(f"no row has labels in all of {', '.join(self.group_by)} and is no control")
+            raise ParameterError(f"no row has labels in all of {', '.join(self.columns)} and is no control")
         if self.replace or self.short == "repeat":
             return
         small = np.flatnonzero((sizes > 0) & (sizes < self.set_size))
@@ -158,5 +159,5 @@ class GroupSampler(RandomStage):
 
     def _label(self, store: Store, source: InOrder, groups: RowArray, group: int) -> str:
         row = int(np.asarray(source.row_set)[np.flatnonzero(groups == group)[0]])
-        labels = [store.categories(column)[store.codes(column)[row]] for column in self.group_by]
-        return ", ".join(f"{column}={label!r}" for column, label in zip(self.group_by, labels, strict=True))
+        labels = [store.categories(column)[store.codes(column)[row]] for column in self.columns]
+        return ", ".join(f"{column}={label!r}" for column, label in zip(self.columns, labels, strict=True))

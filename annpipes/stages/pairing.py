@@ -7,15 +7,17 @@ import numpy as np
 from annpipes.errors import PipelineError
 from annpipes.plans.sets import Sets
 from annpipes.stages.base import BatchStage, ChunkStage, EachStage
-from annpipes.stages.datapipes import IterDataPipe, functional_datapipe
+from annpipes.stages.chaining import chained_by
+from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of
+from annpipes.stages.verbs import BatchVerbs
 from annpipes.types import Batch
 
 __all__ = ["ControlPairer"]
 
 
-@functional_datapipe("pair_controls")
-class ControlPairer(EachStage[Batch, Batch]):
+@chained_by("pair_controls")
+class ControlPairer(BatchVerbs, EachStage[Batch, Batch]):
     """Batches in which row i of ``control_X`` belongs to the set of row i of ``X``; so with every field.
 
     Parameters
@@ -28,8 +30,6 @@ class ControlPairer(EachStage[Batch, Batch]):
     PipelineError
         The pipe has no such sampler, or no batches.
     """
-
-    verb = "pair_controls"
 
     def __init__(self, source_datapipe: IterDataPipe[Batch]) -> None:
         self.source_datapipe = source_datapipe

@@ -9,16 +9,18 @@ from typing import Any
 from annpipes.errors import PipelineError
 from annpipes.plans.rows import as_count
 from annpipes.stages.base import BatchStage, ChunkStage, EachStage, Source
-from annpipes.stages.datapipes import IterDataPipe, functional_datapipe
+from annpipes.stages.chaining import chained_by
+from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, upstream
+from annpipes.stages.verbs import BatchVerbs
 from annpipes.stores import Request, Unknown
 from annpipes.types import Batch, Chunk
 
 __all__ = ["RowBatcher", "RowReader"]
 
 
-@functional_datapipe("read_rows")
-class RowReader(EachStage[Chunk, Batch]):
+@chained_by("read_rows")
+class RowReader(BatchVerbs, EachStage[Chunk, Batch]):
     """For each chunk the batch of its rows, in the drawn order.
 
     >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["X", "obs/louvain"])
@@ -55,8 +57,6 @@ class RowReader(EachStage[Chunk, Batch]):
         A field is stored by columns, or in another way that has no rows to read.
     """
 
-    verb = "read_rows"
-
     def __init__(
         self,
         source_datapipe: IterDataPipe[Chunk],
@@ -92,7 +92,7 @@ class RowReader(EachStage[Chunk, Batch]):
         return len(self.source_datapipe)
 
 
-@functional_datapipe("batch_rows")
+@chained_by("batch_rows")
 class RowBatcher(BatchStage):
     """Batches of ``batch_size`` rows; only the last one may be shorter.
 
@@ -116,8 +116,6 @@ class RowBatcher(BatchStage):
     PipelineError
         The rows come in sets (of `GroupSampler`), which such batches would cut apart.
     """
-
-    verb = "batch_rows"
 
     def __init__(self, source_datapipe: IterDataPipe[Batch], batch_size: int = 256, *, drop_last: bool = False) -> None:
         self.source_datapipe: IterDataPipe[Batch] = source_datapipe

@@ -10,15 +10,15 @@ from annpipes.errors import ParameterError
 from annpipes.plans.rows import as_count
 from annpipes.plans.weighted import Weighted
 from annpipes.stages.base import PlanStage, RandomStage
+from annpipes.stages.chaining import chained_by
 from annpipes.stages.classes import as_weights, class_weights, source_of, weights_of_epoch
-from annpipes.stages.datapipes import functional_datapipe
 
 __all__ = ["RowSampler"]
 
 Unit = Literal["rows", "blocks"]
 
 
-@functional_datapipe("sample_rows")
+@chained_by("sample_rows")
 class RowSampler(RandomStage):
     """Rows drawn with replacement: by weights, or so that classes come equally often.
 
@@ -61,8 +61,6 @@ class RowSampler(RandomStage):
     FieldError
         No such obs column, or one of another kind.
     """
-
-    verb = "sample_rows"
 
     def __init__(
         self,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from annpipes.plans.order import BlockShuffled, InOrder
 from annpipes.stages.base import PlanStage, RandomStage, plan_before
-from annpipes.stages.datapipes import functional_datapipe
+from annpipes.stages.chaining import chained_by
 
 __all__ = ["BlockShuffler"]
 
 
-@functional_datapipe("shuffle_blocks")
+@chained_by("shuffle_blocks")
 class BlockShuffler(RandomStage):
     """Blocks in random order; the rows of each chunk cut from them are permuted as well.
 
@@ -31,8 +31,6 @@ class BlockShuffler(RandomStage):
     PipelineError
         The stage before it is not an `IndexSource`.
     """
-
-    verb = "shuffle_blocks"
 
     def __init__(self, source_datapipe: PlanStage) -> None:
         self.plan = BlockShuffled(plan_before(source_datapipe, "shuffle_blocks", InOrder))

@@ -47,7 +47,8 @@ class IndexSource(Source):
         self.store = open_store(data)
         chosen = self.store.rows(rows)
         size, self.block_reason = self.store.block_advice() if block_size is None else (block_size, "as given")
-        self.plan: InOrder = InOrder(chosen, as_count(size, "block_size"))
+        self.block_size = as_count(size, "block_size")
+        self.plan: InOrder = InOrder(chosen, self.block_size)
 
     def __len__(self) -> int:
         """How many blocks."""
@@ -57,4 +58,4 @@ class IndexSource(Source):
         chosen = self.plan.row_set
         whole = isinstance(chosen, range) and len(chosen) == self.store.n_obs
         rows = "" if whole else f", rows={brief_rows(chosen)}"
-        return f"IndexSource({self.store!r}{rows}, block_size={self.plan.block_size})"
+        return f"IndexSource({self.store!r}{rows}, block_size={self.block_size})"

@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from annpipes.meters import measured
 from annpipes.stages.base import EachStage
-from annpipes.stages.datapipes import IterDataPipe, functional_datapipe
+from annpipes.stages.chaining import chained_by
+from annpipes.stages.datapipes import IterDataPipe
+from annpipes.stages.verbs import BatchVerbs
 from annpipes.transforms import Transform, as_transform
 from annpipes.types import Batch, SparseRows
 
 __all__ = ["RowTransformer", "transform_x"]
 
 
-@functional_datapipe("transform")
-class RowTransformer(EachStage[Batch, Batch]):
+@chained_by("transform")
+class RowTransformer(BatchVerbs, EachStage[Batch, Batch]):
     """Batches with X transformed.
 
     >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["raw/X", "X"]).batch_rows(50)
@@ -37,8 +39,6 @@ class RowTransformer(EachStage[Batch, Batch]):
     ParameterTypeError
         ``transform`` is not a `Transform`; for any function of a whole batch there is ``.map(f)``.
     """
-
-    verb = "transform"
 
     def __init__(self, source_datapipe: IterDataPipe[Batch], transform: Transform) -> None:
         self.source_datapipe = source_datapipe

@@ -19,7 +19,7 @@ from annpipes.stores import CODECS
 from annpipes.tools.benching import bench
 from annpipes.tools.inspecting import check, inspect
 from annpipes.tools.pictures import canvas
-from annpipes.tools.rewriting import shuffle
+from annpipes.tools.rewriting import rewrite_shuffled
 from annpipes.tools.tuning import tune
 
 __all__ = ["annpipes"]
@@ -102,7 +102,7 @@ def _bench(
 @click.option("--memory", default="2GB", show_default=True, help="What two chunks may take.")
 @click.option("--batch-size", default=256, show_default=True)
 @click.option("--field", "fields", multiple=True, default=["X"], show_default=True, help="May be repeated.")
-@click.option("--x", type=click.Choice(get_args(Form)), default="dense", show_default=True, help="What X becomes.")
+@click.option("--form", type=click.Choice(get_args(Form)), default="dense", show_default=True, help="What X becomes.")
 @click.option("--mixing", default=0.95, show_default=True, help="How near to random batches, from 0 to 1.")
 @click.option("--seconds", default=60.0, show_default=True, help="About how long to measure.")
 @click.option("--seed", default=0, show_default=True)
@@ -149,7 +149,7 @@ def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
 def _shuffle(inputs: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
     """Rewrite files in shuffled order, fast to read, as plain .h5ad again; goes on where it was broken off."""
     with _bar(f"shuffling into {output}", even=True) as progress:
-        report = shuffle(list(inputs), output, progress=progress, **options)
+        report = rewrite_shuffled(list(inputs), output, progress=progress, **options)
     _print(report, as_json)
 
 

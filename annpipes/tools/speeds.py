@@ -65,7 +65,7 @@ def rates_in_turns(
 
 def _get_ready(loader: Loader) -> None:
     """Read two chunks: what compiles, opens files, and has the system find memory for chunks of this size."""
-    schedule = loader._schedule
+    schedule = loader.planned().schedule
     loader.set_epoch(_TURNS)
     deque(islice(loader, 2 * schedule.chunk_size // schedule.batch_size), maxlen=0)
 
@@ -90,12 +90,12 @@ def warm_files(paths: Sequence[str], seconds: float) -> None:
 
 def _timed_whole(loader: Loader) -> bool:
     """Whether an epoch has so few chunks that it is timed as a whole."""
-    return loader._schedule.n_steps <= _FEW_CHUNKS
+    return loader.planned().schedule.n_steps <= _FEW_CHUNKS
 
 
 def _rows_read(loader: Loader) -> int:
     """How many rows are read at least to time a loader: of chunks also the first one, and one ahead."""
-    schedule = loader._schedule
+    schedule = loader.planned().schedule
     timed = -(-_TIMED_ROWS // schedule.chunk_size)
     return schedule.n_rows if _timed_whole(loader) else min((timed + 2) * schedule.chunk_size, schedule.n_rows)
 
@@ -103,7 +103,7 @@ def _rows_read(loader: Loader) -> int:
 def _rate(loader: Loader, epoch: int) -> float:
     """Cells per second of an epoch that is well under way, or of whole epochs where they are short."""
     loader.set_epoch(epoch)
-    schedule = loader._schedule
+    schedule = loader.planned().schedule
     if _timed_whole(loader):
         begin, rows = time.perf_counter(), 0
         while not rows or time.perf_counter() - begin < _SHORT:

@@ -34,7 +34,7 @@ def loaders_of(folder: Path, world_size: int, **options: Any) -> list[Loader]:
             block_size=7,
             chunk_size=60,
             seed=3,
-            tail="wrap",
+            tail="repeat",
             rank=rank,
             world_size=world_size,
             **options,

@@ -133,7 +133,10 @@ def _remarks(main: BenchCase, random: BenchCase | None, dense: BenchCase | None)
         yield f"Blocks of {main.block_size} are {times} times as fast as random rows{why}."
     if main.form == "csr" and dense and dense.cells_per_second < _DENSE_COSTS * main.cells_per_second:
         cost = 1 - dense.cells_per_second / main.cells_per_second
-        yield f"Making batches dense costs {cost:.0%} of the speed: take x='csr', and do it on the GPU if there is one."
+        yield (
+            f"Making batches dense costs {cost:.0%} of the speed: take form='csr', and do it on the GPU if there is "
+            f"one."
+        )
 
 
 def _disk_binds(case: BenchCase, fits_memory: bool | None) -> bool:

@@ -26,7 +26,7 @@ from annpipes.tools.rewriting.checks import check_outputs, check_space
 from annpipes.tools.rewriting.execution import make
 from annpipes.tools.rewriting.jobs import Job, Workshop, open_inputs, working_folder
 
-__all__ = ["Rewrite", "shuffle"]
+__all__ = ["Rewrite", "rewrite_shuffled"]
 
 _PROGRAM_BYTES = 600_000_000  # Python with what annpipes imports, and working memory of decoding
 _LARGEST_PART = 500_000_000  # longer parts mix no better, and more is lost when one is broken off
@@ -36,7 +36,7 @@ _LONGER, _BLOCKS_PER_PART = 4, 64  # longer blocks are read faster, and so many 
 
 @dataclass(frozen=True)
 class Rewrite(Report):
-    """What `shuffle` wrote.
+    """What `rewrite_shuffled` wrote.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Rewrite(Report):
         return f"{stem.rpartition('-')[0]}-*{suffix}"
 
 
-def shuffle(
+def rewrite_shuffled(
     data: Any,
     output: str | os.PathLike[str],
     *,
@@ -107,7 +107,7 @@ def shuffle(
 ) -> Rewrite:
     """One or many ``.h5ad`` files rewritten in shuffled order, fast to read, as plain ``.h5ad`` again.
 
-    >>> done = shuffle("pbmc.h5ad", "shuffled.h5ad")
+    >>> done = rewrite_shuffled("pbmc.h5ad", "shuffled.h5ad")
     >>> import anndata, hdf5plugin
     >>> adata = anndata.read_h5ad("shuffled.h5ad")
     >>> adata.n_obs, adata.obs_names[0] == anndata.read_h5ad("pbmc.h5ad").obs_names[0]

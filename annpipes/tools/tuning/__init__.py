@@ -63,9 +63,9 @@ def mixing_of(
     if not isinstance(loader, Loader):
         raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")
     number = loader.epoch if epoch is None else as_natural(epoch, "epoch")
-    order, ranks = loader._order(number), loader.ranks
+    order, ranks = loader.planned(number), loader.ranks
     planned = PlannedBatches.of(order, ranks.rank, ranks.world_size, as_count(most_rows, "most_rows"))
-    codes = _codes(loader._source.store, column)
+    codes = _codes(loader.source.store, column)
     return planned.mixing(codes, population_of(order, codes))
 
 
@@ -76,7 +76,7 @@ def tune(
     memory: int | str = "2GB",
     batch_size: int = 256,
     fields: Sequence[str] = ("X",),
-    x: Form = "dense",
+    form: Form = "dense",
     blocks: Sequence[int] | None = None,
     chunks: Sequence[int] | None = None,
     mixing: float = 0.95,
@@ -139,14 +139,14 @@ def tune(
     plain: dict[str, Any] = {
         "batch_size": as_count(batch_size, "batch_size"),
         "fields": names,
-        "x": x,
+        "form": form,
         "seed": as_natural(seed, "seed"),
     }
     row_bytes = max(1.0, store.row_bytes(names))
     limit = _chunk_limit(store.n_obs, plain["batch_size"], int(as_bytes(memory, "memory") / 2 / row_bytes))
     grid = _grid_of(store, plain["batch_size"], limit, _tried(blocks, "blocks"), _tried(chunks, "chunks"))
     loaders = {(b, c): stream(store, **plain, block_size=b, chunk_size=c) for b, c in grid}
-    population = population_of(loaders[grid[0]]._order(0), codes)
+    population = population_of(loaders[grid[0]].planned(0), codes)
     mixings = {sizes: _judged(loader).mixing(codes, population) for sizes, loader in loaders.items()}
     mixed = [sizes for sizes in grid if mixes(mixings[sizes], least)]
     rates, left_out, cached = _measured(store, loaders, budget, progress, mixed)
@@ -161,7 +161,7 @@ def tune(
         n_obs=store.n_obs,
         batch_size=plain["batch_size"],
         fields=names,
-        x=x,
+        form=form,
         label=label,
         least_mixing=least,
         noise=noise,
@@ -191,7 +191,7 @@ def _point(sizes: tuple[int, int], rates: Sequence[float], mixing: Mixing, memor
         block_size=sizes[0],
         chunk_size=sizes[1],
         memory=memory,
-        cells_per_s=median(rates),
+        cells_per_second=median(rates),
         spread=(max(rates) - min(rates)) / median(rates),
         turns=len(rates),
         mixing=mixing,
@@ -200,8 +200,8 @@ def _point(sizes: tuple[int, int], rates: Sequence[float], mixing: Mixing, memor
 
 def _judged(loader: Loader) -> PlannedBatches:
     """Batches of the first epoch, or of several if that is short."""
-    epochs = range(min(max(_JUDGED_ROWS // max(loader._schedule.n_rows, 1), 1), _MOST_EPOCHS))
-    parts = [PlannedBatches.of(loader._order(epoch), most_rows=_JUDGED_ROWS) for epoch in epochs]
+    epochs = range(min(max(_JUDGED_ROWS // max(loader.planned().schedule.n_rows, 1), 1), _MOST_EPOCHS))
+    parts = [PlannedBatches.of(loader.planned(epoch), most_rows=_JUDGED_ROWS) for epoch in epochs]
     return PlannedBatches([rows for part in parts for rows in part.rows], sum(part.of_batches for part in parts))
 
 

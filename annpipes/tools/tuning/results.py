@@ -29,7 +29,7 @@ class TuningPoint(Report):
         As of `stream`.
     memory
         Bytes of two chunks: the one in use, and the one being read.
-    cells_per_s
+    cells_per_second
         The median over turns.
     spread
         From the slowest turn to the fastest, over the median.
@@ -42,7 +42,7 @@ class TuningPoint(Report):
     block_size: int
     chunk_size: int
     memory: int
-    cells_per_s: float
+    cells_per_second: float
     spread: float
     turns: int
     mixing: Mixing
@@ -82,7 +82,7 @@ class Tuning(Report):
     n_obs: int
     batch_size: int
     fields: tuple[str, ...]
-    x: str
+    form: str
     label: str | None
     least_mixing: float
     noise: float
@@ -96,8 +96,8 @@ class Tuning(Report):
     def __str__(self) -> str:
         judged = f"obs/{self.label}" if self.label is not None else "place in the file (64 parts)"
         head = (
-            f"{self.name}: {self.n_obs:,} rows, batches of {self.batch_size:,}, {', '.join(self.fields)} as {self.x}; "
-            f"mixing of {judged}"
+            f"{self.name}: {self.n_obs:,} rows, batches of {self.batch_size:,}, {', '.join(self.fields)} as "
+            f"{self.form}; mixing of {judged}"
         )
         rows = [
             [
@@ -105,7 +105,7 @@ class Tuning(Report):
                 f"{point.block_size:,}",
                 f"{point.chunk_size:,}",
                 brief_bytes(point.memory),
-                brief_number(point.cells_per_s),
+                brief_number(point.cells_per_second),
                 f"{point.spread / 2:.0%}" if point.turns > 1 else "",
                 f"{point.mixing.ratio:.3f}",
                 f"{point.mixing.entropy:.2f}",
@@ -166,15 +166,15 @@ def recommend(points: Sequence[TuningPoint], least: float, noise: float) -> tupl
     """
     mixed = [point for point in points if mixes(point.mixing, least)]
     if not mixed:
-        best = max(points, key=lambda point: (mixes(point.mixing, 0), _mixed(point), point.cells_per_s))
+        best = max(points, key=lambda point: (mixes(point.mixing, 0), _mixed(point), point.cells_per_second))
         return best, (
             f"No setting reaches a mixing of {least:g} with at most {most_together(best.mixing):.0%} of neighbours "
             f"together: {_sizes(best, 'b')} come nearest with {best.mixing.ratio:.3f} and "
             f"{best.mixing.neighbours:.0%}. "
             f"Smaller blocks mix better, and so do larger chunks, which need more memory."
         )
-    fastest = max(mixed, key=lambda point: point.cells_per_s)
-    near = [point for point in mixed if point.cells_per_s >= (1 - noise) * fastest.cells_per_s]
+    fastest = max(mixed, key=lambda point: point.cells_per_second)
+    near = [point for point in mixed if point.cells_per_second >= (1 - noise) * fastest.cells_per_second]
     best = max(near, key=lambda point: (_mixed(point), -point.memory, -point.block_size))
     if best is fastest:
         return best, f"{_sizes(best, 'B')} are the fastest with a mixing of at least {least:g}."
@@ -203,7 +203,7 @@ def code_line(data: Any, plain: Mapping[str, Any], point: TuningPoint) -> str:
     options = {
         "batch_size": plain["batch_size"],
         "fields": list(plain["fields"]) if plain["fields"] != ("X",) else None,
-        "x": plain["x"] if plain["x"] != "dense" else None,
+        "form": plain["form"] if plain["form"] != "dense" else None,
         "block_size": point.block_size,
         "chunk_size": point.chunk_size,
         "seed": plain["seed"] or None,
