@@ -37,7 +37,7 @@ nitpick_ignore_regex = [
 
 
 def _elsewhere_in_the_package(app, env, node, contnode):
-    """What a docstring names: a docstring of `annpipes.reports` names functions of `annpipes`, and the other way round."""
+    """What a docstring names: one of `annpipes.reports` names functions of `annpipes`, and the other way round."""
     for module in ("annpipes", "annpipes.reports"):
         target = f"{module}.{node['reftarget']}"
         found = env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)

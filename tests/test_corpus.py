@@ -12,6 +12,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from anndata._io.specs.registry import IORegistryError
 from builders import dense
 from scipy import sparse
 
@@ -32,7 +33,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning")
 def oracle(name: str) -> anndata.AnnData:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names that are no strings, of names that stand twice, of old encodings
-        return anndata.read_h5ad(FILES[name])
+        try:
+            return anndata.read_h5ad(FILES[name])
+        except IORegistryError as error:  # anndata 0.11 does not know elements that hold nothing
+            if "encoding_type='null'" not in str(error):
+                raise
+            pytest.skip("this anndata cannot read the file")
 
 
 def fields_of(adata: anndata.AnnData) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from builders import write
 from scipy import sparse
 
 from annpipes import AnnDataset, Collection, IndexSource, Loader, stream
@@ -271,7 +272,7 @@ def test_two_columns_of_one_name_are_refused() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_store_that_was_sent_elsewhere_reads_on(tmp_path: Any) -> None:
     adata = made()
-    adata.write_h5ad(tmp_path / "cells.h5ad")
+    write(adata, tmp_path / "cells.h5ad")
     backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     for data in (adata, adata[2:9], backed):
         store = open_store(data)
