@@ -100,7 +100,8 @@ class _Selection:
         if few or decoders[0] is None or decoders[1] is None or self.data.source.opened().descriptor is None:
             tasks = [partial(self._decode_and_select, few, *group) for group in pairwise(edges.tolist())]
         else:
-            select = partial(self._select_decoded, (decoders[0], decoders[1]), numbers, edges)
+            tables = [(part.layout.offsets[numbers], part.layout.sizes[numbers]) for part in (self.indices, self.data)]
+            select = partial(self._select_decoded, (decoders[0], decoders[1]), tables, edges)
             tasks = [partial(select, *part) for part in shares(len(numbers))]
         sizes = self.data.layout.chunk_bytes, self.indices.layout.chunk_bytes
         return Work(tasks, task_bytes=3 * max(sizes), guard=self.data.source.steady)
@@ -121,13 +122,18 @@ class _Selection:
         self._select(indices, data, froms, froms, start, stop)
 
     def _select_decoded(
-        self, decoders: tuple[Decoder, Decoder], numbers: RowArray, edges: Offsets, first: int, last: int
+        self,
+        decoders: tuple[Decoder, Decoder],
+        tables: list[tuple[Offsets, Offsets]],
+        edges: Offsets,
+        first: int,
+        last: int,
     ) -> None:
         parts, descriptor = (self.indices, self.data), self.data.source.opened().descriptor
         assert descriptor is not None
         chunks = [
-            Chunks(descriptor, part.layout.offsets[numbers], part.layout.sizes[numbers], edges, decoder.steps)
-            for part, decoder in zip(parts, decoders, strict=True)
+            Chunks(descriptor, offsets, sizes, edges, decoder.steps)
+            for (offsets, sizes), decoder in zip(tables, decoders, strict=True)
         ]
         index_bytes, data_bytes = (part.layout.chunk_bytes for part in parts)
         largest_encoded = max(int(part.sizes[first:last].max()) for part in chunks)

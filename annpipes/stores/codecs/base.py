@@ -97,6 +97,9 @@ class Codec(ABC):
     costs: ClassVar[str] = ""
     """What `inspect` remarks of a field that is encoded by this alone; "" for nothing."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @property
     def work(self) -> str:
         """What `bench` calls decoding where nothing else is decoded."""

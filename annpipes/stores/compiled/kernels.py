@@ -63,9 +63,10 @@ def copy_pieces(source: Bytes, moves: Moves, start: int, stop: int, out: Bytes) 
 
     The caller vouches for all offsets: numpy's slices check too little and cost half the speed.
     """
+    froms, tos, lengths = moves  # once: numba counts a reference each time that an array is taken out of a tuple
     first, target = source.ctypes.data, out.ctypes.data
     for i in range(start, stop):
-        memcpy(target + moves.tos[i], first + moves.froms[i], moves.lengths[i])
+        memcpy(target + tos[i], first + froms[i], lengths[i])
 
 
 def copy_values(values: NDArray[Any], froms: Offsets, tos: Offsets, lengths: Offsets, out: NDArray[Any]) -> None:
@@ -77,11 +78,12 @@ def copy_values(values: NDArray[Any], froms: Offsets, tos: Offsets, lengths: Off
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def copy_columns(source: Bytes, moves: Moves, start: int, stop: int, output: Output) -> int:
     """As `copy_pieces`, checking each piece while it is in the cache: `first_outside` of them."""
-    first, target, size = source.ctypes.data, output.out.ctypes.data, output.words.itemsize
+    froms, tos, lengths = moves
+    out, words, limit = output
+    first, target, size = source.ctypes.data, out.ctypes.data, words.itemsize
     for i in range(start, stop):
-        to, length = moves.tos[i], moves.lengths[i]
-        memcpy(target + to, first + moves.froms[i], length)
-        if largest(output.words, to // size, length // size) >= output.limit:
+        memcpy(target + tos[i], first + froms[i], lengths[i])
+        if largest(words, tos[i] // size, lengths[i] // size) >= limit:
             return i
     return -1
 

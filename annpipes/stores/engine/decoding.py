@@ -84,7 +84,7 @@ class Scratch(NamedTuple):
         As large as ``decoded`` where it takes more than one step to get there.
     """
 
-    state: NDArray[np.uint64]
+    state: Bytes
     encoded: Bytes
     between: Bytes
     decoded: Bytes
@@ -100,12 +100,18 @@ def decoder_of(layout: Layout) -> Decoder | None:
 
 def scratch_for(decoders: Sequence[Decoder], encoded: int, decoded: int) -> Scratch:
     """Working memory for storage chunks of at most ``encoded`` bytes that decode to ``decoded``."""
-    state = max(decoder.scratch_bytes for decoder in decoders)
-    between = decoded if any(len(decoder.steps) > 1 for decoder in decoders) else 0
-    sizes = [-(-size // _WORD) * _WORD for size in (state, encoded, between, decoded)]  # each at a multiple of 8
-    parts = np.split(np.empty(sum(sizes) // _WORD, np.uint64), np.cumsum(sizes[:-1]) // _WORD)
-    places = [part.view(np.uint8) for part in parts]
-    return Scratch(parts[0], places[1], places[2], places[3][:decoded])
+    between = decoded if max(len(decoder.steps) for decoder in decoders) > 1 else 0
+    state_end = _rounded(max(decoder.scratch_bytes for decoder in decoders))
+    encoded_end = state_end + _rounded(encoded)
+    between_end = encoded_end + _rounded(between)
+    memory = np.empty(between_end + decoded, np.uint8)  # at a multiple of 8, as everything in it
+    return Scratch(
+        memory[:state_end], memory[state_end:encoded_end], memory[encoded_end:between_end], memory[between_end:]
+    )
+
+
+def _rounded(size: int) -> int:
+    return -(-size // _WORD) * _WORD
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -115,14 +121,15 @@ def copy_decoded(chunks: Chunks, first: int, last: int, scratch: Scratch, moves:
     Each decodes to all of ``scratch.decoded``, from where its pieces are moved, in bytes as for `copy_pieces`. If
     the output's limit is not negative, the words copied must be below it.
     """
-    target, size = output.out.ctypes.data, output.words.itemsize
+    froms, tos, lengths = moves  # once: numba counts a reference each time that an array is taken out of a tuple
+    out, words, limit = output
+    edges, source, target, size = chunks.edges, scratch.decoded.ctypes.data, out.ctypes.data, words.itemsize
     for k in range(first, last):
         if not read_decoded(chunks, k, scratch):
             return k
-        for i in range(chunks.edges[k], chunks.edges[k + 1]):
-            to, length = moves.tos[i], moves.lengths[i]
-            memcpy(target + to, scratch.decoded.ctypes.data + moves.froms[i], length)
-            if output.limit >= 0 and largest(output.words, to // size, length // size) >= output.limit:
+        for i in range(edges[k], edges[k + 1]):
+            memcpy(target + tos[i], source + froms[i], lengths[i])
+            if limit >= 0 and largest(words, tos[i] // size, lengths[i] // size) >= limit:
                 return k
     return last
 

@@ -85,13 +85,14 @@ class BareReading:
         """What has to be done for these rows, the most expensive first: reading by HDF5, decoding, copying."""
         encoded = [part for part in self._direct if not part.layout.plain]
         what = work_of(codec for part in encoded for codec in part.layout.filters.codecs)
+        quick = all(part.layout.filters.quick for part in encoded)
         hdf5, decode = [part.tasks() for part in self._through], [part.decoding() for part in encoded]
         copy = [part.gathering(threads) for part in self._direct]
         works = [
             BareWork(
                 "hdf5", "HDF5's own reading", self._joined(hdf5), sum(part.decoded_bytes for part in self._through)
             ),
-            BareWork("decode", what, self._joined(decode), sum(part.decoded_bytes for part in encoded)),
+            BareWork("decode", what, self._joined(decode), sum(part.decoded_bytes for part in encoded), quick),
             BareWork("copy", "copying", self._joined(copy), sum(part.row_bytes for part in self._direct)),
         ]
         return [work for work in works if work.n_bytes]
