@@ -15,6 +15,7 @@ from torch.utils.data import IterDataPipe
 import annpipes
 from annpipes import Transform, errors
 from annpipes.stages.base import Stage
+from annpipes.stores.codecs.registry import BY_NAME
 
 ROOT = Path(annpipes.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -198,6 +199,9 @@ def test_a_look_at_the_package_tells_its_rooms() -> None:
 def test_the_head_of_a_room_lists_what_is_in_it(head: str) -> None:
     text = ast.get_docstring(ast.parse(MODULES[head].read_text())) or ""
     inside = {name for name in MODULES if name.rpartition(".")[0] == head}
+    inside -= {
+        type(codec).__module__.removeprefix("annpipes.") for codec in BY_NAME.values()
+    }  # the registry finds them
     listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("`")}
     assert listed == {name.rpartition(".")[2] for name in inside}
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from storage_files import matrix_values
 from storage_processes import bounded, run_alone
 
-from annpipes.stores.codecs.filters import Filters, filters_of
+from annpipes.stores.codecs.pipelines import Filters, filters_of
 
 CODECS: dict[str, dict[str, Any]] = {
     "gzip": {"compression": "gzip"},

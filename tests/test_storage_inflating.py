@@ -14,21 +14,23 @@ from numcodecs import blosc
 from storage_files import create, csr_file, dense_file, matrix_values, places_of, read_x, refused, relayout, same, write
 from storage_processes import run_alone
 
-from annpipes.stores.codecs import inflating
-from annpipes.stores.codecs.inflating import Scratch, inflate, isal_functions
+from annpipes.stores.codecs import gzip
+from annpipes.stores.codecs.gzip import isal_functions
+from annpipes.stores.codecs.registry import BY_NAME
 from annpipes.stores.engine import targets
-from annpipes.stores.engine.decoding import Decoder, blosc_function, decode
+from annpipes.stores.engine.decoding import Decoder, decode, scratch_for
 
 N_OBS = 400
 
 
 def inflated(encoded: bytes, size: int) -> bytes | None:
     """The stream's content, or None if it is refused."""
-    functions, scratch = isal_functions(), Scratch(max(2, len(encoded)), size)
-    assert functions is not None, "these tests are for platforms where isal's functions can be called"
+    step = BY_NAME["gzip"].step(())
+    assert step is not None, "these tests are for platforms where isal's functions can be called"
+    decoder = Decoder.of([step])
+    scratch = scratch_for([decoder], len(encoded), size)
     scratch.encoded[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    done = inflate(functions, scratch.state, scratch.encoded, len(encoded), scratch.decoded)
-    return scratch.decoded.tobytes() if done else None
+    return scratch.decoded.tobytes() if decode(decoder.steps, len(encoded), scratch) else None
 
 
 def by_zlib(encoded: bytes, size: int) -> bytes | None:
@@ -77,17 +79,18 @@ def test_broken_streams_are_refused_as_zlib_does_and_crash_nothing() -> None:
 
 def decompress_broken() -> None:
     rng, refusals = np.random.default_rng(0), 0
-    decoder = Decoder((0, 0, 0), blosc_function() or 0, 1)
+    step = BY_NAME["blosc"].step(())
+    assert step is not None
+    decoder = Decoder.of([step])
     for _ in range(20_000):
         content = np.sort(rng.integers(0, 20_000, rng.integers(1, 3000))).astype(np.int32)
         broken = np.frombuffer(blosc.compress(content, b"lz4", 5, int(rng.integers(3))), np.uint8).copy()
         broken[rng.integers(len(broken) if rng.random() < 0.5 else 40, size=3) % len(broken)] ^= np.uint8(
             1 << int(rng.integers(8))
         )
-        scratch = Scratch(len(broken), content.nbytes)
-        scratch.encoded[:] = broken
-        arrays = scratch.state, scratch.encoded, len(broken), scratch.planes, scratch.decoded
-        refusals += not decode(decoder, *arrays)
+        scratch = scratch_for([decoder], len(broken), content.nbytes)
+        scratch.encoded[: len(broken)] = broken
+        refusals += not decode(decoder.steps, len(broken), scratch)
     assert refusals > 5_000
 
 
@@ -115,7 +118,7 @@ def test_rows_are_the_same_with_and_without(many: Path, reachable: bool, monkeyp
     copy = targets.copy_decoded
     monkeypatch.setattr(targets, "copy_decoded", lambda *args: called.append(args) or copy(*args))
     if not reachable:
-        monkeypatch.setattr("annpipes.stores.engine.decoding.isal_functions", lambda: None)
+        monkeypatch.setattr("annpipes.stores.codecs.gzip.isal_functions", lambda: None)
     drawn = np.random.default_rng(0).permutation(N_OBS)
     assert same(read_x(many, drawn), matrix_values(N_OBS, 30)[drawn])
     assert bool(called) == reachable
@@ -123,7 +126,7 @@ def test_rows_are_the_same_with_and_without(many: Path, reachable: bool, monkeyp
 
 def test_where_isal_cannot_be_called_python_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     isal_functions.cache_clear()
-    monkeypatch.setattr(inflating, "_FUNCTIONS", ("no", "such", "functions"))
+    monkeypatch.setattr(gzip, "_FUNCTIONS", ("no", "such", "functions"))
     assert isal_functions() is None
     isal_functions.cache_clear()
     monkeypatch.undo()

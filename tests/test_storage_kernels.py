@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from annpipes.stores.compiled.kernels import (
+    Moves,
+    Output,
     add_rows,
     copy_columns,
     copy_pieces,
@@ -123,13 +125,13 @@ def test_copies_are_exact_and_columns_are_checked(
         expected[tos[i] : tos[i] + lengths[i]] = part
         if wrong < 0 and any(word >= limit for word in part.tolist()):
             wrong = i
-    offsets = (froms * size, tos * size, lengths * size, start, stop)
+    moves = Moves(froms * size, tos * size, lengths * size)
     source, out = words.view("u1"), np.full(total, 99, words.dtype)
-    copy_pieces(source, *offsets, out.view("u1"))
+    copy_pieces(source, moves, start, stop, out.view("u1"))
     assert out.tolist() == expected.tolist()
-    assert first_outside(*offsets[1:], out, limit) == wrong
+    assert first_outside(moves.tos, moves.lengths, start, stop, out, limit) == wrong
     checked = np.full(total, 99, words.dtype)
-    assert copy_columns(source, *offsets, checked.view("u1"), checked, limit) == wrong
+    assert copy_columns(source, moves, start, stop, Output(checked.view("u1"), checked, limit)) == wrong
     if wrong < 0:
         assert checked.tolist() == expected.tolist()
 

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
-from annpipes.stores.codecs.inflating import Scratch
 from annpipes.stores.compiled.kernels import Offsets, copy_values
-from annpipes.stores.engine.column_loops import select_decoded, select_pieces
-from annpipes.stores.engine.decoding import Decoder, decoder_of
+from annpipes.stores.engine.column_loops import Kept, Room, Sources, select_decoded, select_pieces
+from annpipes.stores.engine.decoding import Chunks, Decoder, decoder_of, scratch_for
 from annpipes.stores.engine.elements import FEW, Dataset, Direct, shares
 from annpipes.stores.engine.pieces import Pieces, Spans
 from annpipes.stores.engine.pools import Work, empty, run
@@ -65,14 +64,13 @@ class _Selection:
 
     def __init__(self, data: Direct, indices: Direct, pieces: Pieces, n_vars: int, genes: Genes) -> None:
         self.data, self.indices, self.pieces, self.genes = data, indices, pieces, genes
-        self.mask = (genes.columns >= 0).astype(np.uint8)  # (n_vars,)
         self.longest = int(pieces.lengths.max(initial=0))
         self.room = np.concatenate([[0], np.cumsum(pieces.lengths)])  # where the first piece of a share may be put
         self.found = np.empty(len(pieces), np.int64), np.empty(len(pieces), np.int64)  # begin and number
         self.out_data, self.out_indices = empty(self.room[-1], data.dtype), empty(self.room[-1], indices.dtype)
-        self.below = n_vars
-        self.limit = word_limit(self.out_indices, n_vars)
-        self.kept = (self.mask, genes.columns, _words(self.out_indices), _words(self.out_data), *self.found)
+        self.below, limit = n_vars, word_limit(self.out_indices, n_vars)
+        out = _words(self.out_indices), _words(self.out_data)
+        self.kept = Kept((genes.columns >= 0).astype(np.uint8), genes.columns, limit, *out, *self.found)
 
     def plain_tasks(self) -> Work | None:
         """Out of the mapped file, if it is mapped and its numbers stand where numbers may stand."""
@@ -102,18 +100,17 @@ class _Selection:
         if few or decoders[0] is None or decoders[1] is None or self.data.source.opened().descriptor is None:
             tasks = [partial(self._decode_and_select, few, *group) for group in pairwise(edges.tolist())]
         else:
-            tables = [table[numbers] for part in (self.indices, self.data) for table in _tables(part)]
-            parts = shares(len(numbers))
-            tasks = [partial(self._select_decoded, (decoders[0], decoders[1]), tables, edges, *part) for part in parts]
+            tables = [(part.layout.offsets[numbers], part.layout.sizes[numbers]) for part in (self.indices, self.data)]
+            select = partial(self._select_decoded, (decoders[0], decoders[1]), tables, edges)
+            tasks = [partial(select, *part) for part in shares(len(numbers))]
         sizes = self.data.layout.chunk_bytes, self.indices.layout.chunk_bytes
         return Work(tasks, task_bytes=3 * max(sizes), guard=self.data.source.steady)
 
     def _select(
         self, indices: NDArray[Any], data: NDArray[Any], index_froms: Offsets, froms: Offsets, start: int, stop: int
     ) -> None:
-        row, places, to = *self._scratch(), int(self.room[start])
-        sources = (indices, data, index_froms, froms, self.pieces.lengths, start, stop, to)
-        wrong, _ = select_pieces(*sources, self.limit, row, places, *self.kept)
+        sources = Sources(indices, data, index_froms, froms, self.pieces.lengths)
+        wrong, _ = select_pieces(sources, start, stop, int(self.room[start]), self._room(), self.kept)
         if wrong >= 0:
             begin = int(self.pieces.chunks[wrong]) * self.indices.layout.chunk_shape[0] + int(self.pieces.froms[wrong])
             last = begin + int(self.pieces.lengths[wrong]) - 1
@@ -125,45 +122,41 @@ class _Selection:
         self._select(indices, data, froms, froms, start, stop)
 
     def _select_decoded(
-        self, decoders: tuple[Decoder, Decoder], tables: list[Offsets], edges: Offsets, first: int, last: int
+        self,
+        decoders: tuple[Decoder, Decoder],
+        tables: list[tuple[Offsets, Offsets]],
+        edges: Offsets,
+        first: int,
+        last: int,
     ) -> None:
-        largest_encoded = max(int(tables[place][first:last].max()) for place in (1, 3))
-        decoded_sizes = self.indices.layout.chunk_bytes, self.data.layout.chunk_bytes
-        planes = max(size if decoder.width > 1 else 0 for size, decoder in zip(decoded_sizes, decoders, strict=True))
-        scratch, other = Scratch(largest_encoded, decoded_sizes[0], planes), np.empty(decoded_sizes[1], np.uint8)
-        row, places, to = *self._scratch(), int(self.room[edges[first]])
+        parts, descriptor = (self.indices, self.data), self.data.source.opened().descriptor
+        assert descriptor is not None
+        chunks = [
+            Chunks(descriptor, offsets, sizes, edges, decoder.steps)
+            for (offsets, sizes), decoder in zip(tables, decoders, strict=True)
+        ]
+        index_bytes, data_bytes = (part.layout.chunk_bytes for part in parts)
+        largest_encoded = max(int(part.sizes[first:last].max()) for part in chunks)
+        both = scratch_for(decoders, largest_encoded, max(index_bytes, data_bytes))
+        scratch = (
+            both._replace(decoded=both.decoded[:index_bytes]),
+            both._replace(decoded=np.empty(data_bytes, np.uint8)),
+        )
+        index_words, data_words = (
+            one.decoded.view(f"u{part.dtype.itemsize}") for one, part in zip(scratch, parts, strict=True)
+        )
+        sources = Sources(index_words, data_words, self.pieces.froms, self.pieces.froms, self.pieces.lengths)
+        room, to = self._room(), int(self.room[edges[first]])
         while first < last:
             with measured("decode"):
-                first, to = select_decoded(
-                    decoders,
-                    self.data.source.opened().descriptor,
-                    (tables[0], tables[1], tables[2], tables[3]),
-                    edges,
-                    first,
-                    last,
-                    scratch.state,
-                    scratch.encoded,
-                    scratch.planes,
-                    scratch.decoded,
-                    other,
-                    scratch.decoded.view(f"u{self.indices.dtype.itemsize}"),
-                    other.view(f"u{self.data.dtype.itemsize}"),
-                    self.pieces.froms,
-                    self.pieces.lengths,
-                    to,
-                    self.limit,
-                    row,
-                    places,
-                    *self.kept,
-                )
+                first, to = select_decoded((chunks[0], chunks[1]), first, last, to, scratch, sources, room, self.kept)
             if first < last:
                 self._decode_and_select(False, *edges[first : first + 2].tolist())
                 first += 1
                 to = int(self.room[edges[first]])
 
-    def _scratch(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        """Working memory for the longest piece: its columns, and the places of those that are kept."""
-        return np.empty(self.longest, f"u{self.indices.dtype.itemsize}"), np.empty(self.longest, np.int32)
+    def _room(self) -> Room:
+        return Room(np.empty(self.longest, f"u{self.indices.dtype.itemsize}"), np.empty(self.longest, np.int32))
 
     def rows(self, indptr: RowArray) -> SparseRows:
         """What was kept, in the drawn order; ``indptr`` is that of whole rows."""
@@ -179,10 +172,6 @@ class _Selection:
         ]
         run(Work(tasks))
         return SparseRows(data, indices, kept, len(self.genes))
-
-
-def _tables(dataset: Direct) -> tuple[Offsets, Offsets]:
-    return dataset.layout.offsets, dataset.layout.sizes
 
 
 def _words(values: NDArray[Any]) -> NDArray[Any]:

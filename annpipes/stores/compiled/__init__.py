@@ -1,6 +1,7 @@
 """Inner loops, compiled: they hold no lock and index nothing that was not checked before.
 
-`kernels`  copies, checks, and what codecs share
+`kernels`  copies and checks
+`calling`  C functions called by address
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -10,6 +10,8 @@ from numba import types
 from numpy.typing import NDArray
 
 __all__ = [
+    "Moves",
+    "Output",
     "add_rows",
     "copy_columns",
     "copy_pieces",
@@ -24,6 +26,31 @@ __all__ = [
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
 
+
+class Moves(NamedTuple):
+    """Where pieces come from, where they go, and how long they are; each of shape ``(pieces,)``."""
+
+    froms: Offsets
+    tos: Offsets
+    lengths: Offsets
+
+
+class Output(NamedTuple):
+    """An array that is filled, and what may stand in it.
+
+    Parameters
+    ----------
+    out, words
+        The same memory, as bytes and as unsigned numbers: a negative number read as one is above every limit.
+    limit
+        What numbers must be below.
+    """
+
+    out: Bytes
+    words: NDArray[Any]
+    limit: int
+
+
 # libc's functions by name, unlike ctypes pointers, can be cached on disk. Addresses travel as
 # integers, so that an offset can be added to them.
 memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
@@ -31,13 +58,12 @@ pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, type
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def copy_pieces(
-    source: Bytes, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes
-) -> None:
+def copy_pieces(source: Bytes, moves: Moves, start: int, stop: int, out: Bytes) -> None:
     """Copy ``lengths[i]`` bytes at ``froms[i]`` of ``source`` to ``tos[i]`` of ``out``, i from ``start`` to ``stop``.
 
     The caller vouches for all offsets: numpy's slices check too little and cost half the speed.
     """
+    froms, tos, lengths = moves  # once: numba counts a reference each time that an array is taken out of a tuple
     first, target = source.ctypes.data, out.ctypes.data
     for i in range(start, stop):
         memcpy(target + tos[i], first + froms[i], lengths[i])
@@ -46,22 +72,14 @@ def copy_pieces(
 def copy_values(values: NDArray[Any], froms: Offsets, tos: Offsets, lengths: Offsets, out: NDArray[Any]) -> None:
     """As `copy_pieces`, all of them, with offsets counted in values of one dtype."""
     size, source = out.itemsize, np.ascontiguousarray(values).view(np.uint8)
-    copy_pieces(source, froms * size, tos * size, lengths * size, 0, len(lengths), out.view(np.uint8))
+    copy_pieces(source, Moves(froms * size, tos * size, lengths * size), 0, len(lengths), out.view(np.uint8))
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def copy_columns(
-    source: Bytes,
-    froms: Offsets,
-    tos: Offsets,
-    lengths: Offsets,
-    start: int,
-    stop: int,
-    out: Bytes,
-    words: NDArray[Any],
-    limit: int,
-) -> int:
+def copy_columns(source: Bytes, moves: Moves, start: int, stop: int, output: Output) -> int:
     """As `copy_pieces`, checking each piece while it is in the cache: `first_outside` of them."""
+    froms, tos, lengths = moves
+    out, words, limit = output
     first, target, size = source.ctypes.data, out.ctypes.data, words.itemsize
     for i in range(start, stop):
         memcpy(target + tos[i], first + froms[i], lengths[i])

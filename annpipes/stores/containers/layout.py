@@ -15,7 +15,7 @@ from h5py import h5d, h5t
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError
-from annpipes.stores.codecs.filters import Filters, filters_of
+from annpipes.stores.codecs.pipelines import Filters, filters_of
 
 __all__ = ["Layout", "check_extent", "layout_of", "plain_layout"]
 
@@ -48,7 +48,7 @@ class Layout:
     @property
     def plain(self) -> bool:
         """Whether bytes lie in the file as they are in memory."""
-        return not self.filters.numbers
+        return not self.filters.codecs
 
     @cached_property
     def chunk_bytes(self) -> int:

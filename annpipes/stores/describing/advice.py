@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from annpipes.reporting import Report, brief_bytes, brief_number
+from annpipes.stores.codecs.registry import costs_of
 from annpipes.stores.describing.fields import FieldReport
 from annpipes.stores.surveying import is_column
 
@@ -83,11 +84,11 @@ def _of_route(report: FieldReport) -> Iterator[Finding]:
     if report.route is not None and report.route.kind == "h5py":
         what = f"read through h5py, one thread at a time: {report.route.reason}"
         yield Finding("problem", report.field, what, _SHUFFLE)
-    elif report.codec == "gzip" and not report.field.startswith("obsm"):
+    elif (costs := costs_of(report.codec)) and not report.field.startswith("obsm"):
         yield Finding(
             "remark",
             report.field,
-            "gzip: read directly and by all cores, and still inflating is what takes the time",
+            f"{report.codec}: {costs}",
             "where speed matters, `annpipes shuffle` writes it with lz4, or without compression",
         )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import AnnpipesError, DamageError, FormatError
 from annpipes.reporting import Report
+from annpipes.stores.codecs.registry import name_of
 from annpipes.stores.columns import column_encoding, rows_of
 from annpipes.stores.describing.looks import Sample, sample_of, sample_of_text
 from annpipes.stores.engine.fallback import need_filters
@@ -209,10 +210,7 @@ def _with_storage(report: FieldReport, main: h5py.Dataset, parts: list[h5py.Data
 def _codec(dataset: h5py.Dataset) -> str:
     created = dataset.id.get_create_plist()
     filters = [created.get_filter(i) for i in range(created.get_nfilters())]
-    return " + ".join(_FILTERS.get(number, name.decode() or str(number)) for number, _, _, name in filters)
-
-
-_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf", 32001: "blosc", 32004: "lz4", 32015: "zstd"}
+    return " + ".join(name_of(number, name) for number, _, _, name in filters)
 
 
 def _read(store: H5adStore, report: FieldReport, element: h5py.Group | h5py.Dataset) -> FieldReport:

@@ -2,47 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes.stores.compiled.kernels import Bytes, Offsets, largest, memcpy, read_whole
-from annpipes.stores.engine.decoding import Decoder, decode
+from annpipes.stores.compiled.kernels import Bytes, Offsets, largest, memcpy
+from annpipes.stores.engine.decoding import Chunks, Scratch, read_decoded
 
-__all__ = ["select_decoded", "select_pieces"]
+__all__ = ["Kept", "Room", "Sources", "select_decoded", "select_pieces"]
 
 _MANY = 4  # from a quarter on, writing every value is faster than finding those to write
 
 
+class Sources(NamedTuple):
+    """Where pieces of rows come from.
+
+    Parameters
+    ----------
+    indices, data
+        What holds their columns and values, as unsigned numbers.
+    index_froms, froms, lengths
+        Where each begins in ``indices`` and in ``data``, and how long it is; shape ``(pieces,)``.
+    """
+
+    indices: NDArray[Any]
+    data: NDArray[Any]
+    index_froms: Offsets
+    froms: Offsets
+    lengths: Offsets
+
+
+class Room(NamedTuple):
+    """Working memory for the longest piece: its columns, and the places of those that are kept."""
+
+    row: NDArray[Any]
+    places: NDArray[np.int32]
+
+
+class Kept(NamedTuple):
+    """Which columns are kept, and where what is kept goes.
+
+    Parameters
+    ----------
+    mask, columns
+        Of each column of the file, whether it is kept, and its number in the batch, or -1; shape ``(n_vars,)``.
+    limit
+        Columns must be below it; it lies within ``mask``.
+    indices, data
+        The columns and values that are kept, as unsigned numbers.
+    begins, numbers
+        Where those of each piece begin, and how many they are; shape ``(pieces,)``.
+    """
+
+    mask: Bytes
+    columns: NDArray[np.int32]
+    limit: int
+    indices: NDArray[Any]
+    data: NDArray[Any]
+    begins: Offsets
+    numbers: Offsets
+
+
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def select_pieces(
-    indices: NDArray[Any],
-    data: NDArray[Any],
-    index_froms: Offsets,
-    froms: Offsets,
-    lengths: Offsets,
-    start: int,
-    stop: int,
-    to: int,
-    limit: int,
-    row: NDArray[Any],
-    places: Offsets,
-    mask: Bytes,
-    columns: NDArray[np.int32],
-    out_indices: NDArray[Any],
-    out_data: NDArray[Any],
-    begins: Offsets,
-    numbers: Offsets,
-) -> tuple[int, int]:
+def select_pieces(sources: Sources, start: int, stop: int, to: int, room: Room, kept: Kept) -> tuple[int, int]:
     """Write what is kept of the pieces ``start … stop-1`` from ``to`` on, one after the other.
 
-    The first piece with a column of at least ``limit`` (or -1), and where the next would go. The
-    caller vouches that pieces lie within the sources, none is longer than ``row`` and ``places``, and
-    ``limit`` lies within ``mask``. Columns are copied to ``row`` and checked there: those of a mapped file may
-    become others between the check and their use, and no number from a file may lead outside of an array.
+    The first piece with a column of at least the limit (or -1), and where the next would go. The
+    caller vouches that pieces lie within the sources, and none is longer than there is room for. Columns
+    are copied to ``room.row`` and checked there: those of a mapped file may become others between the
+    check and their use, and no number from a file may lead outside of an array.
     """
+    indices, data, index_froms, froms, lengths = sources
+    row, places = room
+    mask, columns, limit, out_indices, out_data, begins, numbers = kept
     many = False  # whether most values of the piece before were kept, and so will be those of the next
     for i in range(start, stop):
         length = lengths[i]
@@ -74,52 +108,24 @@ def select_pieces(
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def select_decoded(
-    decoders: tuple[Decoder, Decoder],
-    descriptor: int,
-    tables: tuple[Offsets, Offsets, Offsets, Offsets],
-    edges: Offsets,
+    chunks: tuple[Chunks, Chunks],
     first: int,
     last: int,
-    state: NDArray[np.uint64],
-    encoded: Bytes,
-    planes: Bytes,
-    index_bytes: Bytes,
-    data_bytes: Bytes,
-    indices: NDArray[Any],
-    data: NDArray[Any],
-    froms: Offsets,
-    lengths: Offsets,
     to: int,
-    limit: int,
-    row: NDArray[Any],
-    places: Offsets,
-    mask: Bytes,
-    columns: NDArray[np.int32],
-    out_indices: NDArray[Any],
-    out_data: NDArray[Any],
-    begins: Offsets,
-    numbers: Offsets,
+    scratch: tuple[Scratch, Scratch],
+    sources: Sources,
+    room: Room,
+    kept: Kept,
 ) -> tuple[int, int]:
     """As `select_pieces`, of the storage chunks ``first … last-1``; the first that is not as it should be, or ``last``.
 
-    ``indices`` and ``data`` are views of ``index_bytes`` and ``data_bytes``, into which storage chunks
-    are decoded by the first and the second of ``decoders``.
+    Those of the columns come first in ``chunks`` and ``scratch``, then those of the values; they are decoded to
+    what ``sources`` has as numbers.
     """
-    index_offsets, index_sizes, data_offsets, data_sizes = tables
     for k in range(first, last):
-        if not read_whole(descriptor, encoded.ctypes.data, index_offsets[k], index_sizes[k]):
+        if not (read_decoded(chunks[0], k, scratch[0]) and read_decoded(chunks[1], k, scratch[1])):
             return k, to
-        if not decode(decoders[0], state, encoded, index_sizes[k], planes[: len(index_bytes)], index_bytes):
-            return k, to
-        if not read_whole(descriptor, encoded.ctypes.data, data_offsets[k], data_sizes[k]):
-            return k, to
-        if not decode(decoders[1], state, encoded, data_sizes[k], planes[: len(data_bytes)], data_bytes):
-            return k, to
-        begin, end = edges[k], edges[k + 1]
-        wrong, to = select_pieces(
-            indices, data, froms, froms, lengths, begin, end, to, limit, row, places, mask, columns, out_indices,
-            out_data, begins, numbers,
-        )  # fmt: skip
+        wrong, to = select_pieces(sources, chunks[0].edges[k], chunks[0].edges[k + 1], to, room, kept)
         if wrong >= 0:
             return k, to
     return last, to

@@ -1,171 +1,158 @@
 """Storage chunks read, decoded and copied in one compiled loop, which never asks for Python's lock.
 
 Through Python, each storage chunk takes the lock several times, and who finds it taken sleeps for longer than it is
-held. So the loop calls the C functions that ``isal`` and ``numcodecs`` carry by address. Where they cannot be reached,
-or a storage chunk is not as it should be, there is still the way through Python.
+held. So the loop calls what each codec has compiled by its address. Where a codec has nothing such, or a storage
+chunk is not as it should be, there is still the way through Python.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numba
 import numpy as np
-from numcodecs import blosc
 from numpy.typing import NDArray
 
-from annpipes.stores.codecs.inflating import Functions, call, inflate, isal_functions
-from annpipes.stores.compiled.kernels import Bytes, Offsets, largest, memcpy, read_whole
+from annpipes.stores.codecs.base import Step
+from annpipes.stores.compiled.calling import call
+from annpipes.stores.compiled.kernels import Bytes, Moves, Offsets, Output, largest, memcpy, read_whole
 from annpipes.stores.containers.layout import Layout
 
-__all__ = ["Decoder", "blosc_function", "copy_decoded", "decode", "decoder_of"]
+__all__ = ["Chunks", "Decoder", "Scratch", "copy_decoded", "decode", "decoder_of", "read_decoded", "scratch_for"]
+
+_PARAMETERS = 7
+_WORD = 8
 
 
 class Decoder(NamedTuple):
-    """How the loop decodes.
+    """How the loop decodes, in this process: addresses are of no use in another.
 
     Parameters
     ----------
-    functions
-        ISA-L's, or zeros.
-    decompress
-        Address of ``blosc_decompress_ctx``, or 0 for gzip.
-    width
-        Bytes of the elements that were shuffled before they were compressed; 1 if they were not.
+    steps
+        The `Step` of each codec in the order of decoding: its entry point, then its parameters; shape ``(steps, 8)``.
+    scratch_bytes
+        Working memory that the neediest of them needs.
     """
 
-    functions: Functions
-    decompress: int
-    width: int
+    steps: NDArray[np.int64]
+    scratch_bytes: int
+
+    @classmethod
+    def of(cls, steps: Sequence[Step]) -> Decoder:
+        """These steps one after the other."""
+        table = np.zeros((len(steps), 1 + _PARAMETERS), np.int64)
+        for row, step in zip(table, steps, strict=True):
+            row[0], row[1 : 1 + len(step.parameters)] = step.entry, step.parameters
+        return cls(table, max(step.scratch_bytes for step in steps))
+
+
+class Chunks(NamedTuple):
+    """Storage chunks in a file.
+
+    Parameters
+    ----------
+    descriptor
+        Of the open file.
+    offsets, sizes
+        Where in the file each begins, and how many bytes it has; shape ``(storage chunks,)``.
+    edges
+        Where the pieces of each begin, and the end of the last; shape ``(storage chunks + 1,)``.
+    steps
+        How they are decoded (see `Decoder`).
+    """
+
+    descriptor: int
+    offsets: Offsets
+    sizes: Offsets
+    edges: Offsets
+    steps: NDArray[np.int64]
+
+
+class Scratch(NamedTuple):
+    """Working memory of one thread.
+
+    Parameters
+    ----------
+    state
+        For codecs.
+    encoded, decoded
+        For one storage chunk; ``decoded`` has just its size.
+    between
+        As large as ``decoded`` where it takes more than one step to get there.
+    """
+
+    state: Bytes
+    encoded: Bytes
+    between: Bytes
+    decoded: Bytes
 
 
 def decoder_of(layout: Layout) -> Decoder | None:
     """How storage chunks of this layout are decoded in the loop; None if it cannot."""
-    names, size = layout.filters.names, layout.dtype.itemsize
     if layout.masks.any() or not hasattr(os, "pread"):  # which the loop calls, and Windows lacks
         return None
-    if names == ("blosc",):
-        decompress = blosc_function()
-        return None if decompress is None else Decoder((0, 0, 0), decompress, 1)
-    shuffled = names == ("shuffle", "gzip") and layout.filters.parameters[0][0] == size
-    functions = isal_functions() if names == ("gzip",) or shuffled else None
-    return None if functions is None else Decoder(functions, 0, size if shuffled else 1)
+    steps = layout.filters.steps()
+    return Decoder.of(steps) if steps else None
 
 
-@lru_cache(1)
-def blosc_function() -> int | None:
-    """Where ``blosc_decompress_ctx`` (blosc.h) lies in this process, or None if it cannot be called from here."""
-    try:
-        address = ctypes.cast(ctypes.CDLL(blosc.__file__).blosc_decompress_ctx, ctypes.c_void_p).value
-    except (AttributeError, OSError):
-        return None
-    if address is None or sys.byteorder != "little":
-        return None
-    content = np.arange(1000, dtype=np.int32)
-    encoded = np.frombuffer(blosc.compress(content, b"lz4", 5, blosc.SHUFFLE), np.uint8)
-    decoded = np.empty(content.nbytes, np.uint8)
-    understood = _decompress(address, encoded, len(encoded), decoded) and (decoded.view(np.int32) == content).all()
-    return address if understood else None
+def scratch_for(decoders: Sequence[Decoder], encoded: int, decoded: int) -> Scratch:
+    """Working memory for storage chunks of at most ``encoded`` bytes that decode to ``decoded``."""
+    between = decoded if max(len(decoder.steps) for decoder in decoders) > 1 else 0
+    state_end = _rounded(max(decoder.scratch_bytes for decoder in decoders))
+    encoded_end = state_end + _rounded(encoded)
+    between_end = encoded_end + _rounded(between)
+    memory = np.empty(between_end + decoded, np.uint8)  # at a multiple of 8, as everything in it
+    return Scratch(
+        memory[:state_end], memory[state_end:encoded_end], memory[encoded_end:between_end], memory[between_end:]
+    )
+
+
+def _rounded(size: int) -> int:
+    return -(-size // _WORD) * _WORD
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def copy_decoded(
-    decoder: Decoder,
-    descriptor: int,
-    offsets: Offsets,
-    sizes: Offsets,
-    edges: Offsets,
-    first: int,
-    last: int,
-    state: NDArray[np.uint64],
-    encoded: Bytes,
-    planes: Bytes,
-    decoded: Bytes,
-    froms: Offsets,
-    tos: Offsets,
-    lengths: Offsets,
-    out: Bytes,
-    words: NDArray[Any],
-    limit: int,
-) -> int:
+def copy_decoded(chunks: Chunks, first: int, last: int, scratch: Scratch, moves: Moves, output: Output) -> int:
     """Copy the pieces of the storage chunks ``first … last-1``; the first that is not as it should be, or ``last``.
 
-    Storage chunk k has ``sizes[k]`` bytes at ``offsets[k]`` of the file and decodes to all of
-    ``decoded``; its pieces are ``edges[k] … edges[k+1]-1``, in bytes as for `copy_pieces`. If
-    ``limit`` is not negative, the words copied must be below it.
+    Each decodes to all of ``scratch.decoded``, from where its pieces are moved, in bytes as for `copy_pieces`. If
+    the output's limit is not negative, the words copied must be below it.
     """
-    target, size = out.ctypes.data, words.itemsize
+    froms, tos, lengths = moves  # once: numba counts a reference each time that an array is taken out of a tuple
+    out, words, limit = output
+    edges, source, target, size = chunks.edges, scratch.decoded.ctypes.data, out.ctypes.data, words.itemsize
     for k in range(first, last):
-        if not read_whole(descriptor, encoded.ctypes.data, offsets[k], sizes[k]):
-            return k
-        if not decode(decoder, state, encoded, sizes[k], planes, decoded):
+        if not read_decoded(chunks, k, scratch):
             return k
         for i in range(edges[k], edges[k + 1]):
-            memcpy(target + tos[i], decoded.ctypes.data + froms[i], lengths[i])
+            memcpy(target + tos[i], source + froms[i], lengths[i])
             if limit >= 0 and largest(words, tos[i] // size, lengths[i] // size) >= limit:
                 return k
     return last
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def decode(
-    decoder: Decoder, state: NDArray[np.uint64], encoded: Bytes, size: int, planes: Bytes, decoded: Bytes
-) -> bool:
-    """Whether the first ``size`` bytes decode to just as much as ``decoded``, which gets it."""
-    if decoder.decompress != 0:
-        blosc_done: bool = _decompress(decoder.decompress, encoded, size, decoded)
-        return blosc_done
-    if decoder.width == 1:
-        inflated: bool = inflate(decoder.functions, state, encoded, size, decoded)
-        return inflated
-    if not inflate(decoder.functions, state, encoded, size, planes):
+def read_decoded(chunks: Chunks, number: int, scratch: Scratch) -> bool:
+    """Whether a storage chunk could be read and decodes to just as much as ``scratch.decoded``, which gets it."""
+    offset, size = chunks.offsets[number], chunks.sizes[number]
+    if not read_whole(chunks.descriptor, scratch.encoded.ctypes.data, offset, size):
         return False
-    _unshuffle(planes, decoded, decoder.width)
+    decoded: bool = decode(chunks.steps, size, scratch)
+    return decoded
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def decode(steps: NDArray[np.int64], size: int, scratch: Scratch) -> bool:
+    """Whether the first ``size`` bytes decode to just as much as ``scratch.decoded``, which gets it."""
+    source, total, table = scratch.encoded.ctypes.data, len(scratch.decoded), steps.ctypes.data
+    for i in range(len(steps)):
+        last = (len(steps) - 1 - i) % 2 == 0  # in turns, so that the last step ends where it should
+        target = scratch.decoded.ctypes.data if last else scratch.between.ctypes.data
+        parameters = table + i * steps.strides[0] + steps.itemsize
+        if call(steps[i, 0], parameters, scratch.state.ctypes.data, source, size, target, total) == 0:
+            return False
+        source, size = target, total
     return True
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _decompress(function: int, encoded: Bytes, size: int, decoded: Bytes) -> bool:
-    """Whether the first ``size`` bytes are a Blosc buffer of just as much as ``decoded``, which gets it."""
-    # Both sizes stand in the header, and the library trusts them (README_CHUNK_FORMAT.rst of c-blosc).
-    if size < 16 or _number_at(encoded, 4) != len(decoded) or _number_at(encoded, 12) != size:
-        return False
-    done: int = call(function, encoded.ctypes.data, decoded.ctypes.data, len(decoded), 1)
-    return done == len(decoded)
-
-
-@numba.njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
-def _number_at(encoded: Bytes, place: int) -> int:
-    number = 0
-    for i in range(place + 3, place - 1, -1):
-        number = (number << 8) + encoded[i]
-    return number
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _unshuffle(planes: Bytes, decoded: Bytes, width: int) -> None:
-    """Put the bytes of each element together again; written out for each width, so that it becomes vector code."""
-    n = len(decoded) // width
-    if width == 4:
-        words4 = decoded.view(np.uint32)
-        a, b, c, d = planes[:n], planes[n : 2 * n], planes[2 * n : 3 * n], planes[3 * n : 4 * n]
-        for i in range(n):
-            words4[i] = (
-                np.uint32(a[i])
-                | np.uint32(b[i]) << np.uint32(8)
-                | np.uint32(c[i]) << np.uint32(16)
-                | np.uint32(d[i]) << np.uint32(24)
-            )
-    elif width == 2:
-        words2 = decoded.view(np.uint16)
-        a, b = planes[:n], planes[n : 2 * n]
-        for i in range(n):
-            words2[i] = np.uint16(a[i]) | np.uint16(b[i]) << np.uint16(8)
-    else:
-        for j in range(width):
-            for i in range(n):
-                decoded[i * width + j] = planes[j * n + i]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from annpipes.errors import FormatError, SourceError
 from annpipes.meters import count
 from annpipes.plans.rows import RowArray
-from annpipes.stores.compiled.kernels import copy_pieces, first_outside
+from annpipes.stores.compiled.kernels import Moves, copy_pieces, first_outside
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.damage import Origin
 from annpipes.stores.engine.pieces import Spans
@@ -48,8 +48,11 @@ class ThroughHdf5:
             if first == last:
                 continue
             tos, lengths = spans.tos[run] * size, spans.lengths[run] * size
-            source = self._read(first, last).view(np.uint8)
-            copy_pieces(source, (spans.firsts[run] - first) * size, tos, lengths, 0, len(tos), out.view(np.uint8))
+            source, moves = (
+                self._read(first, last).view(np.uint8),
+                Moves((spans.firsts[run] - first) * size, tos, lengths),
+            )
+            copy_pieces(source, moves, 0, len(tos), out.view(np.uint8))
             if below is not None and first_outside(tos, lengths, 0, len(tos), words, word_limit(out, below)) >= 0:
                 raise self.origin.damage(first, last - 1, f"a column is not in 0 … {below - 1}")
 

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from annpipes.meters import measured
 from annpipes.plans.rows import RowArray
 from annpipes.stores.bytes.protocol import OpenBytes
-from annpipes.stores.codecs.inflating import Scratch
-from annpipes.stores.compiled.kernels import Bytes, copy_columns, copy_pieces, first_outside
+from annpipes.stores.compiled.kernels import Bytes, Moves, Output, copy_columns, copy_pieces, first_outside
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.damage import Origin
-from annpipes.stores.engine.decoding import Decoder, copy_decoded
+from annpipes.stores.engine.decoding import Chunks, Decoder, copy_decoded, scratch_for
 from annpipes.stores.engine.pieces import Pieces
 
 __all__ = ["Decoding", "Target", "as_words", "word_limit"]
@@ -31,11 +30,12 @@ class Target:
 
     def fill(self, source: Bytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
         """Copy the pieces ``start … stop-1`` from ``froms`` of ``source``."""
-        part = (pieces.tos, pieces.lengths, start, stop)
+        moves = Moves(froms, pieces.tos, pieces.lengths)
         if self.below is None:
-            copy_pieces(source, froms, *part, self.out)
+            copy_pieces(source, moves, start, stop, self.out)
         else:
-            self._refuse(pieces, copy_columns(source, froms, *part, self.out, self.words, self.limit))
+            output = Output(self.out, self.words, self.limit)
+            self._refuse(pieces, copy_columns(source, moves, start, stop, output))
 
     def fill_from_disk(self, source: OpenBytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
         """Read the pieces ``start … stop-1`` from ``froms`` of a source."""
@@ -67,35 +67,20 @@ class Decoding:
         edges: RowArray,
         target: Target,
     ) -> None:
-        self.decoder, self.source, self.pieces, self.edges, self.target = decoder, source, pieces, edges, target
+        self.decoder, self.source, self.decoded = decoder, source, layout.chunk_bytes
         numbers = pieces.chunks[edges[:-1]]
-        self.offsets, self.sizes, self.decoded = layout.offsets[numbers], layout.sizes[numbers], layout.chunk_bytes
+        self.offsets, self.sizes, self.edges = layout.offsets[numbers], layout.sizes[numbers], edges
+        self.moves = Moves(pieces.froms, pieces.tos, pieces.lengths)
+        self.output = Output(target.out, target.words, target.limit if target.below is not None else -1)
 
     def copy(self, again: Callable[[int, int], None], first: int, last: int) -> None:
         """Copy the pieces of the storage chunks ``first … last-1``; those that fail are left to ``again``."""
-        planes = self.decoded if self.decoder.width > 1 else 0
-        scratch = Scratch(int(self.sizes[first:last].max()), self.decoded, planes)
+        assert self.source.descriptor is not None
+        chunks = Chunks(self.source.descriptor, self.offsets, self.sizes, self.edges, self.decoder.steps)
+        scratch = scratch_for([self.decoder], int(self.sizes[first:last].max()), self.decoded)
         while first < last:
             with measured("decode"):
-                first = copy_decoded(
-                    self.decoder,
-                    self.source.descriptor,
-                    self.offsets,
-                    self.sizes,
-                    self.edges,
-                    first,
-                    last,
-                    scratch.state,
-                    scratch.encoded,
-                    scratch.planes,
-                    scratch.decoded,
-                    self.pieces.froms,
-                    self.pieces.tos,
-                    self.pieces.lengths,
-                    self.target.out,
-                    self.target.words,
-                    self.target.limit if self.target.below is not None else -1,
-                )
+                first = copy_decoded(chunks, first, last, scratch, self.moves, self.output)
             if first < last:
                 again(*self.edges[first : first + 2].tolist())
                 first += 1

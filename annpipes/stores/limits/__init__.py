@@ -2,7 +2,7 @@
 
 Everything that can be known before is worked out before, so that only reading, decoding or
 copying is timed. The loops are those of `bare`, and not those of the readers, whose changes must
-not move the limit; a decoder other than ISA-L's is the one that the file's filters name.
+not move the limit; decoding is what the file's codecs say of bare decoding.
 
 `threads`  loops and threads of their own, which no change of the readers moves
 """
@@ -18,13 +18,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
 from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.bytes.local import FileBytes
 from annpipes.stores.bytes.mapping import Mapping, can_map
+from annpipes.stores.codecs.pipelines import work_of
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.engine.elements import Direct
 from annpipes.stores.engine.fallback import ThroughHdf5
@@ -84,15 +84,15 @@ class BareReading:
     def works(self, threads: Threads) -> list[BareWork]:
         """What has to be done for these rows, the most expensive first: reading by HDF5, decoding, copying."""
         encoded = [part for part in self._direct if not part.layout.plain]
-        filters = {name: None for part in encoded for name in part.layout.filters.names}  # a set that keeps its order
-        what = "inflating gzip" if list(filters) == ["gzip"] else f"decoding {' + '.join(filters)}"
+        what = work_of(codec for part in encoded for codec in part.layout.filters.codecs)
+        quick = all(part.layout.filters.quick for part in encoded)
         hdf5, decode = [part.tasks() for part in self._through], [part.decoding() for part in encoded]
         copy = [part.gathering(threads) for part in self._direct]
         works = [
             BareWork(
                 "hdf5", "HDF5's own reading", self._joined(hdf5), sum(part.decoded_bytes for part in self._through)
             ),
-            BareWork("decode", what, self._joined(decode), sum(part.decoded_bytes for part in encoded)),
+            BareWork("decode", what, self._joined(decode), sum(part.decoded_bytes for part in encoded), quick),
             BareWork("copy", "copying", self._joined(copy), sum(part.row_bytes for part in self._direct)),
         ]
         return [work for work in works if work.n_bytes]
@@ -125,8 +125,6 @@ class _DirectPart:
     def _decoding(self, number: int) -> Task:
         layout, mask = self.layout, int(self.layout.masks[number])
         where = self.file, int(layout.offsets[number]), int(layout.sizes[number])
-        if layout.filters.names == ("gzip",) and not mask:
-            return partial(_inflate, *where, layout.chunk_bytes)
         return partial(_decode, *where, layout, mask)
 
     def gathering(self, threads: Threads) -> list[list[Task]]:
@@ -227,12 +225,8 @@ def _stretches(firsts: RowArray, ends: RowArray, step: int) -> list[tuple[int, i
     return [(int(first[a]) * step, int(end[b - 1]) * step) for a, b in pairwise(bounds) if b > a]
 
 
-def _inflate(file: FileBytes, offset: int, size: int, decoded_size: int) -> None:
-    isal_zlib.decompress(file.read(offset, size), bufsize=decoded_size)
-
-
 def _decode(file: FileBytes, offset: int, size: int, layout: Layout, mask: int) -> None:
-    layout.filters.decode(file.read(offset, size), mask, layout.chunk_bytes)
+    layout.filters.decode_bare(file.read(offset, size), mask, layout.chunk_bytes)
 
 
 def _read(file: FileBytes, froms: RowArray, lengths: RowArray) -> int:

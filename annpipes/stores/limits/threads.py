@@ -118,9 +118,12 @@ class BareWork:
         ``decode``, ``copy``, ``hdf5``, ``densify`` or ``disk``.
     what
         The same in words.
+    quick
+        Of decoding: whether no other codec would be decoded much faster.
     """
 
     name: str
     what: str
     tasks: Sequence[Sequence[Task]]
     n_bytes: int
+    quick: bool = False

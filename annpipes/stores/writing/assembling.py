@@ -14,7 +14,8 @@ from anndata.io import write_elem
 from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
-from annpipes.stores.codecs.encoding import Encoding
+from annpipes.stores.codecs.base import Encoding
+from annpipes.stores.codecs.encoding import codec_of
 from annpipes.stores.marks import put_mark
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.tables import read_frame
@@ -279,7 +280,7 @@ def _place(source: h5py.Group, name: str, target: h5py.Group, first: int, count:
     else:
         if name not in target:
             numbers = element.dtype.kind in "biuf" and n_rows > 0
-            options = {"chunks": True, "compression": "gzip", "compression_opts": 1, "shuffle": True} if numbers else {}
+            options = {"chunks": True, **codec_of("gzip").options} if numbers else {}  # which HDF5 reads anywhere
             target.create_dataset(name, (n_rows, *element.shape[1:]), element.dtype, **options)
         copy = target[name]
         copy[first : first + count] = element[()]

@@ -10,7 +10,7 @@ import numpy as np
 from h5py._objects import phil  # h5py's lock: `write_direct_chunk` takes none itself, in 3.11 to 3.14 at least
 from numpy.typing import NDArray
 
-from annpipes.stores.codecs.encoding import Encoding
+from annpipes.stores.codecs.base import Encoding
 from annpipes.stores.engine.pools import Work, run
 
 __all__ = ["append", "create", "write_at"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from annpipes.errors import ParameterError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
-from annpipes.stores.codecs.encoding import Encoding
+from annpipes.stores.codecs.base import Encoding
 from annpipes.stores.collection.joined import JoinedSparse
 from annpipes.stores.matrices import CsrRows
 from annpipes.stores.writing.carrying import form_of, kept_fields, option_named

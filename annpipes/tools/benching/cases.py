@@ -232,4 +232,4 @@ def _enlarged(sample: Sample, count: float) -> Sample:
 
 def _limit(work: BareWork, n_rows: int, times: Times) -> BenchLimit:
     megabytes = times.rate(work.name, work.n_bytes / 1e6)
-    return BenchLimit(work.name, work.what, times.rate(work.name, n_rows), megabytes)
+    return BenchLimit(work.name, work.what, times.rate(work.name, n_rows), megabytes, work.quick)

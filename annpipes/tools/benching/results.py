@@ -30,12 +30,15 @@ class BenchLimit(Report):
         If there were no other work.
     megabytes_per_second
         Decoded, copied, written or, of ``disk``, stored bytes (10⁶).
+    quick
+        Of ``decode``: whether no other codec would be decoded much faster.
     """
 
     name: str
     work: str
     cells_per_second: float
     megabytes_per_second: float
+    quick: bool = False
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def _decode(case: BenchCase) -> str:
     limit = case.limit("decode")
     assert limit
     rest = together([other for other in case.limits if other.name != "decode"])
-    copy = "An uncompressed copy" if "lz4" in limit.work else "An uncompressed or LZ4 copy"
+    copy = "An uncompressed copy" if limit.quick else "An uncompressed or LZ4 copy"
     return (
         f"The file is the limit: {limit.work} takes most of the time. {copy} (annpipes shuffle) would not need it; "
         f"without decoding, at most {brief_number(rest)} cells/s from memory."

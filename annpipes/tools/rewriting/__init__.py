@@ -21,7 +21,7 @@ import numpy as np
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_bytes, as_count, as_natural
 from annpipes.reporting import Progress, Report, Steps, brief_bytes, brief_number, no_progress
-from annpipes.stores import FieldStore, as_left_out, codec_of, is_pattern, matrices_of, paths_of
+from annpipes.stores import CODECS, FieldStore, as_left_out, codec_of, is_pattern, matrices_of, paths_of
 from annpipes.tools.rewriting.checks import check_outputs, check_space
 from annpipes.tools.rewriting.execution import make
 from annpipes.tools.rewriting.jobs import Job, Workshop, open_inputs, working_folder
@@ -77,8 +77,8 @@ class Rewrite(Report):
         ]
         if self.left_out:
             lines.append(f"left out: {', '.join(self.left_out)}")
-        if self.codec in ("lz4", "zstd"):
-            lines.append("anndata.read_h5ad reads it after `import hdf5plugin`; annpipes needs nothing.")
+        if plugin := CODECS[self.codec].plugin:
+            lines.append(f"anndata.read_h5ad reads it after `import {plugin}`; annpipes needs nothing.")
         data = self.files[0] if len(self.files) == 1 else list(self.files) if len(self.files) < 4 else self._pattern()
         lines.append(f"read it: ap.stream({data!r}, batch_size=256)")
         return "\n".join(lines)

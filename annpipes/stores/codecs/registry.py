@@ -1,0 +1,42 @@
+"""All codecs: the room's modules are looked through for them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+from annpipes.stores.codecs.base import Codec
+
+__all__ = ["BY_NAME", "BY_NUMBER", "costs_of", "name_of"]
+
+_NO_CODECS = {"base", "registry", "pipelines", "encoding"}
+
+
+def _codecs() -> Iterator[Codec]:
+    for found in iter_modules([str(Path(__file__).parent)]):
+        if found.name not in _NO_CODECS:
+            module = import_module(f"{__package__}.{found.name}")
+            for value in vars(module).values():
+                if inspect.isclass(value) and issubclass(value, Codec) and value.__module__ == module.__name__:
+                    yield value()
+
+
+BY_NUMBER: Mapping[int, Codec] = {codec.number: codec for codec in _codecs()}
+"""The codecs by their filters' numbers in HDF5."""
+
+BY_NAME: Mapping[str, Codec] = {codec.name: codec for codec in BY_NUMBER.values()}
+"""The same as reports and routes name them."""
+
+
+def name_of(number: int, called: bytes) -> str:
+    """What reports call the filter of a dataset; ``called`` is what HDF5 stored of one that is not known here."""
+    codec = BY_NUMBER.get(number)
+    return codec.name if codec else called.decode() or str(number)
+
+
+def costs_of(name: str) -> str:
+    """What to remark of a field that is encoded by the codec of this name alone; "" for nothing."""
+    return BY_NAME[name].costs if name in BY_NAME else ""
