@@ -30,7 +30,7 @@ FILES = ("test_stores.py", "test_storage_layouts.py")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """The tests of reading as on each other system, both at once."""
     storage = str(tmp_path_factory.mktemp("hypothesis"))
-    path = os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))
+    path = os.pathsep.join((str(HERE.parent / "shared"), os.environ.get("PYTHONPATH", "")))
     env = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_STORAGE_DIRECTORY": storage}
     command = [
         sys.executable,
