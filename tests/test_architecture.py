@@ -252,6 +252,21 @@ def test_every_stage_and_transform_is_exported_and_has_a_verb_of_its_own() -> No
     assert all(len(stages) == 1 for stages in verbs.values())
 
 
+TESTS = [path for path in sorted(Path(__file__).parent.rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_a_file_of_tests_can_be_read_in_one_go_and_imports_no_other(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+    assert not [name for name in imports(path) if name.startswith("test_")]
+
+
+def test_tests_mirror_the_rooms() -> None:
+    rooms = {path.parent.name for path in TESTS if path.name.startswith("test_")} - {"tests"}
+    assert rooms <= {path.name for path in ROOT.iterdir() if path.is_dir()}
+    assert len({path.name for path in TESTS}) == len(TESTS)
+
+
 WATCH = """
 import json, sys, threading
 import torch, torchdata.nodes, anndata, h5py, scipy.sparse, toolz, pandas, numba, isal, numcodecs.lz4

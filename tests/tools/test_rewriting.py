@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +12,12 @@ import hdf5plugin  # noqa: F401 # registers the filters that plain anndata needs
 import numpy as np
 import pandas as pd
 import pytest
-from builders import adata_of, dense, tiny, write
-from scipy import sparse
+from builders import adata_of, tiny, write
+from rewritten_files import SMALL, assert_equal, cells, same_cells
 
 import annpipes as ap
 from annpipes import rewrite_shuffled
-from annpipes.errors import DiskSpaceError, ParameterError, StateError
-from annpipes.stores import PartFile
-from annpipes.stores.writing import datasets as writing
-from annpipes.tools.rewriting import execution as _making
-
-SMALL = "604MB"  # hardly more than the program itself needs: several parts even of small files
-
-
-def cells(path: Path, n_obs: int = 6000, n_vars: int = 300, seed: int = 0, compression: Any = "gzip") -> Path:
-    """Rows that differ, of uneven length, sorted by label."""
-    rng = np.random.default_rng(seed)
-    x = sparse.csr_matrix(rng.integers(1, 200, (n_obs, n_vars)) * (rng.random((n_obs, n_vars)) < 0.2))
-    adata = anndata.AnnData(x.astype(np.float32))
-    adata.obs_names = [f"{seed}-{i}" for i in range(n_obs)]
-    adata.obs["number"] = np.arange(n_obs)
-    adata.obs["kind"] = np.array(["a", "b", "c"])[np.arange(n_obs) * 3 // max(n_obs, 1)]
-    return write(adata, path, compression)
-
-
-def assert_equal(found: Any, expected: Any) -> None:
-    """Values of ``uns`` and of tables alike."""
-    assert type(found) is type(expected)
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for key in expected:
-            assert_equal(found[key], expected[key])
-    elif isinstance(expected, pd.DataFrame):
-        pd.testing.assert_frame_equal(found, expected)
-    else:
-        np.testing.assert_array_equal(found, expected)
-
-
-def same_cells(found: anndata.AnnData, expected: anndata.AnnData) -> None:
-    """Every row of every field, by name."""
-    names = expected.obs_names
-    places = found.obs_names.get_indexer(names)
-    assert len(found) == len(names)
-    assert sorted(places) == list(range(len(names)))
-    assert_equal(found.obs.loc[names], expected.obs)
-    assert_equal(found.var, expected.var)
-    assert found.X.dtype == expected.X.dtype
-    for theirs, ours in [
-        (expected.X, found.X),
-        *((expected.layers[key], found.layers[key]) for key in expected.layers),
-        *((expected.obsm[key], found.obsm[key]) for key in expected.obsm),
-        *([(expected.raw.X, found.raw.X)] if expected.raw is not None else []),
-    ]:
-        np.testing.assert_array_equal(dense(ours)[places], dense(theirs))
+from annpipes.errors import DiskSpaceError, ParameterError
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd", "gzip", "none"])
@@ -193,108 +141,6 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "there.h5ad"]
 
 
-RUN = "import sys, annpipes; annpipes.rewrite_shuffled(sys.argv[1], sys.argv[2], memory='604MB')"
-
-
-def parts_in(folder: Path) -> dict[str, int]:
-    """Finished parts, each with the time at which it was written."""
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.h5")}
-
-
-def test_ten_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
-    source, output = cells(tmp_path / "in.h5ad", 30_000), tmp_path / "out.h5ad"
-    folder, rng = tmp_path / "out.h5ad.unfinished", np.random.default_rng(0)
-    kills, held = 0, {}
-    while kills < 10:
-        process = subprocess.Popen([sys.executable, "-c", RUN, source, output])
-        while process.poll() is None and not (folder / "job.json").exists():
-            time.sleep(0.002)
-        while process.poll() is None and parts_in(folder).items() <= held.items():
-            time.sleep(0.002)  # until it has made one part more
-        time.sleep(rng.uniform(0, 0.03))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:
-            break
-        kills += 1
-        if output.exists():  # complete, or it would not be there
-            break
-        found = parts_in(folder)
-        assert held.items() <= found.items(), "a finished part was made again"
-        held = found
-    assert kills >= 3
-    if not output.exists():
-        done = rewrite_shuffled(source, output, memory=SMALL)
-        assert done.reused_parts == len(held)
-    same_cells(anndata.read_h5ad(output), anndata.read_h5ad(source))
-    rewrite_shuffled(source, tmp_path / "undisturbed.h5ad", memory=SMALL)
-    undisturbed = anndata.read_h5ad(tmp_path / "undisturbed.h5ad")
-    assert list(anndata.read_h5ad(output).obs_names) == list(undisturbed.obs_names)
-
-
-def test_a_part_that_was_broken_off_is_not_taken_for_a_finished_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = cells(tmp_path / "in.h5ad")
-    monkeypatch.setattr(PartFile, "finish", lambda part: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        rewrite_shuffled(source, tmp_path / "out.h5ad", memory=SMALL)
-    monkeypatch.undo()
-    assert rewrite_shuffled(source, tmp_path / "out.h5ad", memory=SMALL).reused_parts == 0
-    same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
-
-
-@pytest.mark.parametrize("joined", [False, True])
-def test_storage_chunks_of_parts_are_taken_over_as_they_are(
-    tmp_path: Path, joined: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sources = [cells(tmp_path / f"{i}.h5ad", 12_000, seed=i) for i in range(1 + joined)]
-    copied, copy = [], writing._copy
-    monkeypatch.setattr(writing, "_copy", lambda *args: copied.append(args[-1]) or copy(*args))
-    assert rewrite_shuffled(sources, tmp_path / "out.h5ad", memory="620MB").parts > 1
-    with h5py.File(tmp_path / "out.h5ad") as file:
-        data = file["X/data"]
-        assert sum(copied) < len(data)  # of two datasets; the rest lies in whole storage chunks
-        assert len(data) > 5 * data.chunks[0]
-
-
-def test_parts_of_another_shuffle_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = cells(tmp_path / "in.h5ad", 200)
-    monkeypatch.setattr("annpipes.tools.rewriting.make", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        rewrite_shuffled(source, tmp_path / "out.h5ad")
-    monkeypatch.undo()
-    with pytest.raises(StateError, match="seed was 0 and is 1"):
-        rewrite_shuffled(source, tmp_path / "out.h5ad", seed=1)
-    rewrite_shuffled(source, tmp_path / "out.h5ad")
-    same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
-
-
-def test_a_disk_that_fails_while_parts_are_put_together_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kernel tells of a failed write to the first who asks, and not to the last."""
-
-    def failing(path: str) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(_making, "sync", failing)
-    with pytest.raises(OSError, match="Input/output error"):
-        rewrite_shuffled(cells(tmp_path / "in.h5ad", 500), tmp_path / "out.h5ad")
-    assert not os.path.exists(tmp_path / "out.h5ad")
-
-
-def test_damage_in_the_input_is_told_and_no_output_appears(tmp_path: Path) -> None:
-    source = cells(tmp_path / "in.h5ad")
-    with h5py.File(source, "r") as file:
-        info = file["X/data"].id.get_chunk_info(1)
-    with open(source, "r+b") as raw:
-        raw.seek(info.byte_offset + info.size // 2)
-        raw.write(b"\xff" * 64)
-    with pytest.raises(ap.errors.DamageError, match="X/data"):
-        rewrite_shuffled(source, tmp_path / "out.h5ad", memory=SMALL)
-    assert not os.path.exists(tmp_path / "out.h5ad")
-
-
 def test_blocks_of_a_result_are_four_times_as_long_unless_labels_stand_together(tmp_path: Path) -> None:
     source = cells(tmp_path / "in.h5ad", 2000, 1500)
     rewrite_shuffled(source, tmp_path / "mixed.h5ad")
@@ -328,27 +174,3 @@ def test_parts_are_drawn_from_many_blocks(tmp_path: Path) -> None:
             size = json.loads(file.attrs["annpipes-shuffled"])["block_size"]
         rows = 6000 / done.parts
         assert size == max(advised, min(4 * advised, rows // 64))
-
-
-def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
-    """In a process of its own: Dask leaves threads and warnings of its own behind."""
-    first, second = (cells(tmp_path / f"{i}.h5ad", 3000, seed=i) for i in range(2))
-    fewer = anndata.read_h5ad(second)[:, 100:].copy()  # how many values a row keeps is known only from reading
-    write(fewer, second, "gzip")
-    program = (
-        "import sys, annpipes\n"
-        "from distributed import LocalCluster\n"
-        "if __name__ == '__main__':\n"
-        "    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:\n"
-        "        *data, output = sys.argv[1:]\n"
-        "        annpipes.rewrite_shuffled(data, output, memory='604MB', scheduler=cluster.scheduler_address)\n"
-    )
-    script = tmp_path / "program.py"
-    script.write_text(program)
-    for name, sources in {"one": [first], "two": [first, second]}.items():
-        subprocess.run([sys.executable, script, *sources, tmp_path / f"{name}-there.h5ad"], check=True)
-        rewrite_shuffled(sources, tmp_path / f"{name}-here.h5ad", memory=SMALL)
-        there, here = (anndata.read_h5ad(tmp_path / f"{name}-{place}.h5ad") for place in ("there", "here"))
-        assert list(there.obs_names) == list(here.obs_names)
-        assert_equal(there.obs, here.obs)
-        np.testing.assert_array_equal(there.X.toarray(), here.X.toarray())
