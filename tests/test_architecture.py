@@ -252,7 +252,7 @@ def test_every_stage_and_transform_is_exported_and_has_a_verb_of_its_own() -> No
     assert all(len(stages) == 1 for stages in verbs.values())
 
 
-TESTS = [path for path in sorted(Path(__file__).parent.rglob("*.py"))]
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
