@@ -100,6 +100,16 @@ def test_parts_of_another_shuffle_are_refused(tmp_path: Path, monkeypatch: pytes
     same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
 
 
+@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"version": 2}', '{"version": 3, "attempt": 7, "belongs_to": {}}'])
+def test_a_spoilt_record_is_refused(tmp_path: Path, spoilt: str) -> None:
+    source = cells(tmp_path / "in.h5ad", 50)
+    (tmp_path / "out.h5ad.unfinished").mkdir()
+    (tmp_path / "out.h5ad.unfinished" / "job.json").write_text(spoilt)
+    with pytest.raises(StateError, match="remove that folder"):
+        rewrite_shuffled(source, tmp_path / "out.h5ad")
+    assert not (tmp_path / "out.h5ad").exists()
+
+
 def test_a_disk_that_fails_while_parts_are_put_together_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,7 +166,7 @@ def rewrite_shuffled(
     DiskSpaceError
         The disk is too full for the parts and the result.
     StateError
-        The folder of parts belongs to another shuffle, or another process works in it.
+        The folder of parts belongs to another rewrite, or another process works in it.
     FieldError
         ``without`` names what no input has.
     SourceError, FormatError, DamageError

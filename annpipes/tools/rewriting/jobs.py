@@ -14,6 +14,7 @@ from typing import Any
 
 from annpipes.errors import StateError
 from annpipes.plans.rows import RowArray
+from annpipes.plans.state import State
 from annpipes.stores import (
     Assembly,
     Collection,
@@ -164,25 +165,24 @@ def working_folder(job: Job) -> Iterator[str]:
     with _locked(os.path.join(job.folder, "lock"), job.folder):
         if not os.path.exists(record):
             with open(f"{record}.new", "w") as file:
-                json.dump({**asdict(job), "attempt": uuid.uuid4().hex}, file, indent=1)
+                json.dump(State({"attempt": uuid.uuid4().hex}, asdict(job)).as_dict(), file, indent=1)
             finish(f"{record}.new", record)
-        yield _compared(job, record)
+        yield _attempt(job, record)
         shutil.rmtree(job.folder)
 
 
-def _compared(job: Job, record: str) -> str:
-    with open(record) as file:
-        saved = json.load(file)
-    now = json.loads(json.dumps(asdict(job)))
-    differences = [
-        f"{name} was {saved.get(name)!r} and is {now[name]!r}" for name in now if saved.get(name) != now[name]
-    ]
-    if differences:
+def _attempt(job: Job, record: str) -> str:
+    """The name of the attempt that the record is of, if it is one at this job."""
+    try:
+        with open(record) as file:
+            saved = json.load(file)
+        position = State.read(saved, {"attempt": str}).checked(json.loads(json.dumps(asdict(job))))
+    except (StateError, ValueError) as error:  # ValueError: what is no JSON
         raise StateError(
-            f"{job.folder} holds parts of another shuffle ({'; '.join(differences)}): give the same parameters to "
-            f"go on with it, or remove that folder"
-        )
-    return str(saved["attempt"])
+            f"{job.folder} holds parts of another rewrite ({error}): give the same parameters to go on with it, or "
+            f"remove that folder"
+        ) from error
+    return str(position["attempt"])
 
 
 @contextmanager
