@@ -17,7 +17,7 @@ import numpy as np
 import annpipes as ap
 import files
 import measuring
-from annpipes.stores.containers.hdf5 import Hdf5File
+from annpipes.stores.bytes.local import LocalFile
 
 ROWS, SINGLES = 3 * 16_384, 2_000
 CASES = {"single random rows in chunks of 16,384": "chunks", "a row at a time, by AnnDataset": "one"}
@@ -56,10 +56,10 @@ def _with(block: Callable[[], AbstractContextManager[Any]], read: Callable[[], A
 
 
 def _without_guard() -> AbstractContextManager[Any]:
-    return mock.patch.object(Hdf5File, "steady", _nothing)
+    return mock.patch.object(LocalFile, "steady", _nothing)
 
 
-def _nothing(file: Hdf5File) -> AbstractContextManager[None]:
+def _nothing(file: LocalFile) -> AbstractContextManager[None]:
     return nullcontext()
 
 

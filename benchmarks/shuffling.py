@@ -34,7 +34,7 @@ def read(path: Path) -> int:
 def measure(case: dict[str, str], quick: bool) -> dict[str, Any]:
     n_obs, turns = (20_000, 2) if quick else (200_000, 5)
     source, output = files.sparse_file(n_obs, "gzip"), files.CACHE / f"shuffled-{'-'.join(case.values())}.h5ad"
-    rewrite = partial(ap.shuffle, source, output, **case, overwrite=True)
+    rewrite = partial(ap.rewrite_shuffled, source, output, **case, overwrite=True)
     contenders = {"rewrite": rewrite, "input": partial(read, source), "result": partial(read, output)}
     times = measuring.interleaved(contenders, turns, partial(measuring.warm, source))
     return {

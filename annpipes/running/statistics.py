@@ -74,7 +74,7 @@ def _advice(share: Mapping[str, float], totals: Mapping[str, float], num_workers
         batched = "set batched = True on transforms that allow it, or raise num_workers"
         return f"{waited} transforms took the most: {batched} (now {num_workers})"
     if largest == "collate":
-        return f"{waited} collating took the most: raise num_workers (now {num_workers}), or take x='csr'"
+        return f"{waited} collating took the most: raise num_workers (now {num_workers}), or take form='csr'"
     amplification = totals.get("decoded", 0) / (totals.get("copied", 0) or float("inf"))
     if amplification > _WASTEFUL:
         remedy = f"{amplification:.1f} bytes are decoded for each one used, so raise block_size"

@@ -24,7 +24,7 @@ def densify(rows: SparseRows) -> NDArray[np.float32]:
     if rows.n_vars > _WIDEST:
         raise FormatError(
             f"rows of {rows.n_vars:,} columns are too wide to be made dense ({4 * rows.n_vars:,} bytes each): "
-            f"ask for x='csr'"
+            f"ask for form='csr'"
         )
     out: NDArray[np.float32] = empty(rows.shape, np.float32)
     step = max(1, _PART_BYTES // (4 * rows.n_vars or 1))
