@@ -65,9 +65,9 @@ def test_labels_have_the_same_shares_in_every_set(by: str | None) -> None:
         ([0.5, 0.4], {}, ap.errors.ParameterError, "add up to 1"),
         ([1.5, -0.5], {}, ap.errors.ParameterError, "positive"),
         ([], {}, ap.errors.ParameterError, "add up to 1"),
-        ([0.5, 0.5], {"by": "patient"}, ap.errors.FieldError, "no obs column"),
+        ([0.5, 0.5], {"groupby": "patient"}, ap.errors.FieldError, "no obs column"),
         ([0.5, 0.5], {"stratify": "n"}, ap.errors.FieldError, "holds numbers"),
-        ([0.2] * 5, {"by": "cell_type"}, ap.errors.ParameterError, "5 sets need as many groups"),
+        ([0.2] * 5, {"groupby": "cell_type"}, ap.errors.ParameterError, "5 sets need as many groups"),
         ([0.5, 0.5], {"seed": -1}, ap.errors.ParameterError, "seed must be at least 0"),
     ],
 )

@@ -84,7 +84,7 @@ class TestMemory:
 class TestDevices:
     @pytest.mark.parametrize("device", [None, "cpu", torch.device("cpu")])
     def test_tensors_are_where_they_were_asked_to_be(self, path: Path, device: Any) -> None:
-        for options in ({"x": "csr"}, {"x": "dense"}, {"num_workers": 2}):
+        for options in ({"form": "csr"}, {"form": "dense"}, {"num_workers": 2}):
             for batch in loader_of(path, 300, fields=["X", "rows", "obs_names"], device=device, **options):
                 dense = batch["X"].to_dense() if isinstance(batch["X"], CsrTensors) else batch["X"]
                 assert dense.device == batch["rows"].device == torch.device("cpu")

@@ -97,7 +97,7 @@ class TestTail:
         assert sorted(loader.tail_rows(0).tolist()) == sorted(left_out)
         assert len(left_out) == 2
 
-    def test_one_rank_keeps_a_short_batch_and_several_wrap(self) -> None:
+    def test_one_rank_keeps_a_short_batch_and_several_repeat_the_first_rows(self) -> None:
         assert [len(batch) for batch in ids(loader_of(SHARED, 40))] == [40, 40, 21]
         assert [len(batch) for batch in side_by_side(ranks_of(2, 20))] == [40, 40, 40]
         assert [len(batch) for batch in side_by_side(ranks_of(2, 20, drop_last=True))] == [40, 40]
@@ -142,7 +142,7 @@ class TestParameters:
             ({"rank": -1, "world_size": 2}, ParameterError, "rank must be at least 0, got -1"),
             ({"rank": 0, "world_size": 0}, ParameterError, "world_size must be at least 1, got 0"),
             ({"rank": "0", "world_size": 2}, ParameterTypeError, "rank must be an integer, got '0'"),
-            ({"tail": "repeat"}, ParameterError, "tail must be one of keep, drop, pad, wrap, got 'repeat'"),
+            ({"tail": "wrap"}, ParameterError, "tail must be one of keep, drop, fill, repeat, got 'wrap'"),
             ({"tail": "keep", "rank": 0, "world_size": 2}, ParameterError, "tail='keep' makes a short last batch"),
         ],
     )

@@ -173,7 +173,7 @@ class TestStream:
             assert batch["obs_int16"].tolist() == expected.obs["int16"].iloc[rows].tolist()
 
     def test_sparse_batches_on_request(self) -> None:
-        batch = next(iter(stream(adata_of(), 5, x="csr")))
+        batch = next(iter(stream(adata_of(), 5, form="csr")))
         assert isinstance(batch["X"], CsrTensors)
 
     def test_some_rows_only(self) -> None:
@@ -197,7 +197,7 @@ class TestStream:
             ({"fields": ["obs/x"]}, FieldError, "no obs column 'x' in AnnData.*; columns: number"),
             ({"rows": [60]}, RowIndexError, "rows must lie in 0 … 59"),
             ({"transform": np.log1p}, ParameterTypeError, "transform takes instances of annpipes.Transform"),
-            ({"x": "coo"}, ParameterError, "x must be 'dense' or 'csr', got 'coo'"),
+            ({"form": "coo"}, ParameterError, "form must be 'dense' or 'csr', got 'coo'"),
         ],
     )
     def test_a_wrong_argument_is_named(self, options: dict[str, Any], error: type[Exception], message: str) -> None:

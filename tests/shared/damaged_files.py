@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import pytest
 
+from annpipes.stores.engine import stretches
 from annpipes.tools.inspecting import CheckReport
 
 GZIP = {"chunks": 16, "compression": "gzip"}
@@ -29,3 +31,12 @@ def edit(path: Path, change: Callable[[h5py.File], None]) -> Path:
 
 def put(path: Path, field: str, where: Any, value: Any) -> Path:
     return edit(path, lambda file: file[field].__setitem__(where, value))
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "in stretches"], autouse=True)
+def stretched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test reads small files as large ones are read, too."""
+    if request.param:
+        monkeypatch.setattr(stretches, "STRETCH_BYTES", 100)
+        monkeypatch.setattr("annpipes.stores.checking.matrices.STRETCH_BYTES", 100)
+        monkeypatch.setattr("annpipes.stores.checking.matrices._LEAST_STORAGE_CHUNKS", 1)

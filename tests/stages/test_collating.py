@@ -158,5 +158,5 @@ class TestCsrTensors:
 
 @pytest.mark.parametrize("x", ["sparse", None, "CSR", ["dense"]])
 def test_another_form_is_refused(x: Any) -> None:
-    with pytest.raises(ParameterError, match="x must be 'dense' or 'csr', got "):
+    with pytest.raises(ParameterError, match="form must be 'dense' or 'csr', got "):
         IndexSource(tiny(3)).sort_within_chunks(3).read_rows().batch_rows(3).collate_rows(x)

@@ -73,7 +73,7 @@ class TestGraft:
         twin = graft(pipe, pipe.source_datapipe, other)
         assert all_rows(twin) == [5, 1]
         assert all_rows(pipe) == list(range(8))
-        assert twin.store is pipe.store
+        assert twin.request is pipe.request
 
     def test_a_pipe_in_use_is_not_disturbed(self) -> None:
         pipe = IndexSource(tiny(8)).sort_within_chunks(2).read_rows(["rows"])

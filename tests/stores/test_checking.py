@@ -15,7 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import N_OBS, adata_of, tiny, write
-from damaged_files import GZIP, places, put
+from damaged_files import (
+    GZIP,
+    places,
+    put,
+    stretched,  # noqa: F401 (a fixture)
+)
 from scipy import sparse
 from storage_files import (
     compact,
@@ -31,17 +36,7 @@ from storage_files import (
 from storage_files import write as write_x
 
 from annpipes.errors import FormatError, ParameterTypeError, SourceError
-from annpipes.stores.engine import stretches
 from annpipes.tools.inspecting import CheckReport, check
-
-
-@pytest.fixture(params=[False, True], ids=["whole", "in stretches"], autouse=True)
-def stretched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test reads small files as large ones are read, too."""
-    if request.param:
-        monkeypatch.setattr(stretches, "STRETCH_BYTES", 100)
-        monkeypatch.setattr("annpipes.stores.checking.matrices.STRETCH_BYTES", 100)
-        monkeypatch.setattr("annpipes.stores.checking.matrices._LEAST_STORAGE_CHUNKS", 1)
 
 
 def flip(path: Path, field: str, number: int) -> None:

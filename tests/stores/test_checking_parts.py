@@ -10,7 +10,13 @@ import h5py
 import numpy as np
 import pytest
 from builders import N_OBS, adata_of, write
-from damaged_files import GZIP, edit, places, put
+from damaged_files import (
+    GZIP,
+    edit,
+    places,
+    put,
+    stretched,  # noqa: F401 (a fixture)
+)
 from scipy import sparse
 from storage_files import (
     create,
@@ -22,18 +28,7 @@ from storage_files import (
 )
 from storage_files import write as write_x
 
-from annpipes.stores.engine import stretches
 from annpipes.tools.inspecting import check
-
-
-@pytest.fixture(params=[False, True], ids=["whole", "in stretches"], autouse=True)
-def stretched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test reads small files as large ones are read, too."""
-    if request.param:
-        monkeypatch.setattr(stretches, "STRETCH_BYTES", 100)
-        monkeypatch.setattr("annpipes.stores.checking.matrices.STRETCH_BYTES", 100)
-        monkeypatch.setattr("annpipes.stores.checking.matrices._LEAST_STORAGE_CHUNKS", 1)
-
 
 INDPTR = {
     "decreases": (lambda p: np.where(np.arange(len(p)) == 12, p[9], p), {11}),

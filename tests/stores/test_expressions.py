@@ -89,7 +89,7 @@ def forms_of(seed: int, folder: Path, n: int = N) -> Forms:
         joined[column] = joined[column].astype(one.dtype if one.dtype == two.dtype else union)
     return [
         ("memory", memory, memory.obs),
-        ("view", memory[::-2], memory.obs.iloc[::-2]),
+        ("view", memory[::-2], memory[::-2].obs),  # of which anndata has dropped categories without rows
         ("file", files[0], tables[0]),
         ("collection", Collection(files), joined),
     ]

@@ -210,9 +210,9 @@ def test_sparse_values_that_scipy_does_not_compute_with(kind: str, tmp_path: Pat
         file["layers/m/data"] = data
     adata.layers["m"].data = adata.layers["m"].data.astype(kind)  # anndata reads no such file
     for source in (path, adata, [path, path]):
-        for options in ({}, {"x": "csr"}, {"genes": [1, 0]}):
+        for options in ({}, {"form": "csr"}, {"genes": [1, 0]}):
             batch = next(iter(stream(source, 5, fields=["layers/m"], shuffle=False, **options)))["layers_m"]
-            found = batch if options.get("x") != "csr" else batch.to_dense()
+            found = batch if options.get("form") != "csr" else batch.to_dense()
             np.testing.assert_array_equal(found, values[:, options.get("genes", slice(None))])
 
 

@@ -84,5 +84,6 @@ def test_values_are_plain() -> None:
         "work": "inflating gzip",
         "cells_per_second": 108_000.0,
         "megabytes_per_second": 1310.0,
+        "quick": False,
     }
     assert values["peers"][1]["speed"] is None

@@ -107,7 +107,7 @@ def test_tune_takes_every_parameter() -> None:
     """
     numbers = {"batch-size": 50, "seconds": 0.000001, "mixing": 0.9, "seed": 7, "memory": "9kB"}
     options = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
-    fields = ["--label", "kind", "--x", "csr", "--field", "X", "--field", "obs/kind:code"]
+    fields = ["--label", "kind", "--form", "csr", "--field", "X", "--field", "obs/kind:code"]
     assert_prints(expected, "tune", "small.h5ad", *options, *fields)
 
 

@@ -270,7 +270,7 @@ def test_every_kind_of_x_can_be_tuned_for(tmp_path: Path, x: str) -> None:
         ({"seed": -1}, ParameterError, "seed must be at least 0"),
         ({"blocks": [0]}, ParameterError, "each of blocks must be at least 1, got 0"),
         ({"chunks": [1.5]}, ParameterTypeError, "each of chunks must be an integer"),
-        ({"x": "sparse"}, ParameterError, "x must be"),
+        ({"form": "sparse"}, ParameterError, "form must be"),
     ],
     ids=str,
 )
