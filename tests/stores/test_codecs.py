@@ -21,7 +21,7 @@ from numcodecs import blosc
 from annpipes.stores import codecs
 from annpipes.stores.codecs.base import Buffer, Codec, Parameters, Step
 from annpipes.stores.codecs.encoding import CODECS, codec_of
-from annpipes.stores.codecs.pipelines import Filters, filters_of
+from annpipes.stores.codecs.pipelines import Pipeline, pipeline_of
 from annpipes.stores.codecs.registry import BY_NAME, BY_NUMBER, name_of
 from annpipes.stores.compiled.calling import address_of, addresses_in
 from annpipes.stores.engine.decoding import Decoder, decode, scratch_for
@@ -29,7 +29,7 @@ from annpipes.stores.engine.decoding import Decoder, decode, scratch_for
 COMPILED = [codec for codec in BY_NAME.values() if codec.step((4,)) is not None]
 
 
-def decoded(filters: Filters, encoded: bytes, size: int) -> bytes | None:
+def decoded(filters: Pipeline, encoded: bytes, size: int) -> bytes | None:
     """What the compiled loop makes of a storage chunk, or None if it refuses it."""
     steps = filters.steps()
     assert steps
@@ -39,8 +39,8 @@ def decoded(filters: Filters, encoded: bytes, size: int) -> bytes | None:
     return scratch.decoded.tobytes() if decode(decoder.steps, len(encoded), scratch) else None
 
 
-def pipeline(*parts: tuple[str, Parameters]) -> Filters:
-    return Filters(tuple(BY_NAME[name] for name, _ in parts), tuple(values for _, values in parts))
+def pipeline(*parts: tuple[str, Parameters]) -> Pipeline:
+    return Pipeline(tuple(BY_NAME[name] for name, _ in parts), tuple(values for _, values in parts))
 
 
 def shuffled(content: bytes, width: int) -> bytes:
@@ -118,7 +118,7 @@ def test_any_number_of_steps_follow_each_other(content: bytes, widths: list[int]
 @pytest.mark.parametrize("codec", COMPILED, ids=lambda codec: codec.name)
 @given(encoded=st.binary(min_size=1, max_size=80), size=st.integers(1, 100))
 def test_both_ways_of_decoding_take_and_refuse_the_same(codec: Codec, encoded: bytes, size: int) -> None:
-    filters = Filters((codec,), ((4,),))
+    filters = Pipeline((codec,), ((4,),))
     try:
         expected = bytes(filters.decode(encoded, 0, size))
     except ValueError:
@@ -152,8 +152,8 @@ def _invert(parameters: Any, scratch: Any, encoded: Any, encoded_size: int, deco
 
 def test_another_codec_needs_nothing_but_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BY_NUMBER, 999, Inverted())  # type: ignore[arg-type] # a dict
-    filters = filters_of([(2, 0, (4,), b"shuffle"), (999, 0, (), b""), (1, 0, (6,), b"deflate")])
-    assert isinstance(filters, Filters)
+    filters = pipeline_of([(2, 0, (4,), b"shuffle"), (999, 0, (), b""), (1, 0, (6,), b"deflate")])
+    assert isinstance(filters, Pipeline)
     assert filters.names == ("shuffle", "inverted", "gzip")
     content = bytes(range(200))
     encoded = zlib.compress(bytes(~np.frombuffer(shuffled(content, 4), np.uint8)))
@@ -166,10 +166,10 @@ def test_a_checksum_is_left_to_python() -> None:
 
 
 def test_what_cannot_be_decoded_says_why() -> None:
-    assert filters_of([(2, 0, (), b"shuffle")]) == "shuffle of unknown elements"
-    assert filters_of([(1, 0, (4,), b""), (32015, 0, (), b"")]) == "compressed twice"
-    assert filters_of([(32000, 0, (), b"lzf")]) == "filter lzf (32000) is decoded by HDF5 alone"
-    assert filters_of([(77, 0, (), b"seven")]) == "filter seven (77) is decoded by HDF5 alone"
+    assert pipeline_of([(2, 0, (), b"shuffle")]) == "shuffle of unknown elements"
+    assert pipeline_of([(1, 0, (4,), b""), (32015, 0, (), b"")]) == "compressed twice"
+    assert pipeline_of([(32000, 0, (), b"lzf")]) == "filter lzf (32000) is decoded by HDF5 alone"
+    assert pipeline_of([(77, 0, (), b"seven")]) == "filter seven (77) is decoded by HDF5 alone"
     with pytest.raises(ValueError, match="HDF5 alone"):
         BY_NAME["lzf"].decode(b"", 1, ())
 
@@ -185,7 +185,7 @@ def test_what_cannot_be_decoded_says_why() -> None:
         (pipeline(("blosc", (2, 2, 4, 64))), False),
     ],
 )
-def test_lz4_is_as_quick_as_it_gets(filters: Filters, quick: bool) -> None:
+def test_lz4_is_as_quick_as_it_gets(filters: Pipeline, quick: bool) -> None:
     assert filters.quick == quick
 
 

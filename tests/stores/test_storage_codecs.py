@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from storage_files import matrix_values
 from storage_processes import bounded, run_alone
 
-from annpipes.stores.codecs.pipelines import Filters, filters_of
+from annpipes.stores.codecs.pipelines import Pipeline, pipeline_of
 
 CODECS: dict[str, dict[str, Any]] = {
     "gzip": {"compression": "gzip"},
@@ -38,13 +38,13 @@ CODECS: dict[str, dict[str, Any]] = {
 CHECKED = {"gzip", "shuffle + gzip", "fletcher32", "gzip + fletcher32"}  # formats in which a flipped bit shows
 
 
-def encoded(values: NDArray[Any], **options: Any) -> tuple[Filters, bytes, int]:
+def encoded(values: NDArray[Any], **options: Any) -> tuple[Pipeline, bytes, int]:
     """The filters HDF5 put on ``values`` as one storage chunk, what they made of it, and their mask."""
     with h5py.File(io.BytesIO(), "w") as file:
         dataset = file.create_dataset("values", data=values, chunks=values.shape, **options)
         created = dataset.id.get_create_plist()
-        filters = filters_of([created.get_filter(i) for i in range(created.get_nfilters())])
-        assert isinstance(filters, Filters)
+        filters = pipeline_of([created.get_filter(i) for i in range(created.get_nfilters())])
+        assert isinstance(filters, Pipeline)
         mask, content = dataset.id.read_direct_chunk((0,) * values.ndim)
     return filters, content, mask
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_decoded_is_named(options: dict[str, Any]) -> None:
     with h5py.File(io.BytesIO(), "w") as file:
         created = file.create_dataset("values", (8,), "i4", **options).id.get_create_plist()
         number, _, _, _ = created.get_filter(0)
-        reason = filters_of([created.get_filter(0)])
+        reason = pipeline_of([created.get_filter(0)])
     assert isinstance(reason, str)
     assert f"({number})" in reason
 

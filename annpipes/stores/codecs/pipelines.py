@@ -14,12 +14,12 @@ from functools import cached_property
 from annpipes.stores.codecs.base import Buffer, Codec, Parameters, Step
 from annpipes.stores.codecs.registry import BY_NUMBER, name_of
 
-__all__ = ["Filters", "filters_of", "work_of"]
+__all__ = ["Pipeline", "pipeline_of", "work_of"]
 
 
 @dataclass(frozen=True, eq=False)
-class Filters:
-    """The filter pipeline of a dataset.
+class Pipeline:
+    """The codecs that the bytes of an array went through.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ class Filters:
         return known if len(known) == len(steps) else None
 
 
-def filters_of(pipeline: Sequence[tuple[int, int, tuple[int, ...], bytes]]) -> Filters | str:
-    """The filters as h5py lists them, or the reason why they cannot be decoded here."""
+def pipeline_of(pipeline: Sequence[tuple[int, int, tuple[int, ...], bytes]]) -> Pipeline | str:
+    """The codecs of filters as h5py lists them, or the reason why they cannot be decoded here."""
     for number, _, values, name in pipeline:
         if number not in BY_NUMBER:
             return f"filter {name_of(number, name)} ({number}) is decoded by HDF5 alone"
@@ -89,7 +89,7 @@ def filters_of(pipeline: Sequence[tuple[int, int, tuple[int, ...], bytes]]) -> F
     codecs = tuple(BY_NUMBER[number] for number, _, _, _ in pipeline)
     if sum(codec.compresses for codec in codecs) > 1:
         return "compressed twice"
-    return Filters(codecs, tuple(tuple(values) for _, _, values, _ in pipeline))
+    return Pipeline(codecs, tuple(tuple(values) for _, _, values, _ in pipeline))
 
 
 def work_of(codecs: Iterable[Codec]) -> str:

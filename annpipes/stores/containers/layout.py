@@ -15,7 +15,7 @@ from h5py import h5d, h5t
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError
-from annpipes.stores.codecs.pipelines import Filters, filters_of
+from annpipes.stores.codecs.pipelines import Pipeline, pipeline_of
 
 __all__ = ["Layout", "check_extent", "layout_of", "plain_layout"]
 
@@ -32,8 +32,8 @@ class Layout:
         Of the dataset and of each storage chunk (those at the edges are padded to it).
     offsets, sizes, masks
         Of each storage chunk, in row-major order of the grid: where its bytes begin in the
-        file, how many they are, and which filters were left out; shape ``(storage chunks,)``.
-    filters
+        file, how many they are, and which codecs were left out; shape ``(storage chunks,)``.
+    pipeline
         What the bytes went through.
     """
 
@@ -43,12 +43,12 @@ class Layout:
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
     masks: NDArray[np.uint32]
-    filters: Filters
+    pipeline: Pipeline
 
     @property
     def plain(self) -> bool:
         """Whether bytes lie in the file as they are in memory."""
-        return not self.filters.codecs
+        return not self.pipeline.codecs
 
     @cached_property
     def chunk_bytes(self) -> int:
@@ -72,7 +72,7 @@ def layout_of(dataset: h5py.Dataset) -> Layout | str:
     """
     created = dataset.id.get_create_plist()
     kind = created.get_layout()
-    filters = filters_of([created.get_filter(i) for i in range(created.get_nfilters())])
+    pipeline = pipeline_of([created.get_filter(i) for i in range(created.get_nfilters())])
     for reason, applies in {
         "compact storage": kind == h5d.COMPACT,
         "virtual dataset": kind == h5d.VIRTUAL,
@@ -85,9 +85,9 @@ def layout_of(dataset: h5py.Dataset) -> Layout | str:
     }.items():
         if applies:
             return reason
-    if isinstance(filters, str):
-        return filters
-    layout = _contiguous(dataset) if kind == h5d.CONTIGUOUS else _chunked(dataset, filters)
+    if isinstance(pipeline, str):
+        return pipeline
+    layout = _contiguous(dataset) if kind == h5d.CONTIGUOUS else _chunked(dataset, pipeline)
     if isinstance(layout, Layout):
         _check(layout, dataset)
     return layout
@@ -96,8 +96,8 @@ def layout_of(dataset: h5py.Dataset) -> Layout | str:
 def plain_layout(dtype: np.dtype[Any], shape: tuple[int, ...], offset: int = 0) -> Layout:
     """Elements one after the other from ``offset`` on, as they are in memory."""
     size = math.prod(shape) * dtype.itemsize
-    none = filters_of([])
-    assert isinstance(none, Filters)
+    none = pipeline_of([])
+    assert isinstance(none, Pipeline)
     return Layout(dtype, shape, shape, np.array([offset]), np.array([size]), np.zeros(1, np.uint32), none)
 
 
@@ -128,7 +128,7 @@ def _contiguous(dataset: h5py.Dataset) -> Layout | str:
     return plain_layout(dataset.dtype, dataset.shape, offset)
 
 
-def _chunked(dataset: h5py.Dataset, filters: Filters) -> Layout | str:
+def _chunked(dataset: h5py.Dataset, pipeline: Pipeline) -> Layout | str:
     grid = [-(-length // side) for length, side in zip(dataset.shape, dataset.chunks, strict=True)]
     seen = array("Q")  # of each storage chunk its corner, then offset, size and mask
 
@@ -147,7 +147,7 @@ def _chunked(dataset: h5py.Dataset, filters: Filters) -> Layout | str:
     numbers = np.ravel_multi_index(tuple((corners // sides).astype(np.int64).T), grid)
     table[numbers] = found
     offsets, sizes, masks = table.T.copy()
-    layout = Layout(dataset.dtype, dataset.shape, dataset.chunks, offsets, sizes, masks.astype(np.uint32), filters)
+    layout = Layout(dataset.dtype, dataset.shape, dataset.chunks, offsets, sizes, masks.astype(np.uint32), pipeline)
     edges = np.zeros(len(table), bool)
     edges[numbers] = (corners + sides > shape).any(axis=1)
     if not layout.plain and ((sizes == layout.chunk_bytes) & (masks == 0) & edges).any():

@@ -94,7 +94,7 @@ def decoder_of(layout: Layout) -> Decoder | None:
     """How storage chunks of this layout are decoded in the loop; None if it cannot."""
     if layout.masks.any() or not hasattr(os, "pread"):  # which the loop calls, and Windows lacks
         return None
-    steps = layout.filters.steps()
+    steps = layout.pipeline.steps()
     return Decoder.of(steps) if steps else None
 
 

@@ -79,7 +79,7 @@ class Direct:
     def __init__(self, source: ByteSource, origin: Origin, layout: Layout) -> None:
         self.source, self.origin, self.path, self.layout = source, origin, origin.path, layout
         self.shape, self.dtype = layout.shape, layout.dtype
-        self.route = Route("direct", " + ".join(layout.filters.names) or "uncompressed")
+        self.route = Route("direct", " + ".join(layout.pipeline.names) or "uncompressed")
         self.step = 1 if layout.plain else layout.chunk_shape[0]
         self._decode = partial(_decode, origin, layout)  # refers to no self: a cycle would outlive its users
         again = partial(_decode_anew, source, self._decode)  # knows no open file, which would stay open with it
@@ -133,7 +133,7 @@ def _decode(origin: Origin, layout: Layout, source: OpenBytes, number: int) -> B
     encoded = source.read(int(layout.offsets[number]), int(layout.sizes[number]))
     try:
         with measured("decode"):
-            decoded = layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
+            decoded = layout.pipeline.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
         return np.frombuffer(decoded, np.uint8)
     except ValueError as error:
         raise origin.damage(*layout.extent(number), f"storage chunk {number} {error}") from None

@@ -123,7 +123,7 @@ class Stretches:
             try:
                 if len(encoded) < size:
                     raise ValueError("cannot be read")
-                layout.filters.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
+                layout.pipeline.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
             except ValueError as error:
                 begin, end = layout.extent(number)
                 found[number] = Bad(max(first, begin), min(last - 1, end), f"a storage chunk {error}")

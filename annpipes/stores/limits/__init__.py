@@ -84,8 +84,8 @@ class BareReading:
     def works(self, threads: Threads) -> list[BareWork]:
         """What has to be done for these rows, the most expensive first: reading by HDF5, decoding, copying."""
         encoded = [part for part in self._direct if not part.layout.plain]
-        what = work_of(codec for part in encoded for codec in part.layout.filters.codecs)
-        quick = all(part.layout.filters.quick for part in encoded)
+        what = work_of(codec for part in encoded for codec in part.layout.pipeline.codecs)
+        quick = all(part.layout.pipeline.quick for part in encoded)
         hdf5, decode = [part.tasks() for part in self._through], [part.decoding() for part in encoded]
         copy = [part.gathering(threads) for part in self._direct]
         works = [
@@ -226,7 +226,7 @@ def _stretches(firsts: RowArray, ends: RowArray, step: int) -> list[tuple[int, i
 
 
 def _decode(file: FileBytes, offset: int, size: int, layout: Layout, mask: int) -> None:
-    layout.filters.decode_bare(file.read(offset, size), mask, layout.chunk_bytes)
+    layout.pipeline.decode_bare(file.read(offset, size), mask, layout.chunk_bytes)
 
 
 def _read(file: FileBytes, froms: RowArray, lengths: RowArray) -> int:
