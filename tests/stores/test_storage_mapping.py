@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
 import pytest
 from changing_files import DRAWN, file_of
-from storage_files import read_x
+from storage_files import chunk_of, read_x
 
+from annpipes.errors import ChangedError
+from annpipes.stores import open_store
 from annpipes.stores.bytes import local, mapping
 
 
@@ -88,3 +92,20 @@ assert not mapped.bytes().any()
         monkeypatch.setattr(mapping, "_free", type(mapping._free)())
         assert local.FileBytes(str(path)).mapped() is None
         assert np.array_equal(read_x(path, DRAWN), anndata.read_h5ad(path).X[DRAWN])
+
+
+def test_a_file_that_is_emptied_just_before_it_is_mapped_is_told_as_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file_of(tmp_path, "plain csr")
+    store = open_store(path)
+    store.check(["X"])
+    begin = local.FileBytes._map
+
+    def emptied_first(self: local.FileBytes) -> Any:
+        os.truncate(path, 0)
+        return begin(self)
+
+    monkeypatch.setattr(local.FileBytes, "_map", emptied_first)
+    with pytest.raises(ChangedError):
+        store.read(chunk_of([1, 0]), ["X"])

@@ -108,7 +108,7 @@ class FileBytes:
     def _map(self) -> Mapping | None:
         try:
             return Mapping(self.descriptor) if can_map() else None
-        except OSError:  # a file system without mappings
+        except (OSError, ValueError):  # a file system without mappings; or a file that was emptied this very moment
             return None
 
     def read(self, offset: int, size: int) -> bytes:
