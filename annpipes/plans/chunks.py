@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,6 +39,11 @@ class ChunkPlan:
     def n_chunks(self) -> int:
         """How many chunks; the last one may be short."""
         return -(-self.n_rows // self.chunk_size)
+
+    @cached_property
+    def known(self) -> Mapping[str, str | int]:
+        """What these chunks are recognised by; worked out once, as a state is asked for after every batch."""
+        return {**self.source.fingerprint(), "chunk_size": self.chunk_size}
 
     def epoch(self, key: Key) -> ChunkEpoch:
         """The chunks of the epoch with this key."""

@@ -61,7 +61,7 @@ class ChunkSorter(ChunkStage):
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What makes the order of rows, and the chunks cut from it, others."""
-        return {**self.chunks.source.fingerprint(), "chunk_size": self.chunks.chunk_size}
+        return self.chunks.known
 
     def skip_to(self, row: int) -> None:
         """Let the next pass leave out so many of the rows that this worker is dealt."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import column_of, refuse_twice
 from annpipes.stores.genes import Genes
 from annpipes.stores.h5ad import open_matrix, raw_x
-from annpipes.stores.protocol import MatrixReader, has_genes
+from annpipes.stores.protocol import MatrixReader, has_genes, names_crc
 from annpipes.stores.refusals import refuse_values
 from annpipes.stores.tables import matrix_of
 from annpipes.stores.witness import Snapshot, Witness, element_of, owner_of
@@ -49,6 +48,7 @@ class MemoryStore(FieldStore):
         self.name = f"AnnData({self.n_obs} × {self.n_vars})"
         self._witness = Witness(adata)
         self._snapshots: dict[str, Snapshot] = {}
+        self._known: tuple[pd.Index[Any], str] | None = None  # names, and what they are recognised by
 
     @property
     def n_vars(self) -> int:  # type: ignore[override] # genes may be filtered in place
@@ -63,8 +63,10 @@ class MemoryStore(FieldStore):
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Shape and names."""
-        names = "\n".join(map(str, self.obs_names)).encode()
-        return {"n_obs": self.n_obs, "n_vars": self.n_vars, "obs_names": f"crc {zlib.crc32(names):08x}"}
+        names = self.adata.obs_names
+        if self._known is None or self._known[0] is not names:  # an Index does not change, and a state asks often
+            self._known = names, names_crc(names)
+        return {"n_obs": self.n_obs, "n_vars": self.n_vars, "obs_names": self._known[1]}
 
     def __repr__(self) -> str:
         return f"<{self.name}>"

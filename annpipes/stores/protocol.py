@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -15,7 +16,18 @@ from annpipes.stores.genes import Genes
 from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
 
-__all__ = ["BlockAdvice", "FieldReader", "MatrixReader", "Store", "as_fields", "field_key", "has_genes", "is_matrix"]
+__all__ = [
+    "BlockAdvice",
+    "FieldReader",
+    "MatrixKind",
+    "MatrixReader",
+    "Store",
+    "as_fields",
+    "field_key",
+    "has_genes",
+    "is_matrix",
+    "names_crc",
+]
 
 
 @runtime_checkable
@@ -200,3 +212,9 @@ def no_such_field(field: str, fields: Sequence[str], name: str) -> FieldError:
     if group in ("obsp", "varm", "varp", "var", "uns"):
         return FieldError(f"{field!r} has no rows along obs: {group} is not a field; take it from the AnnData itself")
     return FieldError(f"no field {field!r} in {name}; fields: {', '.join(fields)}")
+
+
+def names_crc(names: Iterable[Any]) -> str:
+    """What names, in their order, are recognised by."""
+    text = "\n".join(map(str, names)).encode()
+    return f"crc {zlib.crc32(text):08x}"

@@ -28,7 +28,7 @@ from annpipes.stores.frame import Column, column_of
 from annpipes.stores.genes import Genes
 from annpipes.stores.memory import MemoryStore
 from annpipes.stores.opening import open_one
-from annpipes.stores.protocol import MatrixReader, has_genes
+from annpipes.stores.protocol import MatrixReader, has_genes, names_crc
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import join_series
 from annpipes.types import Chunk
@@ -143,12 +143,16 @@ class Collection(FieldStore):
     def fingerprint(self) -> Mapping[str, str | int]:
         """All stores' fingerprints, and how they are joined."""
         parts = repr([sorted(store.fingerprint().items()) for store in self.stores]).encode()
-        genes = "\n".join(map(str, self._names)).encode()
         return {
             "n_obs": self.n_obs,
             "files": f"{len(self.stores)}, crc {zlib.crc32(parts):08x}",
-            "genes": f"{self.n_vars}, crc {zlib.crc32(genes):08x}",
+            "genes": self._known_genes,
         }
+
+    @cached_property
+    def _known_genes(self) -> str:
+        """What the genes are recognised by."""
+        return f"{self.n_vars}, {names_crc(self._names)}"
 
     @property
     def files(self) -> tuple[str, ...]:
