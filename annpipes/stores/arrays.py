@@ -18,11 +18,11 @@ from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.matrices import CsrRows, DenseRows
 from annpipes.stores.protocol import BlockAdvice, MatrixKind, MatrixReader
 from annpipes.stores.routes import Route
+from annpipes.stores.witness import COMPRESSED
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["DenseByNumpy", "Selected", "dense_rows", "sparse_rows"]
 
-_COMPRESSED = (sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.csc_array)
 _IN_MEMORY = BlockAdvice(1, "memory")
 _MEMORY, _VIEW = Route("memory"), Route("memory", "a view")
 _LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
@@ -67,12 +67,20 @@ class CsrMemory(CsrRows):
     def _check(self) -> None:
         """Each read checks its rows."""
 
+    def lengths(self, rows: RowArray) -> RowArray:
+        lengths = super().lengths(rows)
+        self._inside(self.indptr[rows], lengths)  # before memory is taken for so many values
+        return lengths
+
     def _spans(self, rows: RowArray, lengths: RowArray, tos: RowArray) -> Spans:
         spans = super()._spans(rows, lengths, tos)
-        room = min(self.data.shape[0], self.indices.shape[0])
-        if len(rows) and (spans.firsts.min() < 0 or lengths.min() < 0 or (spans.firsts + lengths).max() > room):
-            raise ChangedError(f"{self.where} leads outside of the values that there are: the matrix was changed")
+        self._inside(spans.firsts, lengths)  # of what is copied, whatever happened since
         return spans
+
+    def _inside(self, firsts: NDArray[Any], lengths: RowArray) -> None:
+        room = min(self.data.shape[0], self.indices.shape[0])
+        if len(firsts) and (firsts.min() < 0 or lengths.min() < 0 or (firsts + lengths).max() > room):
+            raise ChangedError(f"{self.where} leads outside of the values that there are: the matrix was changed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +144,7 @@ def _indexable(matrix: Any) -> Any:
     """
     native = matrix.dtype.newbyteorder("=")
     dtype = np.dtype(np.float32) if native == np.float16 else native
-    if dtype == matrix.dtype or not isinstance(matrix, _COMPRESSED):
+    if dtype == matrix.dtype or not isinstance(matrix, COMPRESSED):
         return matrix
     return type(matrix)((matrix.data.astype(dtype), matrix.indices, matrix.indptr), matrix.shape)
 

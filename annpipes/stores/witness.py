@@ -14,7 +14,10 @@ from scipy import sparse
 from annpipes.errors import ChangedError
 from annpipes.plans.rows import RowArray
 
-__all__ = ["Snapshot", "Witness", "element_of", "owner_of"]
+__all__ = ["COMPRESSED", "Snapshot", "Witness", "element_of", "owner_of"]
+
+COMPRESSED = (sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.csc_array)
+"""What scipy keeps as ``data``, ``indices`` and ``indptr``."""
 
 
 class Witness:
@@ -108,7 +111,7 @@ def _watched(adata: AnnData, field: str) -> Any:
 
 def _parts(element: Any) -> Any:
     """An element; of a compressed matrix also its arrays, which scipy replaces when it changes one in place."""
-    if isinstance(element, sparse.csr_matrix | sparse.csr_array | sparse.csc_matrix | sparse.csc_array):
+    if isinstance(element, COMPRESSED):
         return element, element.data, element.indices, element.indptr
     return element
 
