@@ -107,7 +107,7 @@ def plot_mixing(loaders: Loader | Mapping[str, Loader], column: str | None = Non
     for colour, (name, loader) in zip(cycle(COLOURS), _named(loaders, Loader).items(), strict=False):
         store = loader.source.store
         codes = file_parts(store.n_obs) if column is None else store.codes(column)
-        order = loader.planned(loader.epoch)
+        order = loader.planned()
         planned = PlannedBatches.of(order, loader.ranks.rank, loader.ranks.world_size)
         if not planned.rows:
             raise ParameterError("loaders must have batches, and an epoch of this one has none")
@@ -241,7 +241,7 @@ def plot_coverage(loader: Loader, where: Any = None, *, epoch: int | None = None
     planned = PlannedBatches.of(loader.planned(number), loader.ranks.rank, loader.ranks.world_size)
     if not planned.rows:
         raise ParameterError("loader must have batches, and this epoch has none")
-    n_obs = loader.source.store.n_obs
+    n_obs = loader.source.n_obs
     density, x_edges, y_edges = _density(planned, n_obs)
     colors = importlib.import_module("matplotlib.colors")
     shades = colors.LinearSegmentedColormap.from_list("less, even, more", ["#5E3C99", "#F7F7F7", "#E66101"])

@@ -6,14 +6,14 @@
 `memory`        an AnnData in memory, or backed
 `collection`    many of them as one
 `opening`       the store for one file or object
-`matrices`     rows of dense and CSR matrices, by the engine
-`arrays`       rows of matrices in memory
+`matrices`      rows of dense and CSR matrices, by the engine
+`arrays`        rows of matrices in memory
 `gene_subsets`  some genes of sparse rows
 `frame`         rows of obs columns
 `tables`        tables of a file, as anndata writes and wrote them
 `columns`       columns of a table, in every encoding
 `series`        columns of several tables as one
-`request`      what is read of a store
+`request`       what is read of a store
 `labels`        labels, and the codes that stand for them
 `genes`         some of the genes, in an order of their own
 `choices`       rows or genes chosen with objects of others
@@ -22,7 +22,7 @@
 `witness`       what an AnnData in memory was
 `surveying`     what a file holds, element by element
 `marks`         what a rewritten file says of itself
-`routes`       how a field is read, and why so
+`routes`        how a field is read, and why so
 `refusals`      what is refused, and what to do about it
 `damage`        what damage is called
 `dense`         sparse rows made dense

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from annpipes.errors import BusyError, ChangedError, DamageError, SourceError
 from annpipes.stores.bytes.mapping import Mapping, can_map
-from annpipes.stores.bytes.protocol import Bytes, Offsets, read_each
-from annpipes.stores.compiled.kernels import read_pieces
+from annpipes.stores.bytes.protocol import read_each
+from annpipes.stores.compiled.kernels import Bytes, Offsets, read_pieces
 
 try:
     import fcntl

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes.stores.bytes.protocol import Bytes, Offsets, read_each
+from annpipes.stores.bytes.protocol import read_each
+from annpipes.stores.compiled.kernels import Bytes, Offsets
 
 __all__ = ["MemoryBytes"]
 

@@ -6,12 +6,10 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+
+from annpipes.stores.compiled.kernels import Bytes, Offsets
 
 __all__ = ["ByteSource", "OpenBytes", "read_each"]
-
-Bytes = NDArray[np.uint8]
-Offsets = NDArray[np.int64]
 
 
 class OpenBytes(Protocol):

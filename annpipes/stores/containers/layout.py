@@ -96,9 +96,7 @@ def layout_of(dataset: h5py.Dataset) -> Layout | str:
 def plain_layout(dtype: np.dtype[Any], shape: tuple[int, ...], offset: int = 0) -> Layout:
     """Elements one after the other from ``offset`` on, as they are in memory."""
     size = math.prod(shape) * dtype.itemsize
-    none = pipeline_of([])
-    assert isinstance(none, Pipeline)
-    return Layout(dtype, shape, shape, np.array([offset]), np.array([size]), np.zeros(1, np.uint32), none)
+    return Layout(dtype, shape, shape, np.array([offset]), np.array([size]), np.zeros(1, np.uint32), Pipeline((), ()))
 
 
 def check_extent(dataset: h5py.Dataset) -> None:

@@ -62,8 +62,7 @@ def mixing_of(
     """
     if not isinstance(loader, Loader):
         raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")
-    number = loader.epoch if epoch is None else as_natural(epoch, "epoch")
-    order, ranks = loader.planned(number), loader.ranks
+    order, ranks = loader.planned(epoch), loader.ranks
     planned = PlannedBatches.of(order, ranks.rank, ranks.world_size, as_count(most_rows, "most_rows"))
     codes = _codes(loader.source.store, column)
     return planned.mixing(codes, population_of(order, codes))
