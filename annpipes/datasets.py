@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from annpipes.errors import ParameterError, RowIndexError
+from annpipes.errors import ParameterError, ParameterTypeError, RowIndexError
+from annpipes.messages.brevity import brief_named
+from annpipes.messages.showing import Labelled, Part, Shown, Title
 from annpipes.plans.rows import RowArray, as_count, take_rows
 from annpipes.stages.collating import collate
-from annpipes.stages.transforming import transform_x
-from annpipes.stores import Request, Unknown, as_fields, open_store
-from annpipes.transforms import Transform, as_transform
+from annpipes.stores import Answers, Obs, Request, Unknown, as_fields, open_store
+from annpipes.transforms.applying import Applied, needed_by
+from annpipes.transforms.base import Transform, as_transform
 from annpipes.types import Batch, Chunk
 
 __all__ = ["AnnDataset", "RowItems", "collate_items"]
@@ -68,7 +70,7 @@ def collate_items(items: Sequence[Item]) -> dict[str, Any]:
     return {key: torch.stack(values) if torch.is_tensor(values[0]) else values for key, values in columns.items()}
 
 
-class AnnDataset(Dataset[Item]):
+class AnnDataset(Answers, Shown, Dataset[Item]):
     """Cells as a torch `Dataset`: ``ds[i]`` is one cell's X and obs.
 
     >>> ds = AnnDataset("pbmc.h5ad", obs_subset=[5, 3])
@@ -80,26 +82,31 @@ class AnnDataset(Dataset[Item]):
     categories as strings. A missing string or category is ``""``; a missing number is NaN,
     and nullable integers or booleans with missing values are float64.
 
-    Batches that torch's `DataLoader` asks for are read at once: sorted for the disk, handed
+    Positions in a list, array or tensor, or a mask, give a batch: ``ds[[3, 1]]`` is a dict of tensors ``(2, …)`` and
+    lists. Batches that torch's `DataLoader` asks for are read at once: sorted for the disk, handed
     on in the order asked. Nothing stays open across processes, so any number of workers
     and any start method will do.
 
     Parameters
     ----------
     adata
-        An `anndata.AnnData` in memory (dense, CSR, a view) or backed, the path of an ``.h5ad`` file, or
+        An `anndata.AnnData` in memory (dense, CSR, a view) or backed, the path of an ``.h5ad`` file or a Zarr store, or
         a list of these, a pattern or a `Collection`.
     transform
         Applied to X; an instance of `annpipes.Transform`.
     obs_subset
         The cells to keep: positions in any order (duplicates are kept), a mask of length
-        ``n_obs``, obs names, or an expression over obs columns, as of `IndexSource`. All when None.
+        ``n_obs``, obs names, or an expression over obs columns, as ``rows`` of `IndexSource`. All when None.
+    rows
+        The same under the name that it has elsewhere.
     fields
         What an item has, as of `RowReader`; X and all obs columns when None.
     genes, categories, unknown
         As of `RowReader`.
     chunk_size
         How many rows one read fetches at most; larger batches are put together from several.
+    cache
+        As of `IndexSource`.
 
     Raises
     ------
@@ -118,15 +125,20 @@ class AnnDataset(Dataset[Item]):
         *,
         transform: Transform | None = None,
         obs_subset: Any = None,
+        rows: Any = None,
         fields: Sequence[str] | None = None,
         genes: Any = None,
-        categories: Mapping[str, Sequence[str]] | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
         unknown: Unknown = "error",
         chunk_size: int = 6000,
+        cache: Any = None,
     ) -> None:
-        self.store = open_store(adata)
+        self.store = open_store(adata, cache)
         self.transform = None if transform is None else as_transform(transform)
-        self.rows = self.store.rows(obs_subset, argument="obs_subset")
+        if rows is not None and obs_subset is not None:
+            raise ParameterError("rows and obs_subset are two names of one thing: give one of them")
+        named = "rows" if obs_subset is None else "obs_subset"
+        self.rows = self.store.rows(rows if obs_subset is None else obs_subset, argument=named)
         self.chunk_size = as_count(chunk_size, "chunk_size")
         every = ("X", *(field for field in self.store.fields if field.startswith("obs/")))
         self.fields = every if fields is None else as_fields(fields)
@@ -135,6 +147,11 @@ class AnnDataset(Dataset[Item]):
         self.request = Request.of(
             self.store, self.fields, genes=genes, categories=categories, unknown=unknown, rows=self.rows
         )
+        self._applied: Applied | None = None
+        if self.transform is not None:
+            self._applied = Applied(self.transform)
+            needed = needed_by(self.transform, "X", some_genes=self.request.has_some_genes("X"))
+            self.request = self.request.knowing(needed)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -142,17 +159,21 @@ class AnnDataset(Dataset[Item]):
         return len(self), self.request.n_vars
 
     @property
-    def var(self) -> Any:
-        """A `pandas.DataFrame` of what is known about the genes, in the order of X's columns."""
-        return self.request.var
+    def obs(self) -> Obs:
+        """What is known about the cells kept, in their order: the columns of obs, each loaded when it is asked for.
 
-    def categories(self, column: str) -> tuple[str, ...]:
-        """The labels of an obs column, in the order of their codes."""
-        return self.request.categories(column)
+        >>> AnnDataset("pbmc.h5ad", rows=[5, 3]).obs["phase"].tolist()
+        ['G1', 'G2M']
+        """
+        return Obs(self.store, self.rows)
 
-    def decode(self, column: str, codes: Any) -> list[str]:
-        """The labels of an obs column that ``codes``, ``(n,)``, stand for; ``""`` for -1."""
-        return self.request.decode(column, codes)
+    @property
+    def n_obs(self) -> int:
+        """How many cells are kept."""
+        return len(self)
+
+    def _answering(self, needed_for: str) -> Request:
+        return self.request
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -162,28 +183,54 @@ class AnnDataset(Dataset[Item]):
         transform = f", transform={self.transform!r}" if self.transform else ""
         return f"AnnDataset({self.store!r}, {shape}{transform}, chunk_size={self.chunk_size})"
 
+    def _shown(self) -> Sequence[Part]:
+        applied = [] if self.transform is None else [("transform", repr(self.transform))]
+        return [
+            Title(f"{type(self).__name__}: {len(self):,} cells × {self.shape[1]:,} genes"),
+            Labelled([("data", repr(self.store)), ("fields", brief_named(self.fields)), *applied]),
+        ]
+
     @overload
     def __getitem__(self, index: int) -> Item: ...
     @overload
     def __getitem__(self, index: slice) -> list[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+    @overload
+    def __getitem__(self, index: Any) -> Item: ...
+    def __getitem__(self, index: Any) -> Item | list[Item]:
         if isinstance(index, slice):
             return list(self.__getitems__(range(len(self))[index]))
-        return self.__getitems__([index])[0]
+        if _is_one(index):
+            return self.__getitems__([index])[0]
+        return collate_items(self.__getitems__(self._places(index)))
 
-    def __getitems__(self, indices: Sequence[int]) -> RowItems:
+    def __getitems__(self, indices: Sequence[int] | RowArray) -> RowItems:
         """Several items with one read; torch's `DataLoader` calls this for each batch."""
-        places = np.fromiter(map(self._place, indices), np.int64, len(indices))
-        batch = self._read(take_rows(self.rows, places))
-        if self.transform is not None:
-            batch = batch.replace(X=transform_x(self.transform, batch["X"]))
+        batch = self._read(take_rows(self.rows, self._places(indices)))
+        if self._applied is not None:
+            batch = self._applied(batch)
         return RowItems(collate(batch), len(batch))
 
-    def _place(self, index: int) -> int:
-        place = operator.index(index)
-        if not -len(self) <= place < len(self):
-            raise RowIndexError(f"index {place} is outside of {len(self)} cells")
-        return place % len(self)
+    def _places(self, indices: Any) -> RowArray:
+        """Positions as an array, those that count from the end resolved; a mask as the positions it marks."""
+        given = indices.cpu() if isinstance(indices, torch.Tensor) else indices
+        places = np.asarray(given if len(given) else np.zeros(0, np.int64))
+        if places.dtype == object and places.ndim == 1 and all(map(_is_one, places)):  # some beyond 64 bits
+            places = np.clip(places, -(2**63), 2**63 - 1).astype(np.int64)
+        if places.ndim != 1 or places.dtype.kind not in "biu":
+            raise ParameterTypeError(
+                f"cells are chosen by integers or a mask, got {indices!r:.80} (a DataLoader whose sampler yields lists "
+                f"of them needs batch_size=None)"
+            )
+        if places.dtype == bool:
+            if len(places) != len(self):
+                raise ParameterError(f"a mask of {len(places)} cells, but there are {len(self)}")
+            return np.flatnonzero(places)
+        places = places.astype(np.int64)
+        wrong = np.flatnonzero((places < -len(self)) | (places >= len(self)))
+        if len(wrong):
+            raise RowIndexError(f"index {list(given)[wrong[0]]} is outside of {len(self)} cells")
+        places[places < 0] += len(self)
+        return places
 
     def _read(self, rows: RowArray) -> Batch:
         parts = np.split(rows, range(self.chunk_size, len(rows), self.chunk_size))
@@ -218,3 +265,12 @@ class AnnDataset(Dataset[Item]):
             if "sampler" not in kwargs:
                 options["shuffle"] = shuffle and len(self) > 0  # torch has no random order of nothing
         return DataLoader(self, num_workers=num_workers, **{**options, **kwargs})
+
+
+def _is_one(index: Any) -> bool:
+    """Whether it is a single position."""
+    try:
+        operator.index(index)
+    except TypeError:
+        return False
+    return not isinstance(index, np.ndarray | torch.Tensor) or index.ndim == 0

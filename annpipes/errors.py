@@ -8,6 +8,7 @@
     ├── RowIndexError       (IndexError)         a row outside 0 … n_obs-1
     ├── FieldError          (LookupError)        a field or column that the data does not have
     ├── SourceError         (FileNotFoundError)  no file where one was named
+    │   └── RemoteError     (ConnectionError)    a request that failed, and again each time that it was repeated
     ├── FormatError         (ValueError)         a file, or a field of it, that cannot be read by rows
     ├── DamageError         (OSError)            a file whose bytes contradict themselves
     │   └── ChangedError    (RuntimeError)       data that is no longer what it was when it was first seen
@@ -35,6 +36,7 @@ __all__ = [
     "ParameterTypeError",
     "PipelineError",
     "RankError",
+    "RemoteError",
     "RowIndexError",
     "SourceError",
     "StateError",
@@ -74,12 +76,26 @@ class SourceError(AnnpipesError, FileNotFoundError):
     """No file where one was named."""
 
 
+class RemoteError(SourceError, ConnectionError):
+    """A request for remote bytes that failed for good: the message names the address, the range and the cause."""
+
+
 class FormatError(AnnpipesError, ValueError):
     """A file, or a field of it, that cannot be read by rows."""
 
 
 class DamageError(AnnpipesError, OSError):
     """A file whose bytes contradict themselves, or that changed while in use."""
+
+    reason: str = ""
+    """What is wrong, without where, if it was raised `at` a place."""
+
+    @classmethod
+    def at(cls, where: str, reason: str) -> Self:
+        """The error that says where something is wrong, and what."""
+        error = cls(f"{where}: {reason}")
+        error.reason = reason
+        return error
 
 
 class ChangedError(DamageError, RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_natural
 from annpipes.running.loader import Loader
 from annpipes.tools.diversity import PlannedBatches, batch_entropies, file_parts, population_of
-from annpipes.tools.pictures import COLOURS, canvas
+from annpipes.tools.pictures import COLOURS, SMALL, Mark, canvas, label
 from annpipes.tools.tuning.results import Tuning, TuningPoint
 
 if TYPE_CHECKING:
@@ -28,66 +28,67 @@ _SINGLE = 400  # batches that are drawn one by one; of more, bands
 _BANDS = 100
 _CELL_ROWS = 25  # rows expected in each field of a coverage picture, at least
 _MOST_CELLS = 80  # along each side
+_FEW = 32  # batches that make a short pass
 _WINDOW_BATCHES, _WINDOW_GAPS = 16, 3  # of batches on average, and of the longest wait, in a span whose speed is taken
 
 
-def plot_tuning(tuning: Tuning, where: Any = None) -> Axes:
+def plot_tuning(tuning: Tuning, *, ax: Axes | None = None, save: Any = None) -> Axes:
     """Speed against mixing of each setting that `~annpipes.tune` measured, one line for each chunk size.
 
     >>> tuning = tune("pbmc.h5ad", "louvain", blocks=[1, 16], chunks=[512], seconds=1)
-    >>> plot_tuning(tuning, "tuning.png").get_xlabel()
+    >>> plot_tuning(tuning, save="tuning.png").get_xlabel()
     'mixing: entropy of obs/louvain in a batch, over that of random batches'
 
     Parameters
     ----------
     tuning
         What `~annpipes.tune` returned.
-    where
-        A path ending in ``.png`` or ``.svg`` to save the picture, or matplotlib's `Axes` to draw into.
+    ax
+        matplotlib's `Axes` to draw into, which are returned. When None, a picture by itself: as the last value of a
+        cell, a notebook shows it; pyplot does not know it, so nothing stays open.
+    save
+        A path ending in ``.png``, ``.svg`` or ``.pdf`` to save the picture, too.
     """
     if not isinstance(tuning, Tuning):
         raise ParameterTypeError(f"tuning must be what tune returned, got {type(tuning).__name__}")
-    axes, save = canvas(where)
+    axes, done = canvas(ax, save)
     chunks = sorted({point.chunk_size for point in tuning.points})
-    for colour, chunk in zip(cycle(COLOURS), chunks, strict=False):
-        line = sorted(
-            (point for point in tuning.points if point.chunk_size == chunk), key=lambda point: point.block_size
-        )
-        axes.plot(*zip(*map(_place, line), strict=True), "o-", color=colour, lw=1.5, ms=5, label=f"{chunk:,} rows")
+    colours = dict(zip(chunks, cycle(COLOURS), strict=False))
+    by_block = sorted(tuning.points, key=lambda point: point.block_size)
+    lines = [[_place(point) for point in by_block if point.chunk_size == chunk] for chunk in chunks]
+    for chunk, line in zip(chunks, lines, strict=True):
+        axes.plot(*zip(*line, strict=True), "o-", color=colours[chunk], lw=1.5, ms=5, label=f"{chunk:,} rows")
     best = tuning.recommended
     axes.plot(*_place(best), "o", ms=13, mfc="none", mec="black", mew=1.5, ls="none", label="recommended")
     axes.axvline(tuning.least_mixing, color=_GREY, lw=1, ls="--", label=f"asked for: {tuning.least_mixing:g}")
     axes.set_xlim(min(0.9, tuning.least_mixing, *(_place(point)[0] for point in tuning.points)) - 0.02, 1.05)
     axes.set_ylim(0, 1.08 * max(point.cells_per_second for point in tuning.points))
-    for point in _told_apart([best, *tuning.points], axes):
-        axes.annotate(f"{point.block_size:,}", _place(point), (6, 3), textcoords="offset points", fontsize=8)
     judged = "the place in the file" if tuning.label is None else f"obs/{tuning.label}"
     axes.set_xlabel(f"mixing: entropy of {judged} in a batch, over that of random batches")
     axes.set_ylabel("cells per second")
     axes.set_title(f"{tuning.name}: block sizes (numbers) by chunk size")
-    axes.legend(frameon=False, fontsize=8, title="chunk", title_fontsize=8, loc="lower left")
-    return save()
+    axes.legend(frameon=False, fontsize=SMALL, title="chunk", title_fontsize=SMALL, loc="lower left")
+    lines.append([(tuning.least_mixing, 0.0), (tuning.least_mixing, axes.get_ylim()[1])])
+    named = [best, *(point for point in by_block if point is not best)]
+    label(axes, [Mark(_place(point), f"{point.block_size:,}", colours[point.chunk_size]) for point in named], lines)
+    return done()
 
 
 def _place(point: TuningPoint) -> tuple[float, float]:
     return point.mixing.ratio, point.cells_per_second
 
 
-def _told_apart(points: Iterable[TuningPoint], axes: Axes) -> list[TuningPoint]:
-    """Those of the points, earlier ones first, whose numbers would not cover each other."""
-    size = np.array([np.ptp(axes.get_xlim()) * 0.06, np.ptp(axes.get_ylim()) * 0.035])
-    kept: list[TuningPoint] = []
-    for point in points:
-        if all((np.abs(np.subtract(_place(point), _place(other))) > size).any() for other in kept):
-            kept.append(point)
-    return kept
-
-
-def plot_mixing(loaders: Loader | Mapping[str, Loader], column: str | None = None, where: Any = None) -> Axes:
+def plot_mixing(
+    loaders: Loader | Mapping[str, Loader],
+    column: str | None = None,
+    *,
+    ax: Axes | None = None,
+    save: Any = None,
+) -> Axes:
     """The entropy of labels in each batch of an epoch, next to what random batches have on average.
 
     >>> loaders = {"shuffled": stream("pbmc.h5ad", 32), "as it stands": stream("pbmc.h5ad", 32, shuffle=False)}
-    >>> plot_mixing(loaders, "louvain", "mixing.png").get_ylabel()
+    >>> plot_mixing(loaders, "louvain", save="mixing.png").get_ylabel()
     'entropy of obs/louvain in a batch (bits)'
 
     It is computed from the plan: X is not read. Of a long epoch the mean of neighbouring batches is drawn, and the
@@ -99,11 +100,12 @@ def plot_mixing(loaders: Loader | Mapping[str, Loader], column: str | None = Non
         A loader, or several by the name that the picture gives them.
     column
         An obs column of labels. When None, which of 64 equal parts of the file a row lies in.
-    where
+    ax, save
         As of `plot_tuning`.
     """
-    axes, save = canvas(where)
+    axes, done = canvas(ax, save)
     random: float | None = None
+    most = 1
     for colour, (name, loader) in zip(cycle(COLOURS), _named(loaders, Loader).items(), strict=False):
         store = loader.source.store
         codes = file_parts(store.n_obs) if column is None else store.codes(column)
@@ -112,20 +114,22 @@ def plot_mixing(loaders: Loader | Mapping[str, Loader], column: str | None = Non
         if not planned.rows:
             raise ParameterError("loaders must have batches, and an epoch of this one has none")
         _draw_batches(axes, np.array(planned.places), batch_entropies(planned.rows, codes), colour, name or "batches")
+        most = max(most, planned.of_batches)
         if random is None:
             random = planned.mixing(codes, population_of(order, codes)).random_entropy
     axes.axhline(random or 0.0, color="black", lw=1, ls="--", label="random batches, mean", zorder=3)
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
-    axes.locator_params(axis="x", integer=True)
+    axes.set_xlim(-0.5 - most / 50, most - 0.5 + most / 50)
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.set_xlabel("batch")
     axes.set_ylabel(f"entropy of {'the place in the file' if column is None else f'obs/{column}'} in a batch (bits)")
-    axes.legend(frameon=False, fontsize=8, loc="best")
-    return save()
+    axes.legend(frameon=False, fontsize=SMALL, loc="best")
+    return done()
 
 
 def _draw_batches(axes: Axes, places: NDArray[Any], values: NDArray[Any], colour: str, name: str) -> None:
     if len(values) <= _SINGLE:
-        axes.plot(places, values, "o", color=colour, ms=3, label=name, ls="none")
+        axes.plot(places, values, "o", color=colour, ms=3 if len(values) > _FEW else 5, label=name, ls="none")
         return
     parts = np.array_split(np.arange(len(values)), _BANDS)
     middle = [places[part].mean() for part in parts]
@@ -156,6 +160,12 @@ class Recorder:
         self.seconds: list[float] = []
         """When each batch came, since the pass began."""
 
+    def __len__(self) -> int:
+        """How many batches a pass has, as `tqdm` asks, if what is recorded knows."""
+        if not isinstance(self.batches, Sized):
+            raise TypeError(f"{type(self.batches).__name__} has no length, nor has its Recorder")
+        return len(self.batches)
+
     def __iter__(self) -> Iterator[Any]:
         rows, seconds = self.rows, self.seconds = [], []
         begin = time.perf_counter()
@@ -174,40 +184,46 @@ def _n_rows(batch: Any) -> int:
     return _n_rows(batch[0]) if isinstance(batch, tuple) and batch else len(batch)
 
 
-def plot_throughput(recorders: Recorder | Mapping[str, Recorder], where: Any = None) -> Axes:
+def plot_throughput(recorders: Recorder | Mapping[str, Recorder], *, ax: Axes | None = None, save: Any = None) -> Axes:
     """Cells per second over the time of a pass, and the mean of the whole.
 
-    Speed is taken over spans of time that are longer than any wait for a batch.
+    Speed is taken over spans of time that are longer than any wait for a batch. A pass that is too short for that, of
+    fewer than 32 batches or with one long wait, is drawn as its mean with a stroke when each batch came.
 
     >>> recorder = Recorder(stream("pbmc.h5ad", batch_size=16))
     >>> for batch in recorder:
     ...     pass
-    >>> plot_throughput(recorder, "throughput.svg").get_ylabel()
+    >>> plot_throughput(recorder, save="throughput.svg").get_ylabel()
     'cells per second'
 
     Parameters
     ----------
     recorders
         A recorder that has been iterated, or several by the name that the picture gives them.
-    where
+    ax, save
         As of `plot_tuning`.
     """
-    axes, save = canvas(where)
+    axes, done = canvas(ax, save)
     for colour, (name, recorder) in zip(cycle(COLOURS), _named(recorders, Recorder).items(), strict=False):
         if not recorder.rows:
             raise ParameterError(f"recorders must have been iterated, and {name or 'this one'} has seen no batch")
         seconds, rows = np.array(recorder.seconds), np.array(recorder.rows)
+        mean = rows.sum() / seconds[-1]
+        told = f"{name or 'mean'}: {mean:,.0f} cells/s"
+        axes.plot([0, seconds[-1]], [mean, mean], color=colour, lw=1, ls="--")
+        if len(seconds) < _FEW or _spans(seconds) == 1:
+            told += f" ({len(seconds):,} {'batch' if len(seconds) == 1 else 'batches'}, a stroke each)"
+            axes.plot(seconds, np.full(len(seconds), mean), "|", color=colour, ms=14, mew=1.5, label=told)
+            continue
         edges = np.linspace(0, seconds[-1], _spans(seconds) + 1)
         rates = np.histogram(seconds, edges, weights=rows)[0] / np.diff(edges)
-        mean = rows.sum() / seconds[-1]
-        axes.stairs(rates, edges, baseline=None, color=colour, lw=1.5, label=f"{name or 'mean'}: {mean:,.0f} cells/s")
-        axes.hlines(mean, 0, seconds[-1], color=colour, lw=1, ls="--")
+        axes.stairs(rates, edges, baseline=None, color=colour, lw=1.5, label=told)
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.set_xlim(left=0)
     axes.set_xlabel("seconds since the pass began")
     axes.set_ylabel("cells per second")
-    axes.legend(frameon=False, fontsize=8, title="mean of the pass (dashed)", title_fontsize=8)
-    return save()
+    axes.legend(frameon=False, fontsize=SMALL, title="mean of the pass (dashed)", title_fontsize=SMALL)
+    return done()
 
 
 def _spans(seconds: NDArray[Any]) -> int:
@@ -216,27 +232,28 @@ def _spans(seconds: NDArray[Any]) -> int:
     return int(np.clip(seconds[-1] / least, 1, _MOST_CELLS))
 
 
-def plot_coverage(loader: Loader, where: Any = None, *, epoch: int | None = None) -> Axes:
+def plot_coverage(loader: Loader, *, epoch: int | None = None, ax: Axes | None = None, save: Any = None) -> Axes:
     """From where in the file the rows of each moment of an epoch come, next to an even spread.
 
-    >>> plot_coverage(stream("pbmc.h5ad", batch_size=32), "coverage.png").get_title()
+    >>> plot_coverage(stream("pbmc.h5ad", batch_size=32), save="coverage.png").get_title()
     'rows of each part of the file in the course of epoch 0'
 
-    1 is what an even spread has; rows as they stand make a diagonal, and large blocks stripes. It is computed
-    from the plan.
+    Where rows come as often as in an even spread it is white, where more often orange, where seldom violet; rows as
+    they stand make an orange diagonal, and large blocks stripes. It is computed from the plan. A short epoch has
+    few fields: each has 25 rows or so, or chance alone would colour it.
 
     Parameters
     ----------
     loader
         The loader.
-    where
-        As of `plot_tuning`.
     epoch
         Which one; the next when None.
+    ax, save
+        As of `plot_tuning`.
     """
     if not isinstance(loader, Loader):
         raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")
-    axes, save = canvas(where)
+    axes, done = canvas(ax, save)
     number = loader.epoch if epoch is None else as_natural(epoch, "epoch")
     planned = PlannedBatches.of(loader.planned(number), loader.ranks.rank, loader.ranks.world_size)
     if not planned.rows:
@@ -247,12 +264,13 @@ def plot_coverage(loader: Loader, where: Any = None, *, epoch: int | None = None
     shades = colors.LinearSegmentedColormap.from_list("less, even, more", ["#5E3C99", "#F7F7F7", "#E66101"])
     norm = colors.TwoSlopeNorm(1, 0, 3)
     mesh = axes.pcolormesh(x_edges, y_edges, density.T, cmap=shades, norm=norm, rasterized=True)
-    axes.figure.colorbar(mesh, ax=axes, extend="max", label="rows, next to an even spread", ticks=[0, 1, 2, 3])
-    axes.locator_params(axis="x", integer=True)
+    bar = axes.figure.colorbar(mesh, ax=axes, extend="max", label="rows, next to an even spread", ticks=[0, 1, 2, 3])
+    bar.ax.set_yticklabels(["none", "even", "2 ×", "3 ×"])
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.set_xlabel("batch")
     axes.set_ylabel("row of the file")
     axes.set_title(f"rows of each part of the file in the course of epoch {number}")
-    return save()
+    return done()
 
 
 def _density(planned: PlannedBatches, n_obs: int) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]:

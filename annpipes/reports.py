@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from annpipes.running.statistics import Statistics
-from annpipes.stores import Damage, FieldReport, Finding, Route
+from annpipes.stores import Damage, FieldReport, Finding, Kept, Route
 from annpipes.tools.benching import BenchCase, BenchLimit, Benchmark, BenchPeer
 from annpipes.tools.diversity import Mixing
 from annpipes.tools.inspecting import CheckReport, Inspection
+from annpipes.tools.keeping import CacheReport
 from annpipes.tools.rewriting import Rewrite
 from annpipes.tools.tuning import Tuning, TuningPoint
 
@@ -15,11 +16,13 @@ __all__ = [
     "BenchLimit",
     "BenchPeer",
     "Benchmark",
+    "CacheReport",
     "CheckReport",
     "Damage",
     "FieldReport",
     "Finding",
     "Inspection",
+    "Kept",
     "Mixing",
     "Rewrite",
     "Route",

@@ -45,7 +45,8 @@ def split(
     data
         As of `IndexSource`.
     fractions
-        The share of each set, by name or in order; they add up to 1.
+        The share of each set, by name or in order, which add up to 1; or how many rows each gets, as integers
+        that add up to all rows (met as nearly as whole groups and equal shares of labels allow).
     groupby
         An obs column whose groups (donors, say) stay whole: no group is in two sets. Shares are met as
         nearly as the sizes of the groups allow.
@@ -57,20 +58,30 @@ def split(
     Raises
     ------
     ParameterError
-        Fractions that are negative or do not add up to 1, or more sets than groups.
+        Fractions that are negative or do not add up to 1 (counts: to all rows), or more sets than groups.
     FieldError
-        No such column, or one of numbers.
+        No such column, or one of floats.
     """
-    shares = np.array([*(fractions.values() if isinstance(fractions, Mapping) else fractions)], float)
-    if len(shares) == 0 or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
-        raise ParameterError(f"fractions must be positive and add up to 1, got {fractions}")
     store = open_store(data)
+    shares = _shares(fractions, store.n_obs)
     groups = np.arange(store.n_obs) if groupby is None else _codes(store, groupby)
     strata = np.zeros(store.n_obs, np.int64) if stratify is None else _codes(store, stratify)
     assign = _by_row if groupby is None else _by_group
     chosen = assign(groups, strata, shares, as_natural(seed, "seed"))  # (n_obs,)
     parts = tuple(np.flatnonzero(chosen == part) for part in range(len(shares)))
     return dict(zip(fractions, parts, strict=True)) if isinstance(fractions, Mapping) else parts
+
+
+def _shares(fractions: Mapping[str, float] | Sequence[float], n_obs: int) -> NDArray[np.float64]:
+    """The share of each set; shape ``(sets,)``."""
+    given = np.array([*(fractions.values() if isinstance(fractions, Mapping) else fractions)])
+    counts = given.dtype.kind in "iu" and given.sum() != 1
+    if counts and (given.min() < 0 or given.sum() != n_obs):
+        raise ParameterError(f"counts must be positive and add up to the {n_obs:,} rows there are, got {fractions}")
+    shares: NDArray[np.float64] = given / n_obs if counts else given.astype(float)
+    if len(shares) == 0 or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+        raise ParameterError(f"fractions must be positive and add up to 1, got {fractions}")
+    return shares
 
 
 def _codes(store: Store, column: str) -> NDArray[np.int64]:

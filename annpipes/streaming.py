@@ -13,7 +13,7 @@ from annpipes.stages.collating import Form
 from annpipes.stages.sources import IndexSource
 from annpipes.stages.verbs import BatchVerbs
 from annpipes.stores import Unknown
-from annpipes.transforms import Transform
+from annpipes.transforms.base import Transforms
 
 __all__ = ["stream"]
 
@@ -24,14 +24,14 @@ def stream(
     *,
     fields: Sequence[str] = ("X",),
     genes: Any = None,
-    categories: Mapping[str, Sequence[str]] | None = None,
+    categories: Mapping[str, Sequence[Any]] | None = None,
     unknown: Unknown = "error",
     rows: Any = None,
     shuffle: bool = True,
     weights: Any = None,
     balance: str | Sequence[str] | None = None,
     num_rows: int | None = None,
-    transform: Transform | None = None,
+    transform: Transforms | None = None,
     form: Form = "dense",
     block_size: int | None = None,
     chunk_size: int = 16_384,
@@ -47,6 +47,7 @@ def stream(
     tail: Tail | None = None,
     pin_memory: bool = False,
     device: Any = None,
+    cache: Any = None,
 ) -> Loader:
     """A `Loader` of shuffled batches: the default pipe in one line.
 
@@ -58,7 +59,7 @@ def stream(
 
     Parameters
     ----------
-    data, rows, block_size
+    data, rows, block_size, cache
         As of `IndexSource`.
     shuffle
         With False, rows as they stand: for evaluation and prediction.
@@ -77,7 +78,7 @@ def stream(
     seed, num_workers, method, multiprocessing_context, prefetch, memory, rank, world_size, tail, pin_memory, device
         As of `Loader`.
     """
-    source = IndexSource(data, rows=rows, block_size=block_size)
+    source = IndexSource(data, rows=rows, block_size=block_size, cache=cache)
     sampled = weights is not None or balance is not None
     if sampled and not shuffle:
         raise ParameterError("shuffle=False keeps rows as they stand, and weights or balance draw them")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import KeysView, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from annpipes.errors import FieldError
 
-__all__ = ["Batch", "Chunk", "SparseRows"]
+__all__ = ["Batch", "Chunk", "Need", "SparseRows", "Total"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +106,14 @@ class SparseRows:
         """How many values each row stores; shape ``(n,)``."""
         return np.diff(self.indptr)
 
+    @property
+    def totals(self) -> NDArray[np.float64]:
+        """The sum of each row; shape ``(n,)``."""
+        totals = np.zeros(len(self))
+        filled = self.lengths > 0
+        totals[filled] = np.add.reduceat(self.data, self.indptr[:-1][filled], dtype=np.float64)
+        return totals
+
     def __getitem__(self, part: slice) -> SparseRows:
         start, stop, step = part.indices(len(self))
         if step != 1:
@@ -142,6 +150,24 @@ class SparseRows:
         return np.minimum(out, 1, out=out) if self.data.dtype == bool else out
 
 
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What may be known of each row: the sum of a field over all of its columns, as they are stored.
+
+    >>> print(Total("X"))
+    X:total
+    """
+
+    field: str
+
+    def __str__(self) -> str:
+        return f"{self.field}:total"
+
+
+Need: TypeAlias = str | Total
+"""What a transform must know of each row beside its field: an obs column such as ``obs/n_counts``, or a total."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Rows of several fields, row-aligned.
@@ -159,10 +185,13 @@ class Batch:
         Position along obs of each row; shape ``(n,)``.
     fields
         For each key an array of shape ``(n, …)`` or `SparseRows` of length n.
+    extras
+        What transforms must know of the rows beside these, by what they call it: arrays ``(n,)``.
     """
 
     rows: NDArray[np.int64]
     fields: Mapping[str, Any]
+    extras: Mapping[Need, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -173,7 +202,8 @@ class Batch:
 
     def __getitem__(self, key: str | slice) -> Any:
         if isinstance(key, slice):
-            return Batch(self.rows[key], {name: values[key] for name, values in self.fields.items()})
+            fields = {name: values[key] for name, values in self.fields.items()}
+            return Batch(self.rows[key], fields, {need: values[key] for need, values in self.extras.items()})
         try:
             return self.fields[key]
         except KeyError:
@@ -181,11 +211,12 @@ class Batch:
 
     def take(self, rows: NDArray[np.int64]) -> Batch:
         """The rows at these places of the batch, in that order; a copy."""
-        return Batch(self.rows[rows], {name: _take(values, rows) for name, values in self.fields.items()})
+        fields = {name: _take(values, rows) for name, values in self.fields.items()}
+        return Batch(self.rows[rows], fields, {need: values[rows] for need, values in self.extras.items()})
 
     def replace(self, **fields: Any) -> Batch:
         """A new batch in which these keys have other values (or are new)."""
-        return Batch(self.rows, {**self.fields, **fields})
+        return Batch(self.rows, {**self.fields, **fields}, self.extras)
 
     @staticmethod
     def concat(batches: Sequence[Batch]) -> Batch:
@@ -195,6 +226,7 @@ class Batch:
         return Batch(
             np.concatenate([batch.rows for batch in batches]),
             {key: _concat([batch[key] for batch in batches]) for key in batches[0].fields},
+            {need: np.concatenate([batch.extras[need] for batch in batches]) for need in batches[0].extras},
         )
 
 

@@ -32,8 +32,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(anndata|np|numpy|pandas|scipy|sklearn|scanpy|torch|collections|enum|os|typing)\..*"),
     (r"py:.*", r"DataLoader|Dataset|Tensor|ArrayLike|NDArray"),  # torch's and numpy's, by their short names
     (r"py:.*", r"Axes"),  # matplotlib's
-    (r"py:.*", r"annpipes\.(plans|stages|running|stores|tools)\..*"),  # internal, in signatures
-    (r"py:.*", r"Rows|RowArray|Key"),  # aliases of arrays and tuples, in signatures
+    (r"py:.*", r"annpipes\.(plans|stages|running|stores|tools|transforms|messages)\..*"),  # internal, in signatures
+    (r"py:.*", r"Rows|RowArray|Key|Transforms|Unknown|Form|Tail|IterDataPipe"),  # aliases, in signatures
 ]
 
 

@@ -98,6 +98,8 @@ def train(model: nn.Module, batches: Batches, epochs: int, n_cells: int) -> floa
                 loss.backward()
                 optimizer.step()
                 progress.update(len(x))
+            if not loss.isfinite():  # an accuracy after this would say nothing
+                raise SystemExit("the loss is no number: is X scaled data? log1p needs counts; see `annpipes inspect`")
             seconds = time.perf_counter() - began
             progress.set_description(f"epoch {epoch + 1}, loss {loss.item():.2f}")
     return n_cells / seconds

@@ -28,18 +28,18 @@ def main(path: str, label: str, pictures: Path, step: float, seconds: float, tun
     with tempfile.TemporaryDirectory(dir=pictures) as folder:
         copy = str(Path(folder) / "shuffled.h5ad")
         print(ap.rewrite_shuffled(path, copy), end="\n\n")
-        plot_throughput(measure(path, copy, label, step, seconds), pictures / "throughput.png")
+        plot_throughput(measure(path, copy, label, step, seconds), save=pictures / "throughput.png")
 
     advised = ap.IndexSource(path).plan.block_size
     loaders = {f"blocks of {size:,}": ap.stream(path, BATCH, block_size=size) for size in sorted({1, advised, 4096})}
     for name, loader in loaders.items():
         print(f"{name}: {ap.mixing_of(loader, label)}")
-    plot_mixing(loaders, label, pictures / "mixing.png")
-    plot_coverage(loaders[f"blocks of {advised:,}"], pictures / "coverage.png")
+    plot_mixing(loaders, label, save=pictures / "mixing.png")
+    plot_coverage(loaders[f"blocks of {advised:,}"], save=pictures / "coverage.png")
 
     tuning = ap.tune(path, label, batch_size=BATCH, seconds=tuning_seconds)
     print(f"\n{tuning}")
-    plot_tuning(tuning, pictures / "tuning.png")
+    plot_tuning(tuning, save=pictures / "tuning.png")
 
 
 def measure(path: str, copy: str, label: str, step: float, seconds: float) -> dict[str, Recorder]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import anndata
@@ -46,3 +47,9 @@ def h5ad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of 40 cells in which ``X[i, 0] = 100 i``."""
     return write(tiny(40), tmp_path_factory.mktemp("shared") / "numbered.h5ad")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests, and all that they import, stay: the garbage collector need not go through them each time."""
+    gc.collect()
+    gc.freeze()

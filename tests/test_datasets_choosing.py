@@ -24,6 +24,7 @@ def numbers(items: Any) -> list[int]:
 
 
 class TestSubset:
+    @pytest.mark.filterwarnings("ignore:.*chooses no row")
     @pytest.mark.parametrize(
         ("subset", "expected"),
         [
@@ -130,6 +131,7 @@ class TestTransform:
     def test_obs_is_left_alone(self) -> None:
         assert numbers(AnnDataset(SHARED, transform=Log1p())[:]) == list(range(10))
 
+    @pytest.mark.filterwarnings("ignore:.*chooses no row")
     def test_no_cells_are_no_reason_to_call_it(self) -> None:
         for transform in (Largest(), Share(), Compose([Largest(), Log1p()])):
             assert AnnDataset(SHARED, transform=transform)[:0] == []

@@ -19,7 +19,8 @@ from annpipes.errors import FieldError, FormatError, ParameterError, RowIndexErr
 def cells(genes: list[str], cell_types: list[str]) -> anndata.AnnData:
     n_obs = len(cell_types)
     obs = pd.DataFrame(
-        {"cell_type": pd.Categorical(cell_types), "n_counts": np.arange(n_obs)}, index=[f"c{i}" for i in range(n_obs)]
+        {"cell_type": pd.Categorical(cell_types), "n_counts": np.arange(n_obs), "quality": np.arange(n_obs) / 4},
+        index=[f"c{i}" for i in range(n_obs)],
     )
     x = sparse.csr_matrix(np.ones((n_obs, len(genes)), np.float32))
     return anndata.AnnData(x, obs=obs, var=pd.DataFrame(index=genes), obsm={"X_pca": np.zeros((n_obs, 3))})
@@ -53,12 +54,12 @@ def refused(kind: type[Exception], message: str) -> Iterator[None]:
 
 
 def test_a_misspelt_obs_column() -> None:
-    with refused(FieldError, "no obs column 'celltype' in a.h5ad; columns: cell_type, n_counts"):
+    with refused(FieldError, "no obs column 'celltype' in a.h5ad; columns: cell_type, n_counts, quality"):
         stream("a.h5ad", fields=["X", "obs/celltype"])
 
 
 def test_a_misspelt_obs_column_asked_for_as_codes() -> None:
-    with refused(FieldError, "no obs column 'celltype' in a.h5ad; columns: cell_type, n_counts"):
+    with refused(FieldError, "no obs column 'celltype' in a.h5ad; columns: cell_type, n_counts, quality"):
         stream("a.h5ad", fields=["X", "obs/celltype:code"])
 
 
@@ -66,7 +67,7 @@ def test_a_column_without_its_slot() -> None:
     with refused(
         FieldError,
         "no field 'cell_type' in a.h5ad; fields: X, layers/counts, obsm/X_pca, obs/cell_type, obs/n_counts, "
-        "obs_names, rows",
+        "obs/quality, obs_names, rows",
     ):
         stream("a.h5ad", fields=["X", "cell_type"])
 
@@ -147,13 +148,13 @@ def test_a_table_for_a_column_that_is_not_read_as_codes() -> None:
         stream("a.h5ad", fields=["X", "obs/cell_type"], categories={"cell_type": ["B", "T"]})
 
 
-def test_numbers_asked_for_as_codes() -> None:
+def test_floats_asked_for_as_codes() -> None:
     told = (
-        "obs column 'n_counts' holds numbers; only categories and strings have codes: ask for 'obs/n_counts', or make "
-        "them labels, adata.obs['n_counts'] = adata.obs['n_counts'].astype('category')"
+        "obs column 'quality' holds numbers that are not whole; categories, strings, integers and booleans have codes: "
+        "ask for 'obs/quality', or make them labels, adata.obs['quality'] = adata.obs['quality'].astype('category')"
     )
     with refused(FieldError, told):
-        stream(["a.h5ad", "b.h5ad"], fields=["obs/n_counts:code"])
+        stream(["a.h5ad", "b.h5ad"], fields=["obs/quality:code"])
 
 
 def test_a_pattern_that_matches_nothing() -> None:
@@ -178,7 +179,8 @@ def test_an_embedding_of_another_width() -> None:
 
 def test_an_expression_with_a_misspelt_column() -> None:
     with refused(
-        ParameterError, "rows=\"celltype == 'B'\" mentions no obs column of 2 files; columns: cell_type, n_counts"
+        ParameterError,
+        "rows=\"celltype == 'B'\" mentions no obs column of 2 files; columns: cell_type, n_counts, quality",
     ):
         IndexSource(["a.h5ad", "b.h5ad"], rows="celltype == 'B'")
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import tiny
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from scipy.stats import entropy as scipy_entropy
@@ -45,22 +49,22 @@ def tuned() -> Tuning:
     )
 
 
-def pictures(where: Path) -> dict[str, Any]:
+def pictures(**where: Any) -> dict[str, Any]:
     loader = ap.stream(cells(), 16, block_size=4)
     recorder = Recorder(ap.stream(cells(), 16, block_size=4))
     list(recorder)
     return {
-        "tuning": lambda: plot_tuning(tuned(), where),
-        "mixing": lambda: plot_mixing(loader, "type", where),
-        "throughput": lambda: plot_throughput(recorder, where),
-        "coverage": lambda: plot_coverage(loader, where),
+        "tuning": lambda: plot_tuning(tuned(), **where),
+        "mixing": lambda: plot_mixing(loader, "type", **where),
+        "throughput": lambda: plot_throughput(recorder, **where),
+        "coverage": lambda: plot_coverage(loader, **where),
     }
 
 
 @pytest.mark.parametrize("name", ["tuning", "mixing", "throughput", "coverage"])
 def test_pictures_are_what_their_suffix_says_and_have_labelled_axes(tmp_path: Path, name: str) -> None:
     for path in (tmp_path / "picture.png", tmp_path / "picture.svg"):
-        axes = pictures(path)[name]()
+        axes = pictures(save=path)[name]()
         assert axes.get_xlabel()
         assert axes.get_ylabel()
     assert imread(tmp_path / "picture.png").std() > 0.05  # something is drawn
@@ -70,7 +74,7 @@ def test_pictures_are_what_their_suffix_says_and_have_labelled_axes(tmp_path: Pa
 @pytest.mark.parametrize("name", ["tuning", "mixing", "throughput", "coverage"])
 def test_pictures_can_be_drawn_into_axes_one_has(name: str) -> None:
     axes = Figure().add_subplot()
-    assert pictures(axes)[name]() is axes  # type: ignore[arg-type]
+    assert pictures(ax=axes)[name]() is axes
     assert axes.has_data()
 
 
@@ -112,8 +116,7 @@ def test_throughput_is_rows_over_time() -> None:
     rates, edges, _ = stairs.get_data()  # type: ignore[attr-defined]
     assert edges.tolist() == pytest.approx([0, 1.6, 3.2, 4.8, 6.4])
     assert (rates * np.diff(edges)).sum() == pytest.approx(640)
-    ((start, end),) = axes.collections[0].get_segments()  # type: ignore[attr-defined]
-    assert (start.tolist(), end.tolist()) == ([0, pytest.approx(100)], [pytest.approx(6.4), pytest.approx(100)])
+    assert axes.get_lines()[0].get_xydata() == pytest.approx(np.array([[0, 100], [6.4, 100]]))
 
 
 def test_batches_that_come_chunk_by_chunk_make_no_comb() -> None:
@@ -125,6 +128,57 @@ def test_batches_that_come_chunk_by_chunk_make_no_comb() -> None:
     rates = stairs.get_data()[0]  # type: ignore[attr-defined]
     assert len(rates) == 4
     assert rates.tolist() == pytest.approx([320] * 4, rel=0.4)
+
+
+@pytest.mark.parametrize("seconds", [[0.5], [0.2, 0.21, 0.22], [9.0, *np.linspace(9.01, 9.1, 99)]])
+def test_a_pass_too_short_for_a_course_is_its_mean_with_a_stroke_for_each_batch(seconds: list[float]) -> None:
+    recorder = Recorder([])
+    recorder.seconds, recorder.rows = seconds, [10] * len(seconds)
+    axes = plot_throughput(recorder)
+    assert not axes.patches
+    mean, strokes = axes.get_lines()
+    np.testing.assert_allclose(mean.get_ydata(), 10 * len(seconds) / seconds[-1])
+    assert strokes.get_xdata().tolist() == seconds  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("n_points", [1, 24])
+def test_words_beside_points_cover_no_other_word(n_points: int) -> None:
+    mixing = [Mixing(ratio * 2, 2.0, ratio, 0.1, 0.1, 9, 9) for ratio in 1 - np.geomspace(1e-4, 0.3, n_points)]
+    points = tuple(
+        TuningPoint(2**number, 64 * (number % 3 + 1), 1, 1e5 * (1 + number), 0.1, 3, mixing[number])
+        for number in range(n_points)
+    )
+    tuning = replace(tuned(), points=points, recommended=points[-1])
+    axes = plot_tuning(tuning)
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert axes.texts[0].get_text() == f"{points[-1].block_size:,}"
+    assert len(boxes) >= n_points / 2
+    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    inside = axes.get_window_extent()
+    assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 for box in boxes)
+
+
+def test_a_picture_by_itself_shows_itself_and_pyplot_keeps_nothing_open() -> None:
+    axes = plot_tuning(tuned())
+    png, size = axes._repr_png_()  # type: ignore[attr-defined]
+    assert imread(BytesIO(png)).shape[:2] == (630, 1050)
+    assert size == {"width": 700, "height": 420}
+    assert axes.figure._repr_png_()[0] == png  # type: ignore[union-attr]
+    assert not pyplot.get_fignums()
+
+
+def test_axes_one_has_are_saved_as_well(tmp_path: Path) -> None:
+    axes = Figure().add_subplot()
+    assert plot_tuning(tuned(), ax=axes, save=tmp_path / "picture.pdf") is axes
+    assert (tmp_path / "picture.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_recorder_has_the_length_of_what_it_records() -> None:
+    assert len(Recorder(ap.stream(cells(50), 16))) == len(list(Recorder(ap.stream(cells(50), 16)))) == 4
+    with pytest.raises(TypeError, match="generator has no length"):
+        len(Recorder(batch for batch in [1]))
+    assert len(list(Recorder(batch for batch in [[1]]))) == 1
 
 
 def test_a_recorder_yields_what_it_was_given_and_counts_rows() -> None:
@@ -166,11 +220,12 @@ def test_coverage_shows_rows_that_are_never_visited() -> None:
     ("call", "error", "message"),
     [
         (
-            lambda: plot_tuning(tuned(), "picture.jpg"),
+            lambda: plot_tuning(tuned(), save="picture.jpg"),
             ParameterError,
-            r"where must end in \.png or \.svg, got 'picture",
+            r"save must end in \.png, \.svg or \.pdf, got 'picture",
         ),
-        (lambda: plot_tuning(tuned(), 5), ParameterTypeError, "where must be a path or matplotlib's Axes, got int"),
+        (lambda: plot_tuning(tuned(), save=5), ParameterTypeError, "save must be a path, got int"),
+        (lambda: plot_tuning(tuned(), ax="a.png"), ParameterTypeError, "ax must be matplotlib's Axes, got str"),
         (lambda: plot_tuning("a.h5ad"), ParameterTypeError, "tuning must be what tune returned, got str"),
         (lambda: plot_mixing("a.h5ad"), ParameterTypeError, "expected a Loader"),
         (lambda: plot_mixing({}), ParameterError, "at least one Loader"),
@@ -203,7 +258,7 @@ import annpipes.plotting
 print("matplotlib" in sys.modules)
 recorder = annpipes.plotting.Recorder([[1]])
 list(recorder)
-annpipes.plotting.plot_throughput(recorder, sys.argv[1])
+annpipes.plotting.plot_throughput(recorder, save=sys.argv[1])
 print("matplotlib.pyplot" in sys.modules)
 """
 

@@ -21,6 +21,7 @@ def cells(n_obs: int, n_donors: int = 5) -> anndata.AnnData:
             "donor": pd.Categorical([f"d{i}" for i in rng.integers(0, n_donors, n_obs)]),
             "cell_type": pd.Categorical(rng.choice(["B", "T", "NK"], n_obs, p=[0.6, 0.3, 0.1])),
             "n": np.arange(n_obs),
+            "share": np.arange(n_obs) / 7,
         },
         index=[f"c{i}" for i in range(n_obs)],
     )
@@ -66,7 +67,7 @@ def test_labels_have_the_same_shares_in_every_set(by: str | None) -> None:
         ([1.5, -0.5], {}, ap.errors.ParameterError, "positive"),
         ([], {}, ap.errors.ParameterError, "add up to 1"),
         ([0.5, 0.5], {"groupby": "patient"}, ap.errors.FieldError, "no obs column"),
-        ([0.5, 0.5], {"stratify": "n"}, ap.errors.FieldError, "holds numbers"),
+        ([0.5, 0.5], {"stratify": "share"}, ap.errors.FieldError, "holds numbers"),
         ([0.2] * 5, {"groupby": "cell_type"}, ap.errors.ParameterError, "5 sets need as many groups"),
         ([0.5, 0.5], {"seed": -1}, ap.errors.ParameterError, "seed must be at least 0"),
     ],

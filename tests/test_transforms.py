@@ -21,8 +21,8 @@ from sklearn.preprocessing import binarize
 import annpipes
 from annpipes import Binarize, Clip, Compose, Log1p, NormalizeTotal, Scale, SparseRows, Transform
 from annpipes.errors import ParameterError, ParameterTypeError
-from annpipes.stages.transforming import transform_x
-from annpipes.transforms import as_transform
+from annpipes.transforms.applying import transform_x
+from annpipes.transforms.base import as_transform
 
 VALUES = counts().astype(np.float32)
 MEAN, STD = VALUES.mean(axis=0), VALUES.std(axis=0, ddof=1)

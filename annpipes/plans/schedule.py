@@ -10,10 +10,11 @@ so what a global batch holds does not depend on how many ranks there are now.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from annpipes.errors import ParameterError
 from annpipes.plans.base import Epoch, Plan
 from annpipes.plans.chunks import drawn_rows
 from annpipes.plans.permutation import Key, random_words
@@ -21,9 +22,28 @@ from annpipes.plans.rows import RowArray
 from annpipes.plans.streams import Stream
 from annpipes.types import Chunk
 
-__all__ = ["Schedule", "ScheduledEpoch", "Tail"]
+__all__ = ["Schedule", "ScheduledEpoch", "Tail", "as_tail"]
 
 Tail = Literal["keep", "drop", "fill", "repeat"]
+
+
+def as_tail(tail: Tail | None, *, drop_last: bool, world_size: int) -> Tail:
+    """What becomes of the tail, if it can be had; when None, what suits the pipe and the number of ranks.
+
+    Raises
+    ------
+    ParameterError
+        There is no such tail, or not with ``drop_last`` or several ranks.
+    """
+    if tail is None:
+        return "drop" if drop_last else "keep" if world_size == 1 else "repeat"
+    if tail not in get_args(Tail):
+        raise ParameterError(f"tail must be one of {', '.join(get_args(Tail))}, got {tail!r}")
+    if tail == "keep" and world_size > 1:
+        raise ParameterError("tail='keep' makes a short last batch, which cannot be shared by several ranks")
+    if tail == "keep" and drop_last:
+        raise ParameterError("tail='keep' makes a short last batch, which the pipe's drop_last leaves out")
+    return tail
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +57,8 @@ class Schedule:
     batch_size
         Rows of one lane in each global batch.
     chunk_size
-        Rows of one lane in each step, at most; a multiple of ``batch_size``.
+        Rows of one lane in each step, at most; a multiple of ``batch_size``. Steps have as many batches as
+        one another, or one fewer: a small last chunk would mix worse than the others.
     lanes
         How many chunks a step has.
     tail
@@ -74,6 +95,21 @@ class Schedule:
     def n_steps(self) -> int:
         """Chunks of an epoch for each lane."""
         return -(-self.n_rows // (self.chunk_size * self.lanes))
+
+    def first_batch(self, step: int) -> int:
+        """The batch that a step begins with.
+
+        >>> from annpipes.plans.order import InOrder
+        >>> schedule = Schedule(InOrder(range(1000), 1), 100, 400)
+        >>> [schedule.first_batch(step) for step in range(schedule.n_steps + 1)]
+        [0, 3, 6, 10]
+        """
+        return step * self.n_batches // max(1, self.n_steps)
+
+    def place_of(self, batch: int) -> tuple[int, int]:
+        """The step of a batch, and how many of the step's come before it."""
+        step = ((batch + 1) * self.n_steps - 1) // max(1, self.n_batches)
+        return step, batch - self.first_batch(step)
 
     def epoch(self, key: Key) -> ScheduledEpoch:
         """The batches of the epoch with this key."""
@@ -133,8 +169,8 @@ class ScheduledEpoch:
     def _lane(self, step: int, lane: int) -> RowArray:
         """The rows of a lane's chunk in the drawn order."""
         schedule = self.schedule
-        first = step * schedule.chunk_size * schedule.lanes
-        length = min(schedule.chunk_size, (schedule.n_rows - first) // schedule.lanes)
+        first, end = (schedule.first_batch(number) * schedule.global_batch for number in (step, step + 1))
+        length = (min(end, schedule.n_rows) - first) // schedule.lanes
         start = first + lane * length
         return drawn_rows(self._rows(start, start + length), schedule.plan, self.key, step * schedule.lanes + lane)
 

@@ -10,7 +10,7 @@ from annpipes.errors import StateError
 
 __all__ = ["State", "differences"]
 
-_VERSION = 3
+_VERSION = 4
 _LARGEST = 2**63 - 1
 _OWN = ("version", "belongs_to")
 
@@ -21,7 +21,7 @@ class State:
 
     >>> saved = State({"epoch": 1, "batch": 7}, {"seed": 0}).as_dict()
     >>> saved
-    {'version': 3, 'epoch': 1, 'batch': 7, 'belongs_to': {'seed': 0}}
+    {'version': 4, 'epoch': 1, 'batch': 7, 'belongs_to': {'seed': 0}}
     >>> State.read(saved, {"epoch": int, "batch": int}).checked({"seed": 0})["batch"]
     7
 

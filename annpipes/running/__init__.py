@@ -2,6 +2,7 @@
 
 `loader`        epochs in one exact order, however they are run
 `steps`         stretches of a pipe as functions that a worker can call
+`pool`          processes that live from pass to pass
 `workers`       functions run ahead of whoever takes their results
 `ranks`         which process of a distributed job this is
 `statistics`    how fast a pass was, and what it waited for

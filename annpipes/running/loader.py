@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal, get_args
 
+from torch.utils.data import IterableDataset, get_worker_info
+
 from annpipes.errors import ParameterError, PipelineError, StateError
+from annpipes.messages.reprs import changed_repr
+from annpipes.messages.showing import Labelled, Part, Shown, Title
 from annpipes.meters import Meter
 from annpipes.plans.rows import RowArray, as_bytes, as_natural
-from annpipes.plans.schedule import Schedule, ScheduledEpoch, Tail
+from annpipes.plans.schedule import Schedule, ScheduledEpoch, Tail, as_tail
 from annpipes.plans.state import State
-from annpipes.reprs import changed_repr
+from annpipes.running.pool import ProcessPool
 from annpipes.running.ranks import agree, find_ranks
 from annpipes.running.statistics import Statistics
-from annpipes.running.steps import One, ReadChunk, Stretch, iterates_in_its_own_way
+from annpipes.running.steps import One, ReadChunk, Stretch, need_cut
 from annpipes.running.workers import Workers, flatten_ahead, map_ahead, start_method_of
-from annpipes.stages.base import Source, fingerprint_of
+from annpipes.stages.base import fingerprint_of, pipe_table
 from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.collating import as_device, can_pin, place
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import upstream
+from annpipes.stages.origins import Source
 from annpipes.stages.reading import RowBatcher, RowReader
-from annpipes.stores import Request
+from annpipes.stores import Answers, Obs, Request
 
 __all__ = ["Loader"]
 
 
-class Loader:
+class Loader(Answers, Shown, IterableDataset[Any]):
     """The epochs of a pipe: each pass is the next one, in an order known from seed and epoch.
 
     >>> pipe = IndexSource("pbmc.h5ad").shuffle_blocks().sort_within_chunks(256).read_rows().batch_rows(64)
@@ -104,6 +109,7 @@ class Loader:
         device: Any = None,
     ) -> None:
         self.pipe = pipe
+        # What the repr says: values as they were given, before any is looked at.
         self._given = {name: value for name, value in locals().items() if name not in ("self", "pipe")}
         self.seed = as_natural(seed, "seed")
         self.num_workers = as_natural(num_workers, "num_workers")
@@ -111,36 +117,22 @@ class Loader:
         self.start_method = start_method_of(method, multiprocessing_context)
         self._place = partial(place, pin_memory=can_pin(pin_memory), device=as_device(device))
         self.ranks = find_ranks(rank, world_size)
-        self._batcher = upstream(pipe, RowBatcher, "Loader")
-        if iterates_in_its_own_way(self._batcher, self._batcher.cut):
-            raise PipelineError(
-                f"{type(self._batcher).__name__} makes batches in its own way: a Loader, which cuts each chunk by "
-                f"itself, needs a method `cut` of it that does the same for one chunk"
-            )
-        self._sorter = upstream(self._batcher, ChunkSorter, "Loader")
+        self._batcher = upstream(pipe, RowBatcher, "Loader", RowBatcher.verb)
+        need_cut(self._batcher, self._batcher.cut)
+        self._sorter = upstream(self._batcher, ChunkSorter, "Loader", ChunkSorter.verb)
         self.source = upstream(self._sorter, Source, "Loader")
         self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
-        self._schedule = self._schedule_for(self.ranks.world_size, self._tail(tail))
-        self._meter = Meter()
+        known = as_tail(tail, drop_last=self._batcher.drop_last, world_size=self.ranks.world_size)
+        self._schedule = self._schedule_for(self.ranks.world_size, known)
+        self._meter, self._processes = Meter(), ProcessPool()
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
 
     def _fit(self, memory: int) -> int:
-        return max(1, int(memory / 2 / max(1.0, self._request("memory").row_bytes)))
+        return max(1, int(memory / 2 / max(1.0, self._answering("memory").row_bytes)))
 
-    def _request(self, needed_for: str) -> Request:
+    def _answering(self, needed_for: str) -> Request:
         return upstream(self._batcher, RowReader, f"Loader's {needed_for}").request
-
-    def _tail(self, tail: Tail | None) -> Tail:
-        if tail is None:
-            return "drop" if self._batcher.drop_last else "keep" if self.ranks.world_size == 1 else "repeat"
-        if tail not in get_args(Tail):
-            raise ParameterError(f"tail must be one of {', '.join(get_args(Tail))}, got {tail!r}")
-        if tail == "keep" and self.ranks.world_size > 1:
-            raise ParameterError("tail='keep' makes a short last batch, which cannot be shared by several ranks")
-        if tail == "keep" and self._batcher.drop_last:
-            raise ParameterError("tail='keep' makes a short last batch, which the pipe's drop_last leaves out")
-        return tail
 
     def _schedule_for(self, lanes: int, tail: Tail) -> Schedule:
         batch_size = max(1, self._batcher.batch_size * self.ranks.world_size // lanes)
@@ -155,10 +147,21 @@ class Loader:
         given = changed_repr(type(self), self._given)
         return f"{type(self).__name__}({self.pipe!r}{given and ', '}{given})"
 
+    def _shown(self) -> Sequence[Part]:
+        given = [("loader", changed_repr(type(self), self._given) or "as by default")]
+        title = Title(f"{type(self).__name__}: {len(self):,} batches of {self.batch_size:,} rows")
+        begins = [("next pass", f"epoch {self.epoch}, from batch {self.first_batch} on")]
+        return [title, pipe_table(self.pipe), Labelled([*given, *begins])]
+
     @property
     def epoch(self) -> int:
         """The epoch that the next pass will be."""
         return self._next[0]
+
+    @property
+    def first_batch(self) -> int:
+        """With which batch of its epoch the next pass begins; 0 unless it goes on within one."""
+        return self._next[1]
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next pass this epoch; without it, each pass is the one after the last begun.
@@ -237,22 +240,14 @@ class Loader:
         }
 
     @property
-    def var(self) -> Any:
-        """A `pandas.DataFrame` of what is known about the genes, in the order of the batches' columns."""
-        return self._request("var").var
+    def n_obs(self) -> int:
+        """How many rows the data has, of which the source may have chosen some."""
+        return self.source.n_obs
 
-    def categories(self, column: str) -> tuple[str, ...]:
-        """The labels of an obs column, in the order of their codes in the batches."""
-        return self._request("categories").categories(column)
-
-    def decode(self, column: str, codes: Any) -> list[str]:
-        """The labels of an obs column that a batch's ``codes``, ``(n,)``, stand for; ``""`` for -1.
-
-        >>> loader = stream("pbmc.h5ad", batch_size=4, fields=["obs/phase:code"])
-        >>> loader.decode("phase", next(iter(loader))["obs_phase"])
-        ['S', 'G1', 'G1', 'G1']
-        """
-        return self._request("decode").decode(column, codes)
+    @property
+    def obs(self) -> Obs:
+        """What is known about all rows of the data: its columns, each loaded when it is asked for."""
+        return self.source.obs
 
     def stats(self) -> Statistics:
         """Speed and bottleneck of the pass last begun, until now.
@@ -267,10 +262,15 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the next epoch, which begins when the first one is asked for."""
+        if get_worker_info() is not None:
+            raise PipelineError(
+                "a Loader has workers of its own: iterate it as it is, Loader(…, num_workers=n), or give the "
+                "DataLoader its pipe, DataLoader(loader.pipe, batch_size=None, num_workers=n)"
+            )
         (epoch, batch), self._next = self._next, (self._next[0] + 1, 0)
         self._at = (epoch, batch)
         agree(self.ranks, {**self._fingerprint(self._schedule), "epoch": epoch, "batch": batch})
-        step, skip = divmod(batch, self._schedule.chunk_size // self._schedule.batch_size)
+        step, skip = self._schedule.place_of(batch)
         order, (rank, world_size, _) = self.planned(epoch), self.ranks
         chunks = (
             order.chunk(number, rank, world_size, skip if number == step else 0)
@@ -281,7 +281,10 @@ class Loader:
         read = ReadChunk(Stretch(self._batcher.source_datapipe, self._sorter), self._batcher.cut, meter)
         finish = One(Stretch(self.pipe, self._batcher), meter if self.start_method is None else None)
         with ExitStack() as stack:
-            finishers = stack.enter_context(Workers(finish, self.num_workers, processes=self.start_method).open())
+            if self.start_method is not None and self.num_workers:
+                finishers = stack.enter_context(self._processes.open(finish, self.num_workers, self.start_method))
+            else:
+                finishers = stack.enter_context(Workers(finish, self.num_workers).open())
             readers = stack.enter_context(Workers(read, self.prefetch).open())
             batches = flatten_ahead(readers, chunks, self.prefetch)
             finished = map_ahead(finishers, batches, 2 * self.num_workers)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from annpipes.messages.brevity import brief_number
+from annpipes.messages.showing import Labelled, Part, Prose, Shown
 
 __all__ = ["Statistics"]
 
 
 @dataclass(frozen=True)
-class Statistics:
+class Statistics(Shown):
     """What a `Loader` measured since its last pass began.
 
     >>> print(Statistics.of({"rows": 8000, "wait": 0.02, "consume": 1.98, "read": 1.2}, num_workers=0))
@@ -30,6 +33,10 @@ class Statistics:
         Processes are not measured.
     decoding
         The part of ``reading`` in which storage chunks were decoded.
+    cached
+        Share of the rows' bytes, those of genes that were not chosen included, that came from a `Cache`.
+    requests_per_chunk, received_per_chunk
+        Of remote data: requests, those included that failed, and megabytes (10⁶) that came. Processes are not measured.
     advice
         What limits the speed, and the parameter to change.
     """
@@ -42,11 +49,17 @@ class Statistics:
     decoding: float
     transforming: float
     collating: float
+    cached: float
+    requests_per_chunk: float
+    received_per_chunk: float
     advice: str
 
     @classmethod
     def of(cls, totals: Mapping[str, float], num_workers: int) -> Statistics:
         """Statistics from a meter's totals."""
+        if not totals.get("rows"):
+            nothing = dict.fromkeys((field.name for field in fields(cls) if field.name != "advice"), 0.0)
+            return cls(**nothing, advice="no batch was taken yet: iterate the loader, then ask again")
         seconds = (totals.get("wait", 0) + totals.get("consume", 0)) or float("inf")
         share = {name: totals.get(name, 0) / seconds for name in ("wait", "read", "decode", "transform", "collate")}
         return cls(
@@ -58,11 +71,26 @@ class Statistics:
             decoding=share["decode"],
             transforming=share["transform"],
             collating=share["collate"],
+            cached=_per(totals, "cached", "copied"),
+            requests_per_chunk=_per(totals, "requests", "chunks"),
+            received_per_chunk=_per(totals, "received", "chunks") / 1e6,
             advice=_advice(share, totals, num_workers),
         )
 
     def __str__(self) -> str:
-        return f"{self.cells_per_second:,.0f} cells/s; {self.advice}"
+        return f"{self.cells_per_second:,.0f} cells/s; {self.advice}" if self.cells_per_second else self.advice
+
+    def _shown(self) -> Sequence[Part]:
+        measured = [
+            ("speed", f"{self.cells_per_second:,.0f} cells/s, {brief_number(self.megabytes_per_second)} MB/s decoded"),
+            ("decoded", f"{brief_number(self.read_amplification)} times what was used"),
+            ("waiting", f"{self.waiting:.0%} of the time"),
+            ("reading", f"{self.reading:.0%}, by threads, decoding included"),
+            ("decoding", f"{self.decoding:.0%}"),
+            ("transforms", f"{self.transforming:.0%}"),
+            ("collating", f"{self.collating:.0%}"),
+        ]
+        return [Labelled(measured if self.cells_per_second else []), Prose([self.advice])]
 
 
 def _advice(share: Mapping[str, float], totals: Mapping[str, float], num_workers: int) -> str:
@@ -79,10 +107,21 @@ def _advice(share: Mapping[str, float], totals: Mapping[str, float], num_workers
     if amplification > _WASTEFUL:
         remedy = f"{amplification:.1f} bytes are decoded for each one used, so raise block_size"
     elif share["decode"] > share["read"] / 2:
-        remedy = "decoding is the limit, so more cores help, or a copy with a faster codec (annpipes shuffle)"
+        remedy = _decode_less(totals)
     else:
         remedy = "raise prefetch or chunk_size"
     return f"{waited} reading took the most: {remedy}"
+
+
+def _per(totals: Mapping[str, float], what: str, each: str) -> float:
+    """How much of one there was for each of another; 0 if there was none of that."""
+    return totals.get(what, 0) / (totals.get(each, 0) or float("inf"))
+
+
+def _decode_less(totals: Mapping[str, float]) -> str:
+    if cached := _per(totals, "cached", "copied"):
+        return f"decoding is the limit, with {cached:.0%} from the cache: later epochs have more of it, if it has room"
+    return "decoding is the limit, so take cache=, which decodes once, or a faster codec (annpipes shuffle)"
 
 
 _NEGLIGIBLE = 0.05

@@ -14,7 +14,7 @@ from annpipes.stages.datapipes import IterableWrapper, IterDataPipe, Mapper
 from annpipes.stages.graph import graft
 from annpipes.types import Batch, Chunk
 
-__all__ = ["One", "ReadChunk", "Stretch", "iterates_in_its_own_way"]
+__all__ = ["One", "ReadChunk", "Stretch", "need_cut"]
 
 
 class Stretch:
@@ -38,7 +38,7 @@ def _composed(last: IterDataPipe[Any], first: IterDataPipe[Any]) -> Callable[[An
     """
     functions: list[Callable[[Any], Any]] = []
     while last is not first:
-        if isinstance(last, EachStage) and not iterates_in_its_own_way(last, last.each):
+        if isinstance(last, EachStage) and not _iterates_in_its_own_way(last, last.each):
             functions.append(last.each)
             last = last.source_datapipe
         elif isinstance(last, Mapper) and last.input_col is None and last.output_col is None:
@@ -49,7 +49,22 @@ def _composed(last: IterDataPipe[Any], first: IterDataPipe[Any]) -> Callable[[An
     return compose_left(*functions[::-1]) if functions else None
 
 
-def iterates_in_its_own_way(stage: IterDataPipe[Any], method: Callable[..., Any]) -> bool:
+def need_cut(batcher: IterDataPipe[Any], cut: Callable[..., Any]) -> None:
+    """Refuse a batcher whose ``__iter__`` need not do what its method ``cut`` does.
+
+    Raises
+    ------
+    PipelineError
+        It says what is missing.
+    """
+    if _iterates_in_its_own_way(batcher, cut):
+        raise PipelineError(
+            f"{type(batcher).__name__} makes batches in its own way: a Loader, which cuts each chunk by "
+            f"itself, needs a method `cut` of it that does the same for one chunk"
+        )
+
+
+def _iterates_in_its_own_way(stage: IterDataPipe[Any], method: Callable[..., Any]) -> bool:
     """Whether a class derived from ours has an ``__iter__`` that need not do what this method of it does."""
     kinds = type(stage).__mro__
     iterated = next(place for place, kind in enumerate(kinds) if "__iter__" in vars(kind))
@@ -65,6 +80,7 @@ class ReadChunk:
 
     def __call__(self, chunk: Chunk) -> Iterable[Batch]:
         with metering(self.meter), measured("read"):
+            self.meter.add("chunks", 1)
             parts = self.read(chunk)
             found = sum(map(len, parts))
             if found == len(chunk):

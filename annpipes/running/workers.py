@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from types import FrameType
 from typing import Any
 
 import torch
@@ -40,6 +42,7 @@ class Workers:
         self.function = function
         self.count = count
         self.executor: Executor | None = None
+        self._pending: set[Future[Any]] = set()
         if count and processes is None:
             self.executor = ThreadPoolExecutor(count, thread_name_prefix="annpipes")
         elif count:
@@ -53,15 +56,27 @@ class Workers:
         try:
             yield self
         finally:
-            if self.executor is not None:
-                self.executor.shutdown(wait=True, cancel_futures=True)
+            self.end()
+
+    def end(self) -> None:
+        """Wait for what was begun, and end."""
+        if self.executor is not None:
+            self.executor.shutdown(wait=True, cancel_futures=True)
+
+    def settle(self) -> None:
+        """Wait for what was begun; what was not is forgotten."""
+        begun = [future for future in list(self._pending) if not future.cancel()]
+        wait(begun)
+        self._pending.clear()
 
     def begin(self, item: Any) -> Callable[[], Any]:
         """The work on ``item`` begun; call the result to wait for it."""
         if self.executor is None:
             return lambda: self.function(item)
-        with _told():
+        with _told(), _uninterrupted():
             future = self.executor.submit(self.function, item)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
         return lambda: _result(future)
 
 
@@ -77,6 +92,23 @@ def _told() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A block that an interrupt waits for: a pool interrupted while it takes an item would wait for that for ever."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *told: came.append(told))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            before(*came[0])
+
+
 def _result(future: Future[Any]) -> Any:
     with _told():
         return future.result()
@@ -85,6 +117,7 @@ def _result(future: Future[Any]) -> Any:
 def _install(function: Callable[[Any], Any]) -> None:
     global _installed
     torch.set_num_threads(1)  # siblings use the other cores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's, whose traceback is enough
     threading.Thread(target=_end_with_parent, name="annpipes-parent", daemon=True).start()
     _installed = function
 

@@ -1,6 +1,9 @@
 """One DataPipe each, in the order of a pipe.
 
+Who imports one stage has all: their verbs are methods of each other.
+
 `base`          what every stage has
+`origins`       the stage at which a pipe begins
 `chaining`      verbs as methods of every stage
 `graph`         the stages of a pipe, found by their class
 `verbs`         what may follow what, for type checkers
@@ -20,4 +23,28 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from annpipes.stages import (
+    chunking,
+    collating,
+    grouping,
+    mixing,
+    pairing,
+    reading,
+    sampling,
+    shuffling,
+    sources,
+    transforming,
+)
+
+__all__ = [
+    "chunking",
+    "collating",
+    "grouping",
+    "mixing",
+    "pairing",
+    "reading",
+    "sampling",
+    "shuffling",
+    "sources",
+    "transforming",
+]

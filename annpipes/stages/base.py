@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
 from annpipes.errors import PipelineError
+from annpipes.messages.reprs import call_repr, parameters_repr
+from annpipes.messages.showing import Part, Shown, Table
 from annpipes.plans.base import Plan
 from annpipes.plans.chunks import ChunkPlan
 from annpipes.plans.permutation import Key
 from annpipes.plans.rows import RowArray, as_natural
 from annpipes.plans.state import State
-from annpipes.reprs import call_repr, parameters_repr
-from annpipes.stages.datapipes import IterDataPipe
-from annpipes.stages.graph import last_of, stages_of
+from annpipes.stages.datapipes import IterDataPipe, Mapper
+from annpipes.stages.graph import last_of, refuse_torchs, stages_of
 from annpipes.stages.verbs import BatchVerbs, ChunkVerbs, PlanVerbs
-from annpipes.stores import LabelTables, Route, Store
-from annpipes.types import Batch, Chunk
+from annpipes.stores import Request
+from annpipes.types import Batch, Chunk, Need
 
 __all__ = [
     "BatchStage",
     "ChunkStage",
+    "CollateStage",
     "EachStage",
     "PlanStage",
     "RandomStage",
-    "Source",
+    "ReadStage",
     "Stage",
     "fingerprint_of",
+    "need_batches",
+    "need_chunks",
+    "pipe_table",
     "plan_before",
 ]
 
@@ -40,7 +45,7 @@ T_co = TypeVar("T_co", covariant=True)
 _POSITION = {"row": int, "seed": int | None}
 
 
-class Stage(IterDataPipe[T_co]):
+class Stage(Shown, IterDataPipe[T_co]):
     """A DataPipe whose repr is the code that makes it.
 
     A subclass keeps its parameters under the names they have in ``__init__``, the stage
@@ -55,10 +60,20 @@ class Stage(IterDataPipe[T_co]):
     def __repr__(self) -> str:
         if self.source_datapipe is None or not self.verb:
             return call_repr(self)
-        return f"{self.source_datapipe!r}.{self.verb}({parameters_repr(self, 'source_datapipe', self.attributes)})"
+        return f"{self.source_datapipe!r}{self.code}"
 
     def __str__(self) -> str:
         return repr(self)
+
+    @property
+    def code(self) -> str:
+        """What this stage adds to the repr of the one before; of the first one, the whole."""
+        if self.source_datapipe is None or not self.verb:
+            return repr(self)
+        return f".{self.verb}({parameters_repr(self, 'source_datapipe', self.attributes)})"
+
+    def _shown(self) -> Sequence[Part]:
+        return [pipe_table(self)]
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What this stage adds to what a saved state belongs to: short values by name."""
@@ -119,6 +134,20 @@ class ChunkStage(ChunkVerbs, Stage[Chunk]):
         """Let the next pass leave out so many of the rows that this worker is dealt."""
 
 
+class ReadStage(BatchVerbs, EachStage[Chunk, Batch]):
+    """A stage that reads the rows of chunks."""
+
+    request: Request
+    """What is read of each row."""
+
+    def knowing(self, needs: Sequence[Need]) -> Self:
+        """The same stage, which also reads what transforms must know of the rows."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        twin.request = self.request.knowing(needs)
+        return twin
+
+
 class BatchStage(BatchVerbs, Stage[Batch]):
     """A stage that makes batches of one size."""
 
@@ -146,7 +175,7 @@ class RandomStage(PlanStage):
     """A stage whose plan is drawn anew in each pass.
 
     It has no seed of its own: each pass takes the number that a `Loader` or torch's `DataLoader`
-    pushed with `set_seed`; without one it draws from torch's global generator, as torch's own
+    pushed with ``set_seed``; without one it draws from torch's global generator, as torch's own
     samplers do.
     """
 
@@ -182,74 +211,40 @@ class RandomStage(PlanStage):
         self._repeated_seed = self.pass_seed = seed
 
 
-class Source(PlanStage):
-    """The stage at which a pipe begins: a plan over the rows of a store."""
+class CollateStage(EachStage[Batch, T_co], Generic[T_co]):
+    """A stage whose items leave the pipe: no stage of ours follows."""
 
-    store: Store
 
-    def fingerprint(self) -> Mapping[str, Any]:
-        """What makes this data other than others."""
-        return self.store.fingerprint()
+def need_chunks(stage: Any, needed_by: str) -> None:
+    """Refuse a stage of ours, or one of torch in its place, that makes no chunks; what others make is theirs to know.
 
-    @property
-    def n_obs(self) -> int:
-        """How many rows the data has, of which the source may have chosen some."""
-        return self.store.n_obs
+    Raises
+    ------
+    PipelineError
+        It says what to write.
+    """
+    refuse_torchs(stage, needed_by)
+    if isinstance(_unmapped(stage), PlanStage):
+        raise PipelineError(f"{needed_by} reads chunks: write .sort_within_chunks(…) before it, got {stage!r}")
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """What can be read of each row."""
-        return tuple(self.store.fields)
 
-    @property
-    def var(self) -> Any:
-        """A `pandas.DataFrame` of what is known about the genes, in the order of X's columns."""
-        return self.store.var
+def need_batches(stage: Any, needed_by: str) -> None:
+    """The same of one that makes no batches."""
+    refuse_torchs(stage, needed_by)
+    before = _unmapped(stage)
+    if isinstance(before, PlanStage | ChunkStage):
+        chunks = ".sort_within_chunks(…)" if isinstance(before, PlanStage) else ""
+        raise PipelineError(
+            f"{needed_by} takes rows that were read: write {chunks}.read_rows(…) before it, got {stage!r}"
+        )
+    if isinstance(before, CollateStage):
+        raise PipelineError(f"{needed_by} stands before .{before.verb}(…), which makes tensors, got {stage!r}")
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The names of the files that rows come from; the field ``file`` has their numbers."""
-        return self.store.files
 
-    def route(self, field: str = "X") -> Route:
-        """How a field is read: by annpipes itself (``direct``), through ``h5py`` and why, or from memory.
-
-        >>> IndexSource("pbmc.h5ad").route("raw/X")
-        'direct (uncompressed)'
-        """
-        return self.store.route(field)
-
-    def locate(self, rows: Any) -> tuple[RowArray, RowArray]:
-        """The file of each of these rows, and the row's number in it; each ``(n,)``.
-
-        >>> IndexSource(["pbmc.h5ad", "pbmc.h5ad"]).locate([699, 700])
-        (array([0, 1]), array([699,   0]))
-        """
-        return self.store.locate(rows)
-
-    def row_of(self, file: int, row: int) -> int:
-        """The number in the whole of row ``row`` of file ``file``.
-
-        >>> IndexSource(["pbmc.h5ad", "pbmc.h5ad"]).row_of(1, 0)
-        700
-        """
-        return self.store.row_of(file, row)
-
-    def categories(self, column: str) -> tuple[str, ...]:
-        """The labels of an obs column, in the order of their codes.
-
-        >>> IndexSource("pbmc.h5ad").categories("phase")
-        ('G1', 'G2M', 'S')
-        """
-        return LabelTables(self.store).categories(column)
-
-    def decode(self, column: str, codes: Any) -> list[str]:
-        """The labels of an obs column that ``codes``, ``(n,)``, stand for; ``""`` for -1.
-
-        >>> IndexSource("pbmc.h5ad").decode("phase", [2, -1])
-        ['S', '']
-        """
-        return LabelTables(self.store).decode(column, codes)
+def _unmapped(stage: Any) -> Any:
+    while isinstance(stage, Mapper):
+        stage = stage.datapipe
+    return stage
 
 
 def plan_before(stage: Any, needed_by: str, kind: type[P], kind_name: str = "an IndexSource") -> P:
@@ -260,6 +255,7 @@ def plan_before(stage: Any, needed_by: str, kind: type[P], kind_name: str = "an 
     PipelineError
         The stage has no plan, or one of another kind.
     """
+    refuse_torchs(stage, needed_by)
     if isinstance(stage, PlanStage):
         plan = _plan_of(stage, needed_by)
         if isinstance(plan, kind):
@@ -275,6 +271,18 @@ def _plan_of(stage: PlanStage, needed_by: str) -> Plan:
             f"from that), got {plan!r}"
         )
     return plan
+
+
+def pipe_table(pipe: IterDataPipe[Any]) -> Table:
+    """The stages of a pipe, one in each row."""
+    rows: list[list[str]] = []
+    stage: IterDataPipe[Any] | None = pipe
+    while stage is not None:
+        mapped = isinstance(stage, Mapper)
+        code = stage.code if isinstance(stage, Stage) else ".map(…)" if mapped else repr(stage)
+        rows.insert(0, [type(stage).__name__, code])
+        stage = stage.datapipe if mapped else stage.source_datapipe if isinstance(stage, Stage) else None
+    return Table(["stage", "code"], rows)
 
 
 def fingerprint_of(pipe: IterDataPipe[Any]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.plans.order import InOrder
 from annpipes.plans.rows import RowArray, values_of
-from annpipes.stages.base import PlanStage, Source, plan_before
+from annpipes.stages.base import PlanStage, plan_before
 from annpipes.stages.graph import upstream
+from annpipes.stages.origins import Source
 from annpipes.stores import Store
 
 __all__ = ["as_columns", "as_weights", "class_numbers", "class_weights", "source_of", "weights_of_epoch"]
@@ -56,7 +57,7 @@ def class_weights(
     source: InOrder,
     columns: str | Sequence[str],
     temperature: float,
-    frequencies: Mapping[str, float] | None,
+    frequencies: Mapping[Any, float] | None,
 ) -> NDArray[np.float64]:
     """Weights of the source's rows, ``(n,)``, with which classes come as often as asked."""
     names = as_columns(columns)
@@ -80,7 +81,8 @@ def class_weights(
         for label, frequency in frequencies.items():
             if label not in labels or counts[labels.index(label)] == 0:
                 raise ParameterError(
-                    f"class {label!r} of {names[0]!r} has no rows; there are {', '.join(np.array(labels)[counts > 0])}"
+                    f"class {label!r} of {names[0]!r} has no rows; there are "
+                    f"{', '.join(str(known) for known, count in zip(labels, counts, strict=True) if count)}"
                 )
             _check_number(frequency, f"each of frequencies, here that of {label!r},")
             if not np.isfinite(frequency) or frequency < 0:

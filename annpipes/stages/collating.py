@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,72 +11,30 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from annpipes.errors import ParameterError
+from annpipes.messages.warning import warn
 from annpipes.meters import measured
-from annpipes.stages.base import EachStage
+from annpipes.stages.base import CollateStage, need_batches
 from annpipes.stages.chaining import chained_by
-from annpipes.stages.datapipes import IterDataPipe
+from annpipes.stages.datapipes import IterDataPipe, collated_whole
 from annpipes.stores import densify
+from annpipes.tensors import CsrTensors
 from annpipes.types import Batch, SparseRows
 
-__all__ = ["Collator", "CsrTensors", "as_device", "can_pin", "collate", "place", "tensor_of"]
+__all__ = ["Collator", "as_device", "can_pin", "collate", "place", "tensor_of"]
 
 Form = Literal["dense", "csr"]
 
 
-class CsrTensors(NamedTuple):
-    """Sparse rows as plain tensors, which pass through queues and pinning as torch's sparse ones do not.
+class TensorBatch(dict[str, Any]):
+    """A batch as a dict of tensors and lists; a type of its own, so that torch does not collate it once more."""
 
-    >>> import torch
-    >>> rows = CsrTensors(torch.tensor([0, 2]), torch.tensor([0, 3]), torch.tensor([1.0, 2.0]), 4)
-    >>> rows.to_dense()
-    tensor([[1., 0., 0., 2.]])
 
-    Parameters
-    ----------
-    crow_indices
-        Where each row begins and ends; shape ``(n + 1,)``, int32, or int64 where columns or values are beyond 2³¹.
-    col_indices
-        The gene of each value; shape ``(nnz,)``, of the same type.
-    values
-        Shape ``(nnz,)``, float32.
-    n_vars
-        Width of the matrix.
-    """
-
-    crow_indices: Tensor
-    col_indices: Tensor
-    values: Tensor
-    n_vars: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(n, n_vars)``."""
-        return len(self.crow_indices) - 1, self.n_vars
-
-    def to(self, device: Any, *, non_blocking: bool = False) -> CsrTensors:
-        """The same on another device."""
-        crow, col, values = (part.to(device, non_blocking=non_blocking) for part in self[:3])
-        return CsrTensors(crow, col, values, self.n_vars)
-
-    def pin_memory(self) -> CsrTensors:
-        """The same in memory from which a GPU can fetch it."""
-        crow, col, values = (part.pin_memory() for part in self[:3])
-        return CsrTensors(crow, col, values, self.n_vars)
-
-    def to_sparse_csr(self) -> Tensor:
-        """A torch sparse CSR tensor ``(n, n_vars)`` over the same memory."""
-        return torch.sparse_csr_tensor(*self[:3], self.shape, check_invariants=False)
-
-    def to_dense(self) -> Tensor:
-        """A dense tensor ``(n, n_vars)``, made on the device where the values are."""
-        n, width = self.shape
-        rows = torch.repeat_interleave(torch.arange(n, device=self.values.device), self.crow_indices.diff())
-        places = rows * width + self.col_indices
-        return torch.zeros(n * width, device=self.values.device).index_add_(0, places, self.values).view(n, width)
+for _kind in (TensorBatch, Batch):
+    collated_whole(_kind)
 
 
 @chained_by("collate_rows")
-class Collator(EachStage[Batch, dict[str, Any]]):
+class Collator(CollateStage[dict[str, Any]]):
     """Each batch as a dict of tensors.
 
     >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["X", "obs/louvain"])
@@ -104,6 +62,7 @@ class Collator(EachStage[Batch, dict[str, Any]]):
     def __init__(self, source_datapipe: IterDataPipe[Batch], form: Form = "dense") -> None:
         if form not in get_args(Form):
             raise ParameterError(f"form must be 'dense' or 'csr', got {form!r}")
+        need_batches(source_datapipe, "collate_rows")
         self.source_datapipe = source_datapipe
         self.form = form
 
@@ -118,12 +77,12 @@ def collate(batch: Batch, form: Form = "dense") -> dict[str, Any]:
     values = dict(batch.fields)
     if form == "csr" and isinstance(values.get("X"), np.ndarray):
         values["X"] = SparseRows.of(csr_matrix(np.asarray(values["X"], np.float32)))
-    return {key: _collate_field(field, form) for key, field in values.items()}
+    return TensorBatch({key: _collate_field(field, form) for key, field in values.items()})
 
 
 def _collate_field(values: Any, form: Form) -> Any:
     if isinstance(values, SparseRows):
-        return _csr_tensors(values) if form == "csr" else torch.from_numpy(densify(values))
+        return CsrTensors.of(values) if form == "csr" else torch.from_numpy(densify(values))
     if values.ndim > 1:
         return torch.from_numpy(np.ascontiguousarray(values, np.float32))
     return tensor_of(values)
@@ -139,24 +98,12 @@ def tensor_of(values: NDArray[Any]) -> Tensor | list[str]:
     return torch.from_numpy(np.ascontiguousarray(values, wider))
 
 
-def _csr_tensors(rows: SparseRows) -> CsrTensors:
-    narrow = np.iinfo(np.int32).max
-    wide = rows.n_vars > narrow or rows.indptr[-1] > narrow  # torch wants both of one type
-    dtype = np.int64 if wide else np.int32
-    return CsrTensors(
-        torch.from_numpy(rows.indptr.astype(dtype)),
-        torch.from_numpy(rows.indices.astype(dtype, copy=False)),
-        torch.from_numpy(rows.data.astype(np.float32, copy=False)),
-        rows.n_vars,
-    )
-
-
 def place(item: Any, *, pin_memory: bool, device: Any) -> Any:
     """Tensors of a collated batch pinned and moved to a device; anything else as it is."""
     if device is None and not pin_memory:
         return item
     if isinstance(item, dict):
-        return {key: place(value, pin_memory=pin_memory, device=device) for key, value in item.items()}
+        return type(item)((key, place(value, pin_memory=pin_memory, device=device)) for key, value in item.items())
     if not isinstance(item, Tensor | CsrTensors):
         return item
     pinned = item.pin_memory() if pin_memory else item
@@ -164,15 +111,10 @@ def place(item: Any, *, pin_memory: bool, device: Any) -> Any:
 
 
 def can_pin(pin_memory: bool) -> bool:
-    """Whether to pin, if there is a GPU to pin for.
-
-    Raises
-    ------
-    ParameterError
-        There is none.
-    """
+    """Whether to pin: if there is a GPU to pin for; a warning if there is none, as torch's `DataLoader` has it."""
     if pin_memory and not torch.accelerator.is_available():
-        raise ParameterError("pin_memory=True needs a GPU, and torch finds none")
+        warn("pin_memory=True has no effect: torch finds no GPU")
+        return False
     return pin_memory
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from annpipes.errors import PipelineError
-from annpipes.stages.datapipes import IterDataPipe
+from annpipes.stages.datapipes import OURS, IterDataPipe
 
-__all__ = ["graft", "last_of", "stages_of", "upstream"]
+__all__ = ["graft", "last_of", "refuse_torchs", "stages_of", "upstream"]
 
 S = TypeVar("S")
 
@@ -30,8 +30,8 @@ def last_of(pipe: IterDataPipe[Any], kind: type[S]) -> S | None:
     return next((stage for stage in stages_of(pipe) if isinstance(stage, kind)), None)
 
 
-def upstream(pipe: IterDataPipe[Any], kind: type[S], needed_by: str) -> S:
-    """The one stage of this kind in the pipe that ends with ``pipe``.
+def upstream(pipe: IterDataPipe[Any], kind: type[S], needed_by: str, verb: str = "") -> S:
+    """The one stage of this kind, which ``verb`` chains, in the pipe that ends with ``pipe``.
 
     Raises
     ------
@@ -40,11 +40,26 @@ def upstream(pipe: IterDataPipe[Any], kind: type[S], needed_by: str) -> S:
     """
     if not isinstance(pipe, IterDataPipe):
         raise PipelineError(f"{needed_by} needs a pipe, got a {type(pipe).__name__}")
+    refuse_torchs(pipe, needed_by)
     found = [*{id(stage): stage for stage in stages_of(pipe) if isinstance(stage, kind)}.values()]
     if len(found) != 1:
-        count = "no" if not found else f"{len(found)} of"
-        raise PipelineError(f"{needed_by} needs a pipe with one {kind.__name__}, and {pipe!r} has {count} them")
+        count = "none" if not found else f"{len(found)} of them"
+        hint = f": write .{verb}(…)" if verb and not found else ""
+        raise PipelineError(f"{needed_by} needs a pipe with one {kind.__name__}, and {pipe!r} has {count}{hint}")
     return found[0]
+
+
+def refuse_torchs(pipe: IterDataPipe[Any], needed_by: str) -> None:
+    """Refuse a stage of torch right before one of ours, where ours of about the same name is meant.
+
+    Raises
+    ------
+    PipelineError
+        It says which verb to write.
+    """
+    for kind, (torchs, ours) in OURS.items():
+        if isinstance(pipe, kind):
+            raise PipelineError(f".{torchs}(…) before {needed_by} is torch's, which knows no rows: write .{ours}(…)")
 
 
 def graft(pipe: IterDataPipe[Any], stage: IterDataPipe[Any], scion: IterDataPipe[Any]) -> IterDataPipe[Any]:

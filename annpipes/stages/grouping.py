@@ -64,7 +64,7 @@ class GroupSampler(RandomStage):
     ParameterError
         No group is large enough; a group has no controls; a parameter cannot work.
     FieldError
-        No such obs column, or one of numbers.
+        No such obs column, or one of floats.
     """
 
     attributes = {"groupby": "columns"}  # noqa: RUF012 (never changed)

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from annpipes.errors import ParameterError, PipelineError
+from annpipes.messages.reprs import brief, call_repr
 from annpipes.plans.base import Plan
 from annpipes.plans.mixture import Mixed
-from annpipes.reprs import brief, call_repr
-from annpipes.stages.base import PlanStage, RandomStage, Source, plan_before
+from annpipes.stages.base import PlanStage, RandomStage, plan_before
 from annpipes.stages.graph import upstream
+from annpipes.stages.origins import Source
 from annpipes.stores import Collection, Store
 
 __all__ = ["SourceMixer"]

@@ -8,11 +8,11 @@ from typing import Any
 
 from annpipes.errors import PipelineError
 from annpipes.plans.rows import as_count
-from annpipes.stages.base import BatchStage, ChunkStage, EachStage, Source
+from annpipes.stages.base import BatchStage, ChunkStage, ReadStage, need_batches, need_chunks
 from annpipes.stages.chaining import chained_by
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, upstream
-from annpipes.stages.verbs import BatchVerbs
+from annpipes.stages.origins import Source
 from annpipes.stores import Request, Unknown
 from annpipes.types import Batch, Chunk
 
@@ -20,7 +20,7 @@ __all__ = ["RowBatcher", "RowReader"]
 
 
 @chained_by("read_rows")
-class RowReader(BatchVerbs, EachStage[Chunk, Batch]):
+class RowReader(ReadStage):
     """For each chunk the batch of its rows, in the drawn order.
 
     >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["X", "obs/louvain"])
@@ -63,9 +63,10 @@ class RowReader(BatchVerbs, EachStage[Chunk, Batch]):
         fields: Sequence[str] = ("X",),
         *,
         genes: Any = None,
-        categories: Mapping[str, Sequence[str]] | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
         unknown: Unknown = "error",
     ) -> None:
+        need_chunks(source_datapipe, "read_rows")
         self.source_datapipe = source_datapipe
         source = upstream(source_datapipe, Source, "read_rows")
         self.request = Request.of(
@@ -118,6 +119,7 @@ class RowBatcher(BatchStage):
     """
 
     def __init__(self, source_datapipe: IterDataPipe[Batch], batch_size: int = 256, *, drop_last: bool = False) -> None:
+        need_batches(source_datapipe, "batch_rows")
         self.source_datapipe: IterDataPipe[Batch] = source_datapipe
         self.batch_size = as_count(batch_size, "batch_size")
         chunker = last_of(source_datapipe, ChunkStage)

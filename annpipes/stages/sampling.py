@@ -69,7 +69,7 @@ class RowSampler(RandomStage):
         weights: Any = None,
         balance: str | Sequence[str] | None = None,
         temperature: float | None = None,
-        frequencies: Mapping[str, float] | None = None,
+        frequencies: Mapping[Any, float] | None = None,
         num_rows: int | None = None,
         unit: Unit = "rows",
     ) -> None:

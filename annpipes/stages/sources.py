@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from annpipes.messages.brevity import brief_named
+from annpipes.messages.showing import Labelled, Part, Title
 from annpipes.plans.order import InOrder
 from annpipes.plans.rows import as_count, brief_rows
-from annpipes.stages.base import Source
-from annpipes.stores import open_store
+from annpipes.stages.origins import Source
+from annpipes.stores import as_cache, open_store
 
 __all__ = ["IndexSource"]
 
@@ -22,7 +25,7 @@ class IndexSource(Source):
     Parameters
     ----------
     data
-        Path of an ``.h5ad`` file, an `anndata.AnnData` in memory (a view, too) or a backed one; a list
+        Path of an ``.h5ad`` file or a Zarr store, an `anndata.AnnData` in memory (a view, too) or a backed one; a list
         of these, a pattern such as ``"atlas/*.h5ad"``, or a `Collection`, whose rows follow each other.
     rows
         Which rows: positions, a boolean mask of length ``n_obs``, a list of obs names, or an
@@ -34,6 +37,9 @@ class IndexSource(Source):
         None, it follows from how X is stored: few rows where any row can be read alone,
         whole storage chunks where they must be decoded; the repr shows the number and
         ``block_reason`` says why.
+    cache
+        A `Cache`, or the path of its folder: storage chunks are kept there once they were decoded, and later epochs
+        read them like an uncompressed file. Of an AnnData in memory nothing is decoded, and nothing kept.
 
     Raises
     ------
@@ -43,8 +49,9 @@ class IndexSource(Source):
         ``rows`` or ``block_size`` cannot be right.
     """
 
-    def __init__(self, data: Any, rows: Any = None, block_size: int | None = None) -> None:
-        self.store = open_store(data)
+    def __init__(self, data: Any, rows: Any = None, block_size: int | None = None, cache: Any = None) -> None:
+        self.cache = as_cache(cache)
+        self.store = open_store(data, self.cache)
         chosen = self.store.rows(rows)
         size, self.block_reason = self.store.block_advice() if block_size is None else (block_size, "as given")
         self.block_size = as_count(size, "block_size")
@@ -54,8 +61,23 @@ class IndexSource(Source):
         """How many blocks."""
         return self.plan.n_blocks
 
+    def _shown(self) -> Sequence[Part]:
+        n_rows, store = self.plan.n_rows, self.store
+        some = "" if n_rows == store.n_obs else f" (of {store.n_obs:,})"
+        return [
+            Title(f"{type(self).__name__}: {n_rows:,} rows{some} × {store.n_vars:,} genes"),
+            Labelled(
+                [
+                    ("data", repr(store)),
+                    ("blocks", f"{len(self):,} of {self.block_size:,} rows: {self.block_reason}"),
+                    ("fields", brief_named(store.fields)),
+                ]
+            ),
+        ]
+
     def __repr__(self) -> str:
         chosen = self.plan.row_set
         whole = isinstance(chosen, range) and len(chosen) == self.store.n_obs
         rows = "" if whole else f", rows={brief_rows(chosen)}"
-        return f"IndexSource({self.store!r}{rows}, block_size={self.block_size})"
+        cache = "" if self.cache is None else f", cache={self.cache!r}"
+        return f"IndexSource({self.store!r}{rows}, block_size={self.block_size}{cache})"

@@ -1,68 +1,80 @@
-"""A transform on X of every batch."""
+"""A transform on a field of every batch."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
+from annpipes.errors import ParameterError
 from annpipes.meters import measured
-from annpipes.stages.base import EachStage
+from annpipes.stages.base import EachStage, ReadStage, need_batches
 from annpipes.stages.chaining import chained_by
 from annpipes.stages.datapipes import IterDataPipe
+from annpipes.stages.graph import graft, last_of
 from annpipes.stages.verbs import BatchVerbs
-from annpipes.transforms import Transform, as_transform
-from annpipes.types import Batch, SparseRows
+from annpipes.stores import field_key, is_matrix_field
+from annpipes.transforms.applying import Applied, needed_by
+from annpipes.transforms.base import Transforms, chained_transform
+from annpipes.types import Batch, Need
 
-__all__ = ["RowTransformer", "transform_x"]
+__all__ = ["RowTransformer"]
 
 
 @chained_by("transform")
 class RowTransformer(BatchVerbs, EachStage[Batch, Batch]):
-    """Batches with X transformed.
+    """Batches with X, or another matrix, transformed.
 
     >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["raw/X", "X"]).batch_rows(50)
-    >>> next(iter(pipe.transform(Clip(low=0))))["X"].min()
-    np.float32(0.0)
+    >>> float(next(iter(pipe.transform(Clip(low=0))))["X"].min())
+    0.0
 
     Parameters
     ----------
     source_datapipe
         The `RowBatcher`, or a stage of your own that yields batches.
     transform
-        A `Transform`, or several as a `Compose`.
+        A `Transform`, a function of one row as a tensor ``(n_vars,)``, or a list of these, applied one after the
+        other. A function that may be given many rows at once is ``Lambda(function, batched=True)``.
+    field
+        The matrix that is transformed: ``X``, ``layers/counts``, ``raw/X``, ``obsm/X_pca`` …
 
     Raises
     ------
     ParameterTypeError
-        ``transform`` is not a `Transform`; for any function of a whole batch there is ``.map(f)``.
+        ``transform`` is none of these.
+    ParameterError
+        ``field`` is not read, or is no matrix; or a transform needs what its place does not allow.
     """
 
-    def __init__(self, source_datapipe: IterDataPipe[Batch], transform: Transform) -> None:
-        self.source_datapipe = source_datapipe
+    def __init__(self, source_datapipe: IterDataPipe[Batch], transform: Transforms, field: str = "X") -> None:
         # Named otherwise than the parameter: every DataPipe already has a method `transform`, this stage.
-        self.applied = as_transform(transform)
+        self.given, self.field = chained_transform(transform), field
+        need_batches(source_datapipe, "transform")
+        self.source_datapipe = source_datapipe
+        if not is_matrix_field(field):
+            raise ParameterError(
+                f"field must be a matrix, such as 'X' or 'layers/counts', got {field!r}: .map takes all"
+            )
+        self.applied = Applied(self.given, field, field_key(field), self._ask())
+
+    def _ask(self) -> Sequence[Need]:
+        """Have the reader know what the transform needs; which that is."""
+        reader = last_of(self.source_datapipe, ReadStage)
+        if reader is None:  # a stage of somebody else makes the batches
+            return ()
+        if self.field not in reader.request.fields:
+            fields = ", ".join(reader.request.fields)
+            raise ParameterError(f"transform is applied to {self.field}, which is not among fields ({fields})")
+        needed = needed_by(self.given, self.field, some_genes=reader.request.has_some_genes(self.field))
+        knowing = reader.knowing(needed)
+        if knowing.request.extras != reader.request.extras:
+            self.source_datapipe = graft(self.source_datapipe, reader, knowing)
+        return [need for need in needed if need in knowing.request.extras]
 
     def each(self, item: Batch) -> Batch:
-        """One batch with X transformed."""
+        """One batch with the field transformed."""
         with measured("transform"):
-            return item.replace(X=transform_x(self.applied, item["X"]))
+            return self.applied(item)
 
     def __repr__(self) -> str:
-        return f"{self.source_datapipe!r}.transform({self.applied!r})"
-
-
-def transform_x(transform: Transform, x: SparseRows | NDArray[Any]) -> SparseRows | NDArray[Any]:
-    """X of a batch ``(n, n_vars)`` transformed; sparse for as long as every step can be."""
-    for step in transform.steps():
-        if isinstance(x, SparseRows):
-            distinct = x.without_duplicates()
-            sparse = step.on_sparse(distinct.with_data(distinct.data.astype(np.float32, copy=False)))
-            if sparse is not None:
-                x = sparse
-                continue
-            x = x.to_dense()
-        x = step.on_rows(torch.from_numpy(np.asarray(x, np.float32))).numpy()
-    return x
+        field = "" if self.field == "X" else f", field={self.field!r}"
+        return f"{self.source_datapipe!r}.transform({self.given!r}{field})"

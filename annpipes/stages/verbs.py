@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from annpipes.stages.shuffling import BlockShuffler
     from annpipes.stages.transforming import RowTransformer
     from annpipes.stores import Unknown
-    from annpipes.transforms import Transform
+    from annpipes.transforms.base import Transforms
 
 __all__ = ["BatchVerbs", "ChunkVerbs", "PlanVerbs"]
 
@@ -32,7 +32,7 @@ class PlanVerbs:
             weights: Any = None,
             balance: str | Sequence[str] | None = None,
             temperature: float | None = None,
-            frequencies: Mapping[str, float] | None = None,
+            frequencies: Mapping[Any, float] | None = None,
             num_rows: int | None = None,
             unit: Unit = "rows",
         ) -> RowSampler: ...
@@ -61,7 +61,7 @@ class ChunkVerbs:
             fields: Sequence[str] = ("X",),
             *,
             genes: Any = None,
-            categories: Mapping[str, Sequence[str]] | None = None,
+            categories: Mapping[str, Sequence[Any]] | None = None,
             unknown: Unknown = "error",
         ) -> RowReader: ...
 
@@ -73,5 +73,5 @@ class BatchVerbs:
 
         def batch_rows(self, batch_size: int = 256, *, drop_last: bool = False) -> RowBatcher: ...
         def pair_controls(self) -> ControlPairer: ...
-        def transform(self, transform: Transform) -> RowTransformer: ...
+        def transform(self, transform: Transforms, field: str = "X") -> RowTransformer: ...
         def collate_rows(self, form: Form = "dense") -> Collator: ...

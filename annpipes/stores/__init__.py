@@ -3,9 +3,11 @@
 `protocol`      what a store answers, whatever holds its rows
 `base`          fields that are opened at their first use
 `h5ad`          an `.h5ad` file
+`zarr`          an AnnData in a Zarr store
 `memory`        an AnnData in memory, or backed
 `collection`    many of them as one
 `opening`       the store for one file or object
+`elements`      the rows of a matrix in a file
 `matrices`      rows of dense and CSR matrices, by the engine
 `arrays`        rows of matrices in memory
 `gene_subsets`  some genes of sparse rows
@@ -14,10 +16,13 @@
 `columns`       columns of a table, in every encoding
 `series`        columns of several tables as one
 `request`       what is read of a store
+`answers`       what may be asked of whoever reads it
+`obs`           columns of obs, loaded when they are asked for
 `labels`        labels, and the codes that stand for them
 `genes`         some of the genes, in an order of their own
 `choices`       rows or genes chosen with objects of others
 `expressions`   rows for which an expression is true
+`unknown`       labels that an expression names, and no row has
 `row_space`     rows of several stores, one store after the other
 `witness`       what an AnnData in memory was
 `surveying`     what a file holds, element by element
@@ -29,6 +34,7 @@
 `engine`        elements and rows copied to their places
 `containers`    file formats, and where their storage chunks lie
 `codecs`        how storage chunks are encoded
+`caching`       decoded storage chunks kept on a local disk
 `bytes`         where bytes come from
 `compiled`      inner loops
 `describing`    how fields are stored, and what is wrong with that
@@ -42,28 +48,34 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from annpipes.stores.answers import Answers
 from annpipes.stores.base import FieldStore
-from annpipes.stores.bytes.local import exclusive
+from annpipes.stores.bytes.local import bytes_of, exclusive, files_below
+from annpipes.stores.bytes.remote import Remote, as_remote, refuse_remote
+from annpipes.stores.caching.contents import Kept, kept_in, remove_kept
+from annpipes.stores.caching.settings import Cache, as_cache
 from annpipes.stores.checking import Found, check_file
 from annpipes.stores.checking.ledgers import Damage
 from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
-from annpipes.stores.collection.patterns import is_pattern, paths_of
+from annpipes.stores.collection.patterns import is_pattern, names_several, paths_of
 from annpipes.stores.dense import densify
 from annpipes.stores.describing.advice import Finding, findings_of
-from annpipes.stores.describing.fields import Element, FieldReport, describe_file
+from annpipes.stores.describing.fields import Element, FieldReport
+from annpipes.stores.describing.files import describe_file
 from annpipes.stores.engine.pools import core_count
 from annpipes.stores.genes import Genes
 from annpipes.stores.labels import LabelTables, Unknown
 from annpipes.stores.limits import BareReading, densifying
 from annpipes.stores.limits.threads import BareWork, Threads
 from annpipes.stores.marks import mark_of
+from annpipes.stores.obs import Obs
 from annpipes.stores.opening import open_one
-from annpipes.stores.protocol import Store, as_fields, field_key
+from annpipes.stores.protocol import Store, as_fields, field_key, is_matrix_field
 from annpipes.stores.request import Request
 from annpipes.stores.routes import Route
 from annpipes.stores.writing.assembling import Assembly
-from annpipes.stores.writing.carrying import as_left_out
+from annpipes.stores.writing.carrying import as_left_out, field_named
 from annpipes.stores.writing.parts import (
     Matrix,
     PartFile,
@@ -74,12 +86,15 @@ from annpipes.stores.writing.parts import (
     row_lengths,
     sync,
 )
+from annpipes.stores.writing.turning import TurnedRows, turn_columns
 
 __all__ = [
     "CODECS",
+    "Answers",
     "Assembly",
     "BareReading",
     "BareWork",
+    "Cache",
     "Collection",
     "Damage",
     "Element",
@@ -88,16 +103,22 @@ __all__ = [
     "Finding",
     "Found",
     "Genes",
+    "Kept",
     "LabelTables",
     "Matrix",
+    "Obs",
     "PartFile",
+    "Remote",
     "Request",
     "Route",
     "Store",
     "Threads",
+    "TurnedRows",
     "Unknown",
+    "as_cache",
     "as_fields",
     "as_left_out",
+    "bytes_of",
     "check_file",
     "codec_of",
     "core_count",
@@ -107,24 +128,38 @@ __all__ = [
     "encoded_row_bytes",
     "exclusive",
     "field_key",
+    "field_named",
+    "files_below",
     "findings_of",
     "finish",
+    "is_matrix_field",
     "is_pattern",
+    "kept_in",
     "mark_of",
     "matrices_of",
     "open_store",
     "part_lengths",
     "paths_of",
+    "refuse_remote",
+    "remove_kept",
     "row_lengths",
     "sync",
+    "turn_columns",
 ]
 
 
-def open_store(data: Any) -> Store:
-    """The store for whatever the caller has: a path, a pattern, an AnnData, a list of these, or a store."""
+def open_store(data: Any, cache: Any = None) -> Store:
+    """The store for whatever the caller has: a path, an address, a pattern, an AnnData, a list of these, or a store.
+
+    What it decodes is kept in ``cache``, a `Cache` or the path of its folder, if that is given.
+    """
     if isinstance(data, FieldStore | Store):  # ours first: before Python 3.12, a protocol evaluates every property
-        return data
+        same = cache is None or (isinstance(data, Collection) and data.cache == cache)
+        return data if same else open_one(data, as_cache(cache))
+    remote = as_remote(data)
+    if remote is not None:
+        return Collection(remote, cache=cache) if names_several(remote) else open_one(remote, as_cache(cache))
     pattern = isinstance(data, str | os.PathLike) and is_pattern(os.fspath(data))
     if pattern or isinstance(data, list | tuple):
-        return Collection(data)
-    return open_one(data)
+        return Collection(data, cache=cache)
+    return open_one(data, as_cache(cache))

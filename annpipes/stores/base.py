@@ -11,7 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes.errors import ChangedError, DamageError, FieldError, FormatError, ParameterError
+from annpipes.messages.warning import warn
 from annpipes.plans.rows import RowArray, Rows, as_rows
+from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.choices import in_order, plain_choice
 from annpipes.stores.expressions import rows_where
 from annpipes.stores.frame import Codes, Column, Labels, Strings, positions_of
@@ -48,6 +50,8 @@ class FieldStore:
     name: str
     n_obs: int
     n_vars: int
+    decoded_in: SourceCache | None = None
+    """Where decoded storage chunks of matrices are kept."""
 
     def __init__(self) -> None:
         self._readers: dict[str, tuple[Any, FieldReader]] = {}  # with the version of the field that they read
@@ -99,13 +103,16 @@ class FieldStore:
 
     def rows(self, chosen: Any, argument: str = "rows") -> Rows:
         """The positions of rows given as anything that names them; errors name the ``argument``."""
-        return as_rows(
+        found = as_rows(
             plain_choice(chosen, self.n_obs, lambda: self.obs_names, argument),
             self.n_obs,
             argument=argument,
             positions_of=self.rows_named,
             where=partial(self.rows_where, argument=argument),
         )
+        if len(found) == 0 and self.n_obs > 0 and not isinstance(chosen, str | range):  # an expression has told it
+            warn(f"{argument} chooses no row of {self.name}, which has {self.n_obs:,}")
+        return found
 
     def in_order(self, values: Any, argument: str) -> Any:
         """Values of a Series in the order of the rows that its index names; anything else as it is."""
@@ -204,7 +211,7 @@ class FieldStore:
             return _NO_ADVICE
         return reader.block_advice if is_matrix(reader) else _NO_ADVICE
 
-    def categories(self, column: str) -> tuple[str, ...]:
+    def categories(self, column: str) -> tuple[Any, ...]:
         """The labels of an obs column, in the order of their codes."""
         return self._labels(column).categories
 
@@ -242,6 +249,10 @@ class FieldStore:
                 f"it, so its codes mean something else: make the source anew"
             )
 
+    def read_by(self, field: str, reader: MatrixReader) -> None:
+        """Have a matrix read by this reader from now on."""
+        self._readers[field] = self.version(field), self._checked(field, reader)
+
     def version(self, field: str) -> Any:
         """A value that is another one once a field must be opened anew; a `ChangedError` if that would not do."""
         return 0
@@ -263,7 +274,10 @@ class FieldStore:
             names = np.asarray(self.obs_names.astype(str), object)
             return Strings(names, np.zeros(len(names), bool))
         if group != "obs":
-            return self._checked(field, self._open_matrix(group, key))
+            matrix = self._checked(field, self._open_matrix(group, key))
+            if self.decoded_in is not None:
+                matrix.keep_decoded(self.decoded_in)
+            return matrix
         column = self._open_column(key)
         if len(column) != self.n_obs:
             raise DamageError(f"{plain} of {self.name} has {len(column)} values, but there are {self.n_obs} rows")

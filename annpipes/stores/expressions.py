@@ -14,6 +14,8 @@ from pandas.core.computation.expr import PandasExprVisitor  # type: ignore[attr-
 from pandas.core.computation.parsing import clean_column_name  # type: ignore[import-not-found]
 
 from annpipes.errors import AnnpipesError, ParameterError
+from annpipes.messages.warning import warn
+from annpipes.stores.unknown import unknown_labels
 
 __all__ = ["rows_where"]
 
@@ -91,7 +93,8 @@ def rows_where(
         What errors call the data.
     """
     line = _one_line(expression, argument)
-    names = _checked_names(line, argument)
+    tree = _checked(line, argument)
+    names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
     mentioned = [column for column in columns if not isinstance(column, int) and clean_column_name(column) in names]
     rows = index()
     if not mentioned and not names & {*_INDEX, *map(_cleaned, rows.names)}:
@@ -101,7 +104,11 @@ def rows_where(
     frame = pd.concat(loaded, axis=1) if loaded else pd.DataFrame(index=rows)
     if loaded:
         frame.columns = pd.Index(mentioned)
-    return _query(frame, line, columns, where, argument)
+    chosen = _query(frame, line, columns, where, argument)
+    none = [f"it chooses no row of {where}"] if len(rows) and not len(chosen) else []
+    if told := none + list(unknown_labels(tree, frame, where)):
+        warn(f"{argument}={line!r}: {'; '.join(told)}")
+    return chosen
 
 
 def _cleaned(name: Hashable) -> Hashable:
@@ -120,8 +127,8 @@ def _one_line(expression: str, argument: str) -> str:
     return lines[0]
 
 
-def _checked_names(line: str, argument: str) -> frozenset[str]:
-    """The names that an expression mentions, backticks resolved, once nothing in it could run code."""
+def _checked(line: str, argument: str) -> ast.Expression:
+    """An expression with its backticks resolved, once nothing in it could run code."""
     try:
         source = PandasExprVisitor(None, "python", "pandas").preparser(line)
         module = ast.parse(source)
@@ -131,13 +138,10 @@ def _checked_names(line: str, argument: str) -> frozenset[str]:
         hint = "; did you mean ==?" if module.body and isinstance(module.body[0], ast.Assign) else ""
         raise ParameterError(f"{argument}={line!r} is a statement, not one expression that is true or false{hint}")
     tree = ast.Expression(module.body[0].value)
-    found = set()
     for node in ast.walk(tree):
         if refusal := _refusal(node):
             raise ParameterError(f"{argument}={line!r} cannot be taken: {refusal}")
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-    return frozenset(found)
+    return tree
 
 
 def _refusal(node: ast.AST) -> str | None:

@@ -29,14 +29,15 @@ class Column(Protocol):
         """Values of the chunk's rows in the drawn order; shape ``(n,)``."""
 
     def coded(self, name: str) -> Labels:
-        """The column as codes and categories; a `FieldError` naming the column if it holds numbers."""
+        """The column as codes and categories; a `FieldError` naming the column if it holds floats."""
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """Numbers and booleans as they are."""
+    """Numbers and booleans as they are; ``kind`` is what they were where some are missing and NaN, "b" or "i"."""
 
     values: NDArray[Any]  # (n_obs,)
+    kind: str = ""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -46,18 +47,26 @@ class Numbers:
         return values
 
     def coded(self, name: str) -> Labels:
-        raise FieldError(
-            f"obs column {name!r} holds numbers; only categories and strings have codes: ask for {f'obs/{name}'!r}, or "
-            f"make them labels, adata.obs[{name!r}] = adata.obs[{name!r}].astype('category')"
-        )
+        kind = self.kind or self.values.dtype.kind
+        if kind not in "biu":
+            raise FieldError(
+                f"obs column {name!r} holds numbers that are not whole; categories, strings, integers and booleans "
+                f"have codes: ask for {f'obs/{name}'!r}, or make them labels, "
+                f"adata.obs[{name!r}] = adata.obs[{name!r}].astype('category')"
+            )
+        if not self.kind:
+            native = self.values.astype(self.values.dtype.newbyteorder("="), copy=False)
+            return _factorized(native, np.ones(len(native), bool))
+        there = ~np.isnan(self.values)
+        return _factorized(self.values[there].astype(bool if kind == "b" else np.int64), there)
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Categories: a code for each row (missing: -1) and what the codes stand for."""
+    """Categories: a code for each row (missing: -1) and what the codes stand for, all strings, integers or booleans."""
 
     codes: NDArray[Any]  # (n_obs,)
-    categories: tuple[str, ...]
+    categories: tuple[Any, ...]
     ordered: bool = False
 
     def __len__(self) -> int:
@@ -86,10 +95,7 @@ class Strings:
         return self.values[chunk.drawn]
 
     def coded(self, name: str) -> Labels:
-        present, categories = pd.factorize(self.values[~self.missing], sort=True)
-        codes = np.full(len(self.values), -1, np.int64)
-        codes[~self.missing] = present
-        return Labels(codes, tuple(categories))
+        return _factorized(self.values[~self.missing], ~self.missing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +123,20 @@ def column_of(values: pd.Series[Any], where: str = "an obs column") -> Column:
         return Numbers(values.to_numpy())
     if pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_numeric_dtype(dtype):
         if values.isna().any():
-            return Numbers(_as_floats(values, where))
+            kind = "b" if pd.api.types.is_bool_dtype(dtype) else "i" if pd.api.types.is_integer_dtype(dtype) else ""
+            return Numbers(_as_floats(values, where), kind)
         return Numbers(values.to_numpy(getattr(dtype, "numpy_dtype", None)))
     missing = values.isna().to_numpy()
     strings = values.astype(object).where(~missing, MISSING_LABEL).map(str)
     return Strings(np.asarray(strings, object), missing)
+
+
+def _factorized(values: NDArray[Any], there: NDArray[np.bool_]) -> Labels:
+    """The labels of a column with ``values`` in the rows that are ``there``, ``(n_obs,)``; their table is sorted."""
+    present, categories = pd.factorize(values, sort=True)
+    codes = np.full(len(there), -1, np.min_scalar_type(-len(categories) - 1))
+    codes[there] = present
+    return Labels(codes, tuple(categories.tolist()))
 
 
 def _as_floats(values: pd.Series[Any], where: str) -> NDArray[np.float64]:

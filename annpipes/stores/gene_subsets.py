@@ -18,8 +18,8 @@ from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
 from annpipes.stores.compiled.kernels import Offsets, copy_values
 from annpipes.stores.engine.column_loops import Kept, Room, Sources, select_decoded, select_pieces
-from annpipes.stores.engine.decoding import Chunks, Decoder, decoder_of, scratch_for
-from annpipes.stores.engine.elements import FEW, Dataset, Direct, shares
+from annpipes.stores.engine.decoding import Loop, loop_of, scratch_for
+from annpipes.stores.engine.elements import FEW, Dataset, Direct, InMemory, shares
 from annpipes.stores.engine.pieces import Pieces, Spans
 from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.stores.engine.targets import word_limit
@@ -50,10 +50,13 @@ def select_rows(
     pieces = spans.pieces(data.layout.chunk_shape[0])
     if data.layout.chunk_shape != indices.layout.chunk_shape or data.layout.plain != indices.layout.plain:
         return None
+    if any(source.opened().requesting is not None for part in (data, indices) for source in part.layout.sources):
+        return None  # whole rows, by few requests
     selection = _Selection(data, indices, pieces, n_vars, genes)
-    tasks = selection.plain_tasks() if data.layout.plain else selection.decoded_tasks()
-    if tasks is None:
+    tasks = selection.plain_tasks()
+    if tasks is None and data.layout.plain:
         return None
+    tasks = tasks or selection.decoded_tasks()
     count("copied", int(indptr[-1]) * (data.dtype.itemsize + indices.dtype.itemsize))
     run(tasks)
     return selection.rows(indptr)
@@ -73,38 +76,41 @@ class _Selection:
         self.kept = Kept((genes.columns >= 0).astype(np.uint8), genes.columns, limit, *out, *self.found)
 
     def plain_tasks(self) -> Work | None:
-        """Out of the mapped file, if it is mapped and its numbers stand where numbers may stand."""
-        indices, data = self._in_file(self.indices), self._in_file(self.data)
-        if indices is None or data is None:
+        """Out of mapped bytes, if they are mapped and numbers stand where numbers may stand."""
+        indices, data = (part.in_memory(self.pieces.scaled(part.dtype.itemsize)) for part in (self.indices, self.data))
+        if indices is None or data is None or not (_aligned(indices, self.indices) and _aligned(data, self.data)):
             return None
-        count("decoded", int(self.room[-1]) * (self.data.dtype.itemsize + self.indices.dtype.itemsize))
-        parts = shares(len(self.pieces), len(self.pieces), 64)
-        select = partial(self._select, indices[0], data[0], indices[1], data[1])
-        return Work([partial(select, *part) for part in parts], guard=self.data.source.steady)
-
-    def _in_file(self, dataset: Direct) -> tuple[NDArray[Any], Offsets] | None:
-        """The mapped file as numbers of a dataset's size, and where among them each piece begins."""
-        source, size = dataset.source.opened(), dataset.dtype.itemsize
-        places = dataset.layout.offsets[self.pieces.chunks] + self.pieces.froms * size
-        mapped = source.mapped()
-        if mapped is None or (places % size).any() or not source.cached(places):
-            return None
-        return mapped[: len(mapped) // size * size].view(f"u{size}"), places // size
+        n_bytes = int(self.room[-1]) * (self.data.dtype.itemsize + self.indices.dtype.itemsize)
+        count("decoded", n_bytes)
+        count("cached", n_bytes if data.around else 0)
+        (index_words, index_froms), (data_words, data_froms) = (
+            _in_words(indices, self.indices),
+            _in_words(data, self.data),
+        )
+        select = partial(self._select, index_words, data_words, index_froms, data_froms)
+        tasks = [partial(select, *share) for share in shares(len(self.pieces), len(self.pieces), 64)]
+        return Work(tasks, guards=[*indices.guards, *data.guards], around=[*indices.around, *data.around])
 
     def decoded_tasks(self) -> Work:
         """Out of storage chunks, of which those of both datasets hold the same places."""
         edges = np.array(self.pieces.edges(), np.int64)
         numbers = self.pieces.chunks[edges[:-1]]
         count("decoded", (self.data.layout.chunk_bytes + self.indices.layout.chunk_bytes) * len(numbers))
-        few, decoders = len(numbers) <= FEW, (decoder_of(self.indices.layout), decoder_of(self.data.layout))
-        if few or decoders[0] is None or decoders[1] is None or self.data.source.opened().descriptor is None:
+        parts, few = (self.indices, self.data), len(numbers) <= FEW
+        count("cached", sum(part.kept_bytes(self.pieces) * part.dtype.itemsize for part in parts))
+        opened = [part.layout.opened(numbers) for part in parts]
+        index_loop, data_loop = (
+            None if few else loop_of(part.layout, one, numbers, edges, part.shelf)
+            for part, one in zip(parts, opened, strict=True)
+        )
+        if index_loop is None or data_loop is None:
             tasks = [partial(self._decode_and_select, few, *group) for group in pairwise(edges.tolist())]
         else:
-            tables = [(part.layout.offsets[numbers], part.layout.sizes[numbers]) for part in (self.indices, self.data)]
-            select = partial(self._select_decoded, (decoders[0], decoders[1]), tables, edges)
-            tasks = [partial(select, *part) for part in shares(len(numbers))]
-        sizes = self.data.layout.chunk_bytes, self.indices.layout.chunk_bytes
-        return Work(tasks, task_bytes=3 * max(sizes), guard=self.data.source.steady)
+            select = partial(self._select_decoded, (index_loop, data_loop))
+            tasks = [partial(select, *share) for share in shares(len(numbers))]
+        guards = [guard for one in opened for guard in one.guards]
+        around = [guard for part in parts for guard in part.around()]
+        return Work(tasks, 3 * max(part.layout.chunk_bytes for part in parts), guards=guards, around=around)
 
     def _select(
         self, indices: NDArray[Any], data: NDArray[Any], index_froms: Offsets, froms: Offsets, start: int, stop: int
@@ -121,20 +127,9 @@ class _Selection:
         indices, data = (part.decode(number, few).view(f"u{part.dtype.itemsize}") for part in (self.indices, self.data))
         self._select(indices, data, froms, froms, start, stop)
 
-    def _select_decoded(
-        self,
-        decoders: tuple[Decoder, Decoder],
-        tables: list[tuple[Offsets, Offsets]],
-        edges: Offsets,
-        first: int,
-        last: int,
-    ) -> None:
-        parts, descriptor = (self.indices, self.data), self.data.source.opened().descriptor
-        assert descriptor is not None
-        chunks = [
-            Chunks(descriptor, offsets, sizes, edges, decoder.steps)
-            for (offsets, sizes), decoder in zip(tables, decoders, strict=True)
-        ]
+    def _select_decoded(self, loops: tuple[Loop, Loop], first: int, last: int) -> None:
+        parts, chunks = (self.indices, self.data), (loops[0].chunks, loops[1].chunks)
+        edges, decoders = chunks[0].edges, [loop.decoder for loop in loops]
         index_bytes, data_bytes = (part.layout.chunk_bytes for part in parts)
         largest_encoded = max(int(part.sizes[first:last].max()) for part in chunks)
         both = scratch_for(decoders, largest_encoded, max(index_bytes, data_bytes))
@@ -149,7 +144,7 @@ class _Selection:
         room, to = self._room(), int(self.room[edges[first]])
         while first < last:
             with measured("decode"):
-                first, to = select_decoded((chunks[0], chunks[1]), first, last, to, scratch, sources, room, self.kept)
+                first, to = select_decoded(chunks, first, last, to, scratch, sources, room, self.kept)
             if first < last:
                 self._decode_and_select(False, *edges[first : first + 2].tolist())
                 first += 1
@@ -172,6 +167,17 @@ class _Selection:
         ]
         run(Work(tasks))
         return SparseRows(data, indices, kept, len(self.genes))
+
+
+def _aligned(found: InMemory, dataset: Direct) -> bool:
+    """Whether numbers stand where numbers of a dataset's size may stand."""
+    return not (found.froms % dataset.dtype.itemsize).any()
+
+
+def _in_words(found: InMemory, dataset: Direct) -> tuple[NDArray[Any], Offsets]:
+    """A source as numbers of a dataset's size, and where among them each piece begins."""
+    size, source = dataset.dtype.itemsize, found.source
+    return source[: len(source) // size * size].view(f"u{size}"), found.froms // size
 
 
 def _words(values: NDArray[Any]) -> NDArray[Any]:

@@ -15,22 +15,21 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from annpipes.errors import FormatError
 from annpipes.stores.arrays import DenseByNumpy
 from annpipes.stores.base import FieldStore
+from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.containers.hdf5 import Hdf5File
+from annpipes.stores.elements import Element, open_element
 from annpipes.stores.frame import Column, column_of, refuse_twice
-from annpipes.stores.matrices import open_csr, open_dense
 from annpipes.stores.protocol import MatrixReader
-from annpipes.stores.refusals import refuse_numbers, refuse_other_hdf5
+from annpipes.stores.refusals import refuse_other_hdf5
 from annpipes.stores.routes import Route
-from annpipes.stores.surveying import SPARSE, encoding_of, sparse_shape
+from annpipes.stores.surveying import encoding_of, sparse_shape
 from annpipes.stores.tables import (
     frame_columns,
     frame_length,
     index_key,
     is_frame,
-    matrix_of,
     member_names,
     read_column,
     read_frame,
@@ -47,10 +46,11 @@ class H5adStore(FieldStore):
     and the whole of an obs column; matrices are read row by row.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | Remote) -> None:
         super().__init__()
-        self.name = os.path.basename(path)
-        self.file = Hdf5File(os.fspath(path))
+        self.remote = path if isinstance(path, Remote) else None
+        self.name = path.last if isinstance(path, Remote) else os.path.basename(path)
+        self.file = Hdf5File(path if isinstance(path, Remote) else os.fspath(path))
         with self.file.open() as file:
             refuse_other_hdf5(file, self.file.path)
             self.n_obs, self.n_vars = frame_length(file["obs"]), frame_length(file["var"])
@@ -60,7 +60,7 @@ class H5adStore(FieldStore):
         return {"n_obs": self.n_obs, "n_vars": self.n_vars, "file_bytes": self.file.source.size}
 
     def __repr__(self) -> str:
-        return repr(self.file.path)
+        return repr(self.file.path if self.remote is None else self.remote)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -118,6 +118,20 @@ class H5adStore(FieldStore):
                 *dict.fromkeys(f"obs/{column}" for column in frame_columns(file["obs"])),
             ]
 
+    @property
+    def container(self) -> Hdf5File:
+        """What holds its arrays."""
+        return self.file
+
+    def path_of(self, field: str) -> str:
+        """Where a matrix stands in the file."""
+        return self._raw if field == "raw/X" else field
+
+    def described(self, path: str) -> Element:
+        """What is said of the element at ``path``."""
+        with self.file.reading(path) as opened:
+            return _described(opened[path]) if path in opened else Element("table")
+
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         if group == "raw":
             return open_matrix(self.file, self._raw)
@@ -147,47 +161,23 @@ def open_matrix(file: Hdf5File, path: str) -> MatrixReader:
         It is stored by columns, or is no matrix.
     """
     with file.reading(path) as opened:
-        element, where = opened[path], f"{path} of {file.path}"
-        if is_frame(element):
-            return DenseByNumpy(
-                matrix_of(read_frame(opened, path), f"{path} of {file.path}"), route=Route("memory", "a table")
-            )
-        if isinstance(element, h5py.Dataset):
-            if len(element_shape := tuple(element.shape or ())) != 2:
-                raise FormatError(f"{where} has shape {element_shape}, not two dimensions")
-            refuse_numbers(element.dtype, where, dense=True)
-            return open_dense(file, path)
-        encoding = encoding_of(element) or "unknown"
-        layout = SPARSE.get(encoding, "")
-        shape, said = sparse_shape(element), element.attrs.get("shape", element.attrs.get("h5sparse_shape"))
-        if layout == "csr" and isinstance(data := element.get("data"), h5py.Dataset):
-            refuse_numbers(data.dtype, where)
-    if layout == "csr" and shape is None:
-        lacks = "lacks the attribute 'shape'" if said is None else f"has shape {said!r}, not two numbers"
-        raise FormatError(
-            f"{where} is a sparse matrix that {lacks}, rows and columns, so its width is unknown: "
-            f"set it in the file, or write it anew with anndata"
-        ).with_remedy("set the attribute in the file, or write it anew with anndata")
-    if layout == "csr" and shape is not None:
-        return open_csr(file, path, shape)
-    if layout == "csc":
-        remedy = (
-            f"adata = anndata.read_h5ad({file.path!r}); {_attribute(path)} = {_attribute(path)}.tocsr(); "
-            f"adata.write_h5ad(…)"
-        )
-        raise FormatError(
-            f"{where} is stored by columns (CSC), which has no rows to read. Write it as CSR once: {remedy}"
-        ).with_remedy(remedy)
-    raise FormatError(
-        f"{path} of {file.path} is encoded as {encoding!r}, not as a dense or CSR matrix, so it has no rows to read: "
-        f"leave it out, or store what you need of it as an array"
-    )
+        element = _described(opened[path])
+
+    def table() -> pd.DataFrame:
+        with file.reading(path) as opened:
+            return read_frame(opened, path)
+
+    return open_element(file, path, element, table, "read_h5ad")
 
 
-def _attribute(path: str) -> str:
-    """How Python reaches an element: ``layers/counts`` is ``adata.layers['counts']``."""
-    group, _, key = path.partition("/")
-    return f"adata.{group}" if not key else f"adata.raw.{key}" if group == "raw" else f"adata.{group}[{key!r}]"
+def _described(element: h5py.Group | h5py.Dataset) -> Element:
+    if is_frame(element):
+        return Element("table")
+    if isinstance(element, h5py.Dataset):
+        return Element("array", shape=tuple(element.shape or ()), dtype=element.dtype)
+    data, said = element.get("data"), element.attrs.get("shape", element.attrs.get("h5sparse_shape"))
+    dtype = data.dtype if isinstance(data, h5py.Dataset) else None
+    return Element("group", encoding_of(element), sparse_shape(element), dtype, said)
 
 
 def _present(file: h5py.File, path: str) -> bool:

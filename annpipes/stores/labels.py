@@ -39,7 +39,7 @@ class LabelTables:
     def __init__(
         self,
         store: Store,
-        given: Mapping[str, Sequence[str]] | None = None,
+        given: Mapping[str, Sequence[Any]] | None = None,
         unknown: Unknown = "error",
         fields: Iterable[str] = (),
         rows: Rows | None = None,
@@ -49,14 +49,15 @@ class LabelTables:
         self.store, self.unknown = store, unknown
         if given is not None and not isinstance(given, Mapping):
             raise ParameterTypeError(f"categories must be a dict of lists of labels, got {given!r}")
-        self.given = {self._name(column): _as_table(column, table) for column, table in (given or {}).items()}
+        self.given: dict[str, tuple[Any, ...]] = {}
         self._recoded: dict[str, NDArray[np.int64]] = {}
-        for column in self.given:
+        for column, table in {self._name(column): table for column, table in (given or {}).items()}.items():
             if f"obs/{column}:code" not in fields:
                 raise ParameterError(
                     f"categories are given for {column!r}, but fields has no 'obs/{column}:code' (it has "
                     f"{', '.join(fields) or 'nothing'})"
                 )
+            self.given[column] = _as_table(column, table, store.categories(column))
             self._recoded[field_key(f"obs/{column}:code")] = self._recoding(column, rows)
 
     def _recoding(self, column: str, rows: Rows | None) -> NDArray[np.int64]:
@@ -84,7 +85,7 @@ class LabelTables:
         """Fields of a batch, by key, with codes of the given tables."""
         return {key: self._recoded[key][values] if key in self._recoded else values for key, values in fields.items()}
 
-    def categories(self, column: str) -> tuple[str, ...]:
+    def categories(self, column: str) -> tuple[Any, ...]:
         """The labels of an obs column, in the order of their codes."""
         column = self._name(column)
         return self.given[column] if column in self.given else self.store.categories(column)
@@ -96,23 +97,27 @@ class LabelTables:
         known = f"obs/{column}" in self.store.fields
         return column if known else column.removeprefix("obs/").removesuffix(":code")
 
-    def decode(self, column: str, codes: Any) -> list[str]:
-        """The labels that codes stand for, ``""`` for -1."""
-        table = np.array([*self.categories(column), ""], object)
+    def decode(self, column: str, codes: Any) -> list[Any]:
+        """The labels that codes stand for; for -1 ``""``, or None among integers and booleans."""
+        known = self.categories(column)
+        table = np.array([*known, "" if all(isinstance(label, str) for label in known) else None], object)
         places = np.asarray(codes.cpu() if isinstance(codes, Tensor) else codes)
         if places.dtype.kind not in "iu" and places.size:
             raise ParameterTypeError(f"codes must be integers, got {places.dtype}")
         wrong = places[(places < -1) | (places >= len(table) - 1)]
         if len(wrong):
             raise ParameterError(f"codes of {column!r} must lie in -1 … {len(table) - 2}, got {wrong[0]}")
-        labels: list[str] = table[places.astype(np.int64)].tolist() if places.ndim else table[int(places)]
+        labels: list[Any] = table[places.astype(np.int64)].tolist() if places.ndim else table[int(places)]
         return labels
 
 
-def _as_table(column: str, table: Sequence[str]) -> tuple[str, ...]:
+def _as_table(column: str, table: Sequence[Any], own: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A given table: of strings, as all labels are, unless the data's ``own`` are integers or booleans."""
     if isinstance(table, str) or not hasattr(table, "__getitem__"):  # a set has another order in each process
         raise ParameterTypeError(f"categories of {column!r} must be a list of labels, got {table!r}")
-    labels = tuple(map(str, table))
+    labels = tuple(label.item() if isinstance(label, np.generic) else label for label in table)
+    if not own or isinstance(own[0], str):
+        labels = tuple(map(str, labels))
     twice = [label for label in labels if labels.count(label) > 1] if len(set(labels)) < len(labels) else []
     if twice:
         raise ParameterError(f"categories of {column!r} name {twice[0]!r} twice")

@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 
-from annpipes.stores.containers.hdf5 import Hdf5File
+from annpipes.stores.containers.base import Container
 
 __all__ = ["is_mixed", "mark_of", "put_mark"]
 
@@ -26,18 +26,16 @@ def mark_of(path: str) -> Mapping[str, Any]:
     if not os.path.exists(path):
         return {}
     with h5py.File(path, "r") as file:
-        return _parsed(file)
+        return _parsed(file.attrs.get(_ATTRIBUTE))
 
 
-def is_mixed(file: Hdf5File) -> bool:
-    """Whether neighbours in this file are neighbours by chance: it was shuffled, and not by groups."""
-    with file.open() as opened:
-        mark = _parsed(opened)
+def is_mixed(container: Container) -> bool:
+    """Whether neighbours in it are neighbours by chance: it was shuffled, and not by groups."""
+    mark = _parsed(container.attribute(_ATTRIBUTE))
     return bool(mark) and mark.get("groupby") is None
 
 
-def _parsed(file: h5py.File) -> Mapping[str, Any]:
-    text = file.attrs.get(_ATTRIBUTE)
+def _parsed(text: Any) -> Mapping[str, Any]:
     try:
         mark = json.loads(text) if isinstance(text, str) else {}
     except ValueError:

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError, FormatError
+from annpipes.messages.warning import warn
 from annpipes.plans.rows import RowArray
-from annpipes.stores.containers.hdf5 import Hdf5File
+from annpipes.stores.caching.settings import SourceCache
+from annpipes.stores.containers.base import Container
+from annpipes.stores.damage import Origin
+from annpipes.stores.engine.cached import cached_in
 from annpipes.stores.engine.elements import Dataset, open_dataset
-from annpipes.stores.engine.fallback import need_filters
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.stores.gene_subsets import select_rows
@@ -22,7 +25,7 @@ from annpipes.stores.protocol import BlockAdvice, MatrixKind
 from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
 
-__all__ = ["CsrRows", "DenseRows", "open_csr", "open_dense", "places_of"]
+__all__ = ["CsrRows", "DenseRows", "open_csr", "open_dense", "places_of", "refuse_lost"]
 
 _JUMP_BYTES = 64 << 10
 _LARGEST_SMALL_BLOCK, _LARGEST_BLOCK = 64, 4096
@@ -38,8 +41,8 @@ class DenseRows(MatrixKind):
         The array.
     advice
         How many rows stand together in a shuffle; if None, what suits the storage.
-    file
-        Whose dataset it is; None in memory.
+    container
+        Whose array it is; None in memory.
     route
         How it is read; if None, as ``values`` is.
     """
@@ -51,10 +54,10 @@ class DenseRows(MatrixKind):
         values: Dataset,
         advice: BlockAdvice | None = None,
         *,
-        file: Hdf5File | None = None,
+        container: Container | None = None,
         route: Route | None = None,
     ) -> None:
-        self.values, self.advice, self.file = values, advice, file
+        self.values, self.advice, self.container = values, advice, container
         self.shape, self.route = values.shape, route or values.route
         self.dtype = values.dtype
         self.row_bytes = self.shape[1] * self.dtype.itemsize
@@ -67,7 +70,11 @@ class DenseRows(MatrixKind):
             advice = BlockAdvice(self.values.step, f"storage chunks of {self.values.step} rows, {self.route}")
         else:
             advice = _small_blocks(self.row_bytes, self.route)
-        return _longer(advice, self.file)
+        return _longer(advice, self.container)
+
+    def keep_decoded(self, cache: SourceCache) -> None:
+        self.values = cached_in(self.values, cache)
+        self.route = self.values.route
 
     def copy(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
         """The work of copying ``rows``, ascending, to rows ``places`` of ``out``."""
@@ -90,7 +97,7 @@ class CsrRows(MatrixKind):
         ``(n_obs, n)``.
     where
         What ``indptr`` is called in messages.
-    advice, file, route
+    advice, container, route
         As of `DenseRows`.
     """
 
@@ -105,11 +112,11 @@ class CsrRows(MatrixKind):
         where: str,
         advice: BlockAdvice | None = None,
         *,
-        file: Hdf5File | None = None,
+        container: Container | None = None,
         route: Route | None = None,
     ) -> None:
         self.data, self.indices, self.indptr, self.shape = data, indices, indptr, shape
-        self.where, self.advice, self.file = where, advice, file
+        self.where, self.advice, self.container = where, advice, container
         self.route = route or Route.of_parts({"data": data.route, "indices": indices.route})
         self.dtype, self.index_dtype = data.dtype, indices.dtype
         self._check()
@@ -124,11 +131,11 @@ class CsrRows(MatrixKind):
             return self.advice
         per_row = max(1.0, self.indptr[-1] / max(1, self.shape[0]))
         if self.data.step == 1:
-            return _longer(_small_blocks(per_row * self.data.dtype.itemsize, self.route), self.file)
+            return _longer(_small_blocks(per_row * self.data.dtype.itemsize, self.route), self.container)
         rows = self.data.step / per_row
         # A block touches one storage chunk more than it fills, so two of them bound the waste to a half.
         size = min(2 ** math.ceil(math.log2(max(1.0, 2 * rows))), _LARGEST_BLOCK)
-        return _longer(BlockAdvice(size, f"two storage chunks of about {rows:.0f} rows, {self.route}"), self.file)
+        return _longer(BlockAdvice(size, f"two storage chunks of about {rows:.0f} rows, {self.route}"), self.container)
 
     def _check(self) -> None:
         """Refuse an indptr that no CSR matrix has, so that reading can rely on it."""
@@ -142,6 +149,10 @@ class CsrRows(MatrixKind):
                 f"{where} runs from {self.indptr[0]} to {self.indptr[-1]}, but there are {lengths[0]} values "
                 f"and {lengths[1]} columns"
             )
+
+    def keep_decoded(self, cache: SourceCache) -> None:
+        self.data, self.indices = cached_in(self.data, cache), cached_in(self.indices, cache)
+        self.route = Route.of_parts({"data": self.data.route, "indices": self.indices.route})
 
     def lengths(self, rows: RowArray) -> RowArray:
         """How many values each of these rows stores; shape ``(n,)``."""
@@ -173,12 +184,12 @@ class CsrRows(MatrixKind):
         return rows if genes is None else take_genes(rows, genes)
 
 
-def open_dense(file: Hdf5File, path: str) -> DenseRows:
-    """The rows of a dense dataset."""
-    return DenseRows(open_dataset(file, path), file=file)
+def open_dense(container: Container, path: str) -> DenseRows:
+    """The rows of a dense array."""
+    return DenseRows(open_dataset(container, path), container=container)
 
 
-def open_csr(file: Hdf5File, path: str, shape: tuple[int, int]) -> CsrRows:
+def open_csr(container: Container, path: str, shape: tuple[int, int]) -> CsrRows:
     """The rows of a CSR group (``data``, ``indices``, ``indptr``).
 
     Raises
@@ -188,20 +199,50 @@ def open_csr(file: Hdf5File, path: str, shape: tuple[int, int]) -> CsrRows:
     DamageError
         ``indptr`` is one that no CSR matrix has.
     """
-    where = f"{path}/indptr of {file.path}"
-    with file.reading(f"{path}/indptr") as opened:
-        stored = opened[path]["indptr"]
-        if len(stored.shape) != 1 or stored.dtype.kind not in "iu":
-            raise FormatError(f"{where} is no row of integers")
-        need_filters(stored, where)
-        indptr: RowArray = stored[:].astype(np.int64)  # (n_obs + 1,)
-    data, indices = (open_dataset(file, f"{path}/{part}", indptr) for part in ("data", "indices"))
+    where = f"{path}/indptr of {container.path}"
+    indptr: RowArray = _offsets(container, f"{path}/indptr").astype(np.int64)  # (n_obs + 1,)
+    data, indices = (open_dataset(container, f"{path}/{part}", indptr) for part in ("data", "indices"))
     for part in (data, indices):
         if len(part.shape) != 1 or part.dtype.kind not in "biuf":
-            raise FormatError(f"{part.path} of {file.path} is no row of numbers")
+            raise FormatError(f"{part.path} of {container.path} is no row of numbers")
     if indices.dtype.kind not in "iu":
-        raise FormatError(f"{path}/indices of {file.path} holds {indices.dtype}, not integers")
-    return CsrRows(data, indices, indptr, shape, where, file=file)
+        raise FormatError(f"{path}/indices of {container.path} holds {indices.dtype}, not integers")
+    matrix = CsrRows(data, indices, indptr, shape, where, container=container)
+    refuse_lost(container, path, matrix)
+    return matrix
+
+
+def refuse_lost(container: Container, path: str, matrix: CsrRows) -> None:
+    """Tell of storage chunks that are not there, of a matrix by rows, or of one by columns taken for one by rows.
+
+    Zarr leaves out those that are all zero, and takes those that were lost for such. Columns that are all zero
+    are none of a matrix that has two values in a row; of values that are, nobody can tell.
+
+    Raises
+    ------
+    DamageError
+        Some are not there that cannot be zeros.
+    """
+    for number, first, last in container.absent(f"{path}/indices").extents(matrix.indices.shape[0]):
+        rows = np.searchsorted(matrix.indptr, [first, last], side="right") - 1
+        if last - first > rows[1] - rows[0]:
+            origin = Origin(container.path, f"{path}/indices", matrix.indptr)
+            raise origin.damage(first, last, f"storage chunk {number} is not there")
+    if lost := len(container.absent(f"{path}/data").numbers):
+        warn(
+            f"{path}/data of {container.path} lacks {lost:,} storage chunks, which stand for zeros: that is right "
+            f"if these were written so, and wrong if files were lost when the store was copied"
+        )
+
+
+def _offsets(container: Container, path: str) -> NDArray[Any]:
+    """A whole array of integers; from afar by the engine, which makes few requests, if it can."""
+    dataset = open_dataset(container, path) if container.remote else None
+    if dataset is None or dataset.route.kind != "direct" or len(dataset.shape) != 1 or dataset.dtype.kind not in "iu":
+        return container.numbers(path)
+    values, begin = empty(dataset.shape, dataset.dtype), np.zeros(1, np.int64)
+    run(dataset.copy_spans(Spans(begin, np.array(dataset.shape), begin), values))
+    return values
 
 
 def _small_blocks(row_bytes: float, route: Route) -> BlockAdvice:
@@ -210,10 +251,10 @@ def _small_blocks(row_bytes: float, route: Route) -> BlockAdvice:
     return BlockAdvice(min(size, _LARGEST_SMALL_BLOCK), f"about {_JUMP_BYTES >> 10} KiB at a time, {route}")
 
 
-def _longer(advice: BlockAdvice, file: Hdf5File | None) -> BlockAdvice:
+def _longer(advice: BlockAdvice, container: Container | None) -> BlockAdvice:
     """Longer blocks of rows that stand together by chance; these mix as well, and are read faster."""
     times = min(_LONGER, _LARGEST_BLOCK // advice.size)
-    if times < 2 or file is None or not is_mixed(file):
+    if times < 2 or container is None or not is_mixed(container):
         return advice
     return BlockAdvice(times * advice.size, f"{times} times {advice.reason}; the file is shuffled already")
 

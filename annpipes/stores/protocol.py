@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import Rows
+from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.genes import Genes
 from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
@@ -26,6 +27,7 @@ __all__ = [
     "field_key",
     "has_genes",
     "is_matrix",
+    "is_matrix_field",
     "names_crc",
 ]
 
@@ -111,13 +113,23 @@ class Store(Protocol):
     ) -> Mapping[str, NDArray[Any] | SparseRows]:
         """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of X and layers."""
 
+    @property
+    def obs_index(self) -> pd.Index[Any]:
+        """The index of obs: the names of the rows, under the name that it has."""
+
+    def obs_columns(self) -> Sequence[Hashable]:
+        """The columns of obs, as they are called there."""
+
+    def series(self, column: Any) -> pd.Series[Any]:
+        """An obs column as pandas has it, in an index of any kind."""
+
     def column_values(self, column: str) -> NDArray[Any]:
         """All values of an obs column, labels as strings; shape ``(n_obs,)``."""
 
     def codes(self, column: str) -> NDArray[Any]:
         """The code of every row in an obs column of labels, missing: -1; shape ``(n_obs,)``."""
 
-    def categories(self, column: str) -> tuple[str, ...]:
+    def categories(self, column: str) -> tuple[Any, ...]:
         """The labels of an obs column, in the order of their codes."""
 
 
@@ -137,6 +149,9 @@ class FieldReader(Protocol):
 
 class MatrixKind:
     """What readers of matrices derive from: it tells them from those of columns."""
+
+    def keep_decoded(self, cache: SourceCache) -> None:
+        """Nothing, where nothing is decoded."""
 
 
 class MatrixReader(Protocol):
@@ -169,6 +184,9 @@ class MatrixReader(Protocol):
     def block_advice(self) -> BlockAdvice:
         """How many rows should stay together in a shuffle."""
 
+    def keep_decoded(self, cache: SourceCache) -> None:
+        """From now on, keep what is decoded in a cache, and read it from there."""
+
 
 def is_matrix(reader: FieldReader | MatrixReader) -> TypeGuard[MatrixReader]:
     """Whether a reader is a matrix's; asking the protocol would evaluate all of its properties."""
@@ -200,6 +218,15 @@ def field_key(field: str) -> str:
 def has_genes(field: str) -> bool:
     """Whether the columns of a field are the genes of ``var``."""
     return field == "X" or field.startswith("layers/")
+
+
+def is_matrix_field(field: str) -> bool:
+    """Whether a field has a row of numbers for each cell, judged by its name.
+
+    >>> is_matrix_field("layers/counts"), is_matrix_field("obs/n_genes")
+    (True, False)
+    """
+    return field in ("X", "raw/X") or field.startswith(("layers/", "obsm/"))
 
 
 def no_such_field(field: str, fields: Sequence[str], name: str) -> FieldError:

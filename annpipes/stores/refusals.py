@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 import h5py
@@ -15,15 +14,22 @@ from annpipes.errors import FormatError, SourceError
 from annpipes.stores.columns import text_of
 
 __all__ = [
+    "HDF5_SIGNATURE",
+    "at_home",
     "refuse_address",
+    "refuse_beginning",
+    "refuse_content",
     "refuse_known",
     "refuse_lazy",
     "refuse_numbers",
     "refuse_other_hdf5",
+    "refuse_other_zarr",
     "refuse_path",
-    "refuse_remote",
     "refuse_values",
 ]
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+"""What HDF5 itself begins with."""
 
 _BEGINNINGS = {  # what a file begins with: https://en.wikipedia.org/wiki/List_of_file_signatures
     b"PK\x03\x04": "a zip archive: unpack it, and give the .h5ad file in it",
@@ -45,28 +51,42 @@ def refuse_path(path: str) -> None:
         raise FormatError(f"{path!r} is not an HDF5 file")
 
 
+def at_home(path: str | os.PathLike[str]) -> str:
+    """A path whose ``~`` is replaced by the home folder.
+
+    Raises
+    ------
+    SourceError
+        It begins so, and nothing is there.
+    """
+    found = os.path.expanduser(path)
+    if found != os.fspath(path) and not os.path.exists(found):
+        raise SourceError(f"no file {os.fspath(path)!r}: the home folder is {os.path.expanduser('~')!r}")
+    return found
+
+
 def refuse_address(path: str) -> None:
-    """Refuse what is remote, missing, a folder, or known to be of another kind."""
-    refuse_remote(path)
-    if path.startswith("~") and not os.path.exists(path):
-        raise SourceError(
-            f"no file {path!r}: '~' is not replaced by your home folder here; use os.path.expanduser({path!r})"
-        )
+    """Refuse what is missing, a folder, or known to be of another kind."""
     if not os.path.exists(path):
         raise _missing(path)
     if os.path.isdir(path):
         raise FormatError(_folder(path))
     with open(path, "rb") as file:
-        begin = file.read(16)
+        refuse_beginning(file.read(16), path)
+
+
+def refuse_beginning(begin: bytes, path: str) -> None:
+    """Refuse what is known by its first bytes to be of another kind."""
     for sign, told in _BEGINNINGS.items():
         if begin.startswith(sign):
             raise FormatError(f"{path!r} is not an HDF5 file, but {told}")
 
 
-def refuse_remote(path: str) -> None:
-    """Refuse an address such as ``s3://bucket/cells.h5ad``."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-        raise FormatError(f"{path!r} is a remote address, which is not read yet: download the file and give its path")
+def refuse_content(begin: bytes, path: str) -> None:
+    """Refuse what is no HDF5 file by its first bytes; a user block may stand before what HDF5 itself begins with."""
+    refuse_beginning(begin, path)
+    if not any(begin.startswith(HDF5_SIGNATURE, place) for place in (0, 512, 1024, 2048)):
+        raise FormatError(f"{path!r} is not an HDF5 file")
 
 
 def _missing(path: str) -> SourceError | FormatError:
@@ -127,6 +147,28 @@ def refuse_known(file: h5py.File, path: str) -> None:
     tenx = isinstance(matrix, h5py.Group) and {"barcodes", "indptr"} <= set(matrix)
     if tenx or (members and all(_is_old_10x(file, name) for name in members)):
         raise FormatError(f"{_lacks(file, path)}. It is a 10x file: scanpy.read_10x_h5({path!r}).write_h5ad(…)")
+
+
+def refuse_other_zarr(group: Any, path: str) -> None:
+    """Refuse a Zarr group that does not hold one AnnData; ``group`` is as zarr has it."""
+    members = sorted(group.keys())
+    if {"obs", "var"} <= set(members):
+        return
+    has = ", ".join(members) or "nothing"
+    lacks = f"{path} is a Zarr store, and no AnnData: it has no group 'obs' or 'var' ({has})"
+    if "mod" in members:
+        inside = sorted(group["mod"].keys())
+        raise FormatError(
+            f"{path} is a MuData store with the modalities {', '.join(inside) or 'none'}, not one AnnData: give the "
+            f"path of one, {os.path.join(path, 'mod', inside[0] if inside else 'rna')!r}"
+        )
+    if "tables" in members:
+        inside = sorted(group["tables"].keys())
+        raise FormatError(
+            f"{lacks}. It is a SpatialData store: give the path of a table in it, "
+            f"{os.path.join(path, 'tables', inside[0] if inside else 'table')!r}"
+        )
+    raise FormatError(f"{lacks}; give a store that AnnData.write_zarr wrote")
 
 
 def _lacks(file: h5py.File, path: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal, Self, get_args
 
 __all__ = ["Route"]
 
-Kind = Literal["direct", "h5py", "memory"]
+Kind = Literal["direct", "h5py", "zarr", "memory"]
 
 
 class Route(str):
@@ -20,7 +20,7 @@ class Route(str):
     Parameters
     ----------
     kind
-        ``"direct"`` by annpipes itself, ``"h5py"`` through that library, or ``"memory"``.
+        ``"direct"`` by annpipes itself, ``"h5py"`` or ``"zarr"`` through that library, or ``"memory"``.
     reason
         What bytes go through, or why nothing faster will do; "" where there is nothing to say.
     """
@@ -43,5 +43,5 @@ class Route(str):
         if len(set(parts.values())) == 1:
             return next(iter(parts.values()))
         kinds = {route.kind for route in parts.values()}
-        slowest = next(kind for kind in ("h5py", "direct", *get_args(Kind)) if kind in kinds)
+        slowest = next(kind for kind in ("h5py", "zarr", "direct", *get_args(Kind)) if kind in kinds)
         return cls(slowest, "; ".join(f"{name}: {route}" for name, route in parts.items()))

@@ -114,12 +114,15 @@ def encoding_of(element: h5py.Group | h5py.Dataset) -> str:
     return str(text_of(said))
 
 
-def is_known(element: h5py.Group | h5py.Dataset, encoding: Any, version: Any) -> bool:
-    """Whether anndata's format (https://anndata.readthedocs.io/en/stable/fileformat-prose.html) has this encoding."""
+def is_known(group: bool, encoding: Any, version: Any) -> bool:
+    """Whether a group, or an array, can have this encoding in anndata's format.
+
+    https://anndata.readthedocs.io/en/stable/fileformat-prose.html
+    """
     kind, number = (
         part.decode(errors="replace") if isinstance(part, bytes) else str(part) for part in (encoding, version)
     )
-    return number in (_GROUPS if isinstance(element, h5py.Group) else _DATASETS).get(kind, ())
+    return number in (_GROUPS if group else _DATASETS).get(kind, ())
 
 
 def is_sparse(element: h5py.Group | h5py.Dataset) -> bool:

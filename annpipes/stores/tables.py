@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FormatError
 from annpipes.stores.columns import column_length, read_values, text_of
-from annpipes.stores.engine.fallback import need_filters
+from annpipes.stores.containers.hdf5_tables import need_filters
 
 __all__ = [
     "frame_columns",
@@ -25,6 +25,7 @@ __all__ = [
     "is_plain_frame",
     "matrix_of",
     "member_names",
+    "names_of",
     "read_column",
     "read_frame",
     "read_index",
@@ -67,7 +68,11 @@ def read_index(file: h5py.File, path: str) -> pd.Index[Any]:
     values = _readable(frame, index_key(frame))
     if isinstance(frame, h5py.Dataset):
         return pd.Index(_decoded(values)).astype(str)
-    found = read_values(values)
+    return names_of(read_values(values))
+
+
+def names_of(found: Any) -> pd.Index[Any]:
+    """The values of a table's index as names: text."""
     found = found.astype(np.float64) if found.dtype == np.float16 else found  # pandas has no such index
     names: pd.Index[Any] = pd.Index(found)
     if isinstance(found, np.ndarray) and found.dtype.kind in "cfbiu":

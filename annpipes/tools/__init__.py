@@ -4,10 +4,13 @@
 `benching`      how fast a file is read on this machine, and what limits it
 `tuning`        block and chunk size, chosen by measuring
 `rewriting`     files rewritten in shuffled order
+`keeping`       what a cache keeps, and its removal
 `timing`        how speed is measured
 `speeds`        how fast loaders are, timed in turns
 `diversity`     how mixed batches are
-`pictures`      an empty picture, and where it is saved
+`pictures`      an empty picture, where it is saved, and words beside its points
+`drawings`      figures that notebooks show by themselves
+`terminal`      what the command writes
 `cli`           the command line
 """
 

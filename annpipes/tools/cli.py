@@ -1,32 +1,33 @@
-"""The command line: `annpipes inspect`, `bench`, `tune` and `shuffle`."""
+"""The command line: `annpipes inspect`, `bench`, `tune`, `shuffle` and `cache`.
+
+Each subcommand imports its tool when it runs, so that help comes at once.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, get_args
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, SourceError
-from annpipes.plotting import plot_tuning
-from annpipes.reporting import Progress, Report, brief_time, no_progress
-from annpipes.stages.collating import Form
-from annpipes.stores import CODECS
-from annpipes.tools.benching import bench
-from annpipes.tools.inspecting import check, inspect
-from annpipes.tools.pictures import canvas
-from annpipes.tools.rewriting import rewrite_shuffled
-from annpipes.tools.tuning import tune
+from annpipes.messages.brevity import brief_bytes
+from annpipes.tools.terminal import bar, page_for, print_report, show
+
+if TYPE_CHECKING:
+    from annpipes.tools.inspecting import CheckReport
 
 __all__ = ["annpipes"]
 
-_FIRST_GUESS, _FIRST_SHARE = 2, 0.05  # seconds and share of the work after which the pace is known
+_FORMS = ("dense", "csr")
+_CODECS = ("lz4", "zstd", "gzip", "none")  # as `CODECS` has them, which knows the libraries that encode
+
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_cache_folder = click.option("--cache", metavar="FOLDER", help="Measure with a cache, as epochs after the first.")
 
 
 class _Commands(click.Group):
@@ -35,10 +36,22 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except AnnpipesError as error:
-            click.echo(f"annpipes: {error}", err=True)
-            wrong_call = isinstance(error, ParameterError | ParameterTypeError | FieldError | SourceError)
-            sys.exit(2 if wrong_call else 1)
+        except BrokenPipeError:  # whoever reads what is printed has enough of it, which click knows
+            raise
+        except (AnnpipesError, OSError) as error:
+            sys.exit(_tell(error))
+
+
+def _tell(error: AnnpipesError | OSError) -> int:
+    """An error in one line, and the exit code that goes with it."""
+    told = str(error)
+    if isinstance(error, OSError) and error.strerror is not None and not isinstance(error, AnnpipesError):
+        told = f"{error.strerror}{f': {error.filename!r}' if error.filename else ''}"
+    page = page_for(sys.stderr)
+    click.echo(
+        f"{click.style('annpipes:', fg='red') if page.colour else 'annpipes:'} {told}", err=True, color=page.colour
+    )
+    return 2 if isinstance(error, ParameterError | ParameterTypeError | FieldError | SourceError) else 1
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,20 +70,42 @@ def annpipes() -> None:
 @_as_json
 def _inspect(files: tuple[str, ...], read_all: bool, chunk_size: int, as_json: bool) -> None:
     """What files hold, how each field is stored and read, and what to do about problems."""
-    healthy, reports = True, []
-    for file in files:
-        shown: list[Report] = [] if read_all else [inspect(file, chunk_size=chunk_size)]
-        if read_all:
-            with _bar(f"checking {file}", even=True) as progress:
-                checked = check(file, own_process=True, progress=progress)
-            healthy &= checked.healthy
-            shown.append(checked)
-        reports += shown
+    from annpipes.tools.inspecting import CheckReport, inspect
+
+    code, reports = 0, list[Any]()
+    for number, file in enumerate(named := _named(files)):
+        try:
+            shown = _checked(file) if read_all else inspect(file, chunk_size=chunk_size)
+        except (AnnpipesError, OSError) as error:  # the others are looked at all the same
+            code = max(code, _tell(error))
+            continue
+        code = max(code, 0 if not isinstance(shown, CheckReport) or shown.healthy else 1)
+        reports.append(shown)
         if not as_json:
-            click.echo("\n\n".join(map(str, shown)) + ("\n" if file != files[-1] else ""))
+            show(shown, "\n" if number < len(named) - 1 else "")
     if as_json:
         click.echo(json.dumps([report.to_dict() for report in reports], indent=1))
-    sys.exit(0 if healthy else 1)
+    sys.exit(code)
+
+
+def _named(files: Sequence[str]) -> list[str]:
+    """The files themselves, and those that patterns name.
+
+    Raises
+    ------
+    SourceError
+        A pattern names none.
+    """
+    from annpipes.stores import is_pattern, paths_of
+
+    return [path for file in files for path in (paths_of(file) if is_pattern(file) else [file])]
+
+
+def _checked(file: str) -> CheckReport:
+    from annpipes.tools.inspecting import check
+
+    with bar(f"checking {os.path.basename(file)}", even=True) as progress:
+        return check(file, own_process=True, progress=progress)
 
 
 @annpipes.command("bench", short_help="How fast a file is read here, and what limits it.")
@@ -83,17 +118,16 @@ def _inspect(files: tuple[str, ...], read_all: bool, chunk_size: int, as_json: b
     multiple=True,
     help="A peer to run on the same file: anndata, scdataset or annloader (may be repeated), or 'installed' for all.",
 )
+@_cache_folder
 @_as_json
-def _bench(
-    file: str, batch_size: int, chunk_size: int, seconds: float, against: tuple[str, ...], as_json: bool
-) -> None:
+def _bench(file: str, against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """How fast this file is read on this machine, beside the limits of disk, decoding and memory."""
+    from annpipes.tools.benching import bench
+
     peers: Any = "installed" if against == ("installed",) else against
-    with _bar(f"measuring {file}") as progress:
-        report = bench(
-            file, batch_size=batch_size, chunk_size=chunk_size, seconds=seconds, against=peers, progress=progress
-        )
-    _print(report, as_json)
+    with bar(f"measuring {os.path.basename(file)}") as progress:
+        report = bench(file, against=peers, progress=progress, **options)
+    print_report(report, as_json)
 
 
 @annpipes.command("tune", short_help="The block and chunk size that read fast and mix well.")
@@ -102,37 +136,56 @@ def _bench(
 @click.option("--memory", default="2GB", show_default=True, help="What two chunks may take.")
 @click.option("--batch-size", default=256, show_default=True)
 @click.option("--field", "fields", multiple=True, default=["X"], show_default=True, help="May be repeated.")
-@click.option("--form", type=click.Choice(get_args(Form)), default="dense", show_default=True, help="What X becomes.")
+@click.option("--form", type=click.Choice(_FORMS), default="dense", show_default=True, help="What X becomes.")
 @click.option("--mixing", default=0.95, show_default=True, help="How near to random batches, from 0 to 1.")
 @click.option("--seconds", default=60.0, show_default=True, help="About how long to measure.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--plot", help="Draw speed against mixing: a .png or .svg file.")
+@_cache_folder
+@click.option("--plot", help="Draw speed against mixing: a .png, .svg or .pdf file.")
 @_as_json
 def _tune(file: str, label: str | None, plot: str | None, as_json: bool, **options: Any) -> None:
     """The block and chunk size that read fast and mix well, by measuring a few."""
+    from annpipes.plotting import plot_tuning
+    from annpipes.tools.tuning import tune
+
     picture = None if plot is None else _canvas(plot)
-    with _bar(f"measuring {file}") as progress:
+    with bar(f"measuring {os.path.basename(file)}") as progress:
         report = tune(file, label, progress=progress, **options)
     if picture is not None:
-        axes, save = picture
-        plot_tuning(report, axes)
-        save()
-    _print(report, as_json)
+        axes, done = picture
+        plot_tuning(report, ax=axes)
+        done()
+    print_report(report, as_json)
+    if plot is not None:
+        click.echo(f"picture: {os.path.expanduser(plot)}", err=as_json)
 
 
 def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
     """An empty picture; made before what takes long, so that a wrong name is told at once."""
+    from annpipes.tools.pictures import canvas
+
     try:
-        return canvas(plot)
+        return canvas(save=plot)
     except (ParameterError, ModuleNotFoundError) as error:
         raise click.BadParameter(str(error), param_hint="--plot") from error
+
+
+@annpipes.command("cache", short_help="What a cache of decoded storage chunks keeps, and its removal.")
+@click.argument("folder")
+@click.option("--remove", metavar="PATTERN", help="Remove what is kept of the sources that match, such as '*'.")
+@_as_json
+def _cache(folder: str, remove: str | None, as_json: bool) -> None:
+    """What a cache keeps of which file: the share of its storage chunks, and bytes."""
+    from annpipes.tools.keeping import look_into_cache, remove_from_cache
+
+    print_report(look_into_cache(folder) if remove is None else remove_from_cache(folder, remove), as_json)
 
 
 @annpipes.command("shuffle", short_help="A shuffled copy that is read faster, still .h5ad.")
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", required=True, help="The .h5ad file to write.")
 @click.option("--rows-per-file", type=int, help="Write several files of so many rows.")
-@click.option("--codec", type=click.Choice(list(CODECS)), default="lz4", show_default=True)
+@click.option("--codec", type=click.Choice(_CODECS), default="lz4", show_default=True)
 @click.option(
     "--dtype", help="A narrower type for the values of X, such as uint16; refused where a value would change."
 )
@@ -148,43 +201,27 @@ def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
 @_as_json
 def _shuffle(inputs: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
     """Rewrite files in shuffled order, fast to read, as plain .h5ad again; goes on where it was broken off."""
-    with _bar(f"shuffling into {output}", even=True) as progress:
-        report = rewrite_shuffled(list(inputs), output, progress=progress, **options)
-    _print(report, as_json)
+    from annpipes.tools.rewriting import rewrite_shuffled
+
+    try:
+        with bar(f"shuffling into {os.path.basename(output)}", even=True) as progress:
+            report = rewrite_shuffled(list(inputs), output, progress=progress, **options)
+    except KeyboardInterrupt:
+        click.echo(f"annpipes: interrupted{_kept(output)}", err=True)
+        sys.exit(130)
+    except OSError as error:
+        if isinstance(error, AnnpipesError) or not _kept(output):
+            raise
+        click.echo(f"annpipes: {error.strerror or error}{_kept(output)}", err=True)
+        sys.exit(1)
+    print_report(report, as_json)
 
 
-def _print(report: Report, as_json: bool) -> None:
-    click.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
+def _kept(output: str) -> str:
+    """What is said of a rewrite that was broken off; nothing where nothing is kept."""
+    from annpipes.tools.rewriting.jobs import unfinished
 
-
-@contextmanager
-def _bar(label: str, *, even: bool = False) -> Iterator[Progress]:
-    """A progress bar on a terminal, nothing elsewhere; if steps are ``even``, they tell how long it will take."""
-    if not sys.stderr.isatty():
-        yield no_progress
-        return
-    with click.progressbar(
-        length=1, label=label, file=sys.stderr, show_eta=False, item_show_func=lambda left: left
-    ) as bar:
-        yield _updates(bar, even)
-
-
-def _updates(bar: Any, even: bool) -> Callable[[int, int], None]:
-    began = time.monotonic()
-
-    def update(done: int, total: int) -> None:
-        bar.length = max(total, 1)
-        bar.update(min(done, bar.length) - bar.pos, _left(time.monotonic() - began, done / bar.length) if even else "")
-
-    return update
-
-
-def _left(seconds: float, share: float) -> str:
-    """How long it will take at the pace of the whole so far.
-
-    >>> _left(30, 0.25), _left(600, 0.1), _left(0.1, 0.5)
-    ('about 1.5 min left', 'about 1.5 h left', '')
-    """
-    if seconds < _FIRST_GUESS or not _FIRST_SHARE < share < 1:
+    folder, size = unfinished(output)
+    if not size:
         return ""
-    return f"about {brief_time(seconds * (1 - share) / share)} left"
+    return f"; finished parts ({brief_bytes(size)}) are kept in {folder!r}: the same command goes on from there"

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from annpipes.messages.brevity import brief_number
+from annpipes.messages.reporting import Report
 from annpipes.plans.order import BlockShuffled, InOrder
 from annpipes.plans.rows import RowArray, Rows, values_of
 from annpipes.plans.schedule import ScheduledEpoch
-from annpipes.reporting import Report, brief_number
 
 __all__ = ["MOST_ROWS", "Mixing", "PlannedBatches", "Population", "batch_entropies", "file_parts", "population_of"]
 
@@ -115,7 +116,7 @@ class PlannedBatches(NamedTuple):
             drawn = epoch.chunk(step, rank, world_size).drawn
             parts = [drawn[start : start + batch_size] for start in range(0, len(drawn), batch_size)]
             rows += parts
-            places += range(step * batches_each, step * batches_each + len(parts))
+            places += range(schedule.first_batch(step), schedule.first_batch(step) + len(parts))
         return cls(rows, schedule.n_batches, np.array(places, np.int64))
 
     def mixing(self, codes: NDArray[Any], population: Population | None = None) -> Mixing:

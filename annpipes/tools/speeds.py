@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
-from annpipes.reporting import Progress
+from annpipes.messages.progress import Progress
 from annpipes.running.loader import Loader
+from annpipes.stores import bytes_of
 from annpipes.tools.timing import available_memory, warm
 
 __all__ = ["Sizes", "rates_in_turns", "warm_files"]
@@ -81,7 +81,7 @@ def _expected(sizes: Sizes, loaders: Mapping[Sizes, Loader], taken: Mapping[Size
 def warm_files(paths: Sequence[str], seconds: float) -> None:
     """Read files that fit in free memory into the page cache, but for so long only: all loaders then find it alike."""
     free = available_memory()
-    if free is None or sum(map(os.path.getsize, paths)) > free / 2:
+    if free is None or sum(map(bytes_of, paths)) > free / 2:
         return
     until = time.perf_counter() + seconds
     for path in paths:
@@ -110,13 +110,13 @@ def _rate(loader: Loader, epoch: int) -> float:
             deque(loader, maxlen=0)
             rows += schedule.n_rows
         return rows / (time.perf_counter() - begin)
-    each = schedule.chunk_size // schedule.batch_size
     batches = iter(loader)
-    deque(islice(batches, each), maxlen=0)
+    deque(islice(batches, schedule.first_batch(1)), maxlen=0)
     begin, rows, taken = time.perf_counter(), 0, 0.0
-    for _ in range(schedule.n_steps - 2):  # without the last one, which may be short
+    for step in range(1, schedule.n_steps - 1):  # without the last one, of which the last batch may be short
+        each = schedule.first_batch(step + 1) - schedule.first_batch(step)
         deque(islice(batches, each), maxlen=0)
-        rows, taken = rows + schedule.chunk_size, time.perf_counter() - begin
+        rows, taken = rows + each * schedule.batch_size, time.perf_counter() - begin
         if rows >= _TIMED_ROWS and taken >= _SHORT:
             break
     batches.close()  # type: ignore[attr-defined] # a generator, whose reader goes on otherwise

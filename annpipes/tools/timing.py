@@ -14,9 +14,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from annpipes.plans.rows import RowArray, join_ranges
-from annpipes.stores import core_count
+from annpipes.stores import core_count, files_below
 
 __all__ = [
     "Times",
@@ -91,33 +92,43 @@ def seconds_of(call: Callable[[], Any]) -> float:
 
 
 def warm(path: str | os.PathLike[str], until: float = math.inf) -> None:
-    """Have a file in the page cache, as much of it as can be read ``until`` that time of `time.perf_counter`.
+    """Have a file, or all in a folder, in the page cache.
 
-    Some kernels empty the cache after seconds (DAMON), so do it often.
+    As much of it as can be read ``until`` that time of `time.perf_counter`. Some kernels empty the cache after
+    seconds (DAMON), so do it often.
     """
     buffer = memoryview(bytearray(_BUFFER))
-    with open(path, "rb", buffering=0) as file:
-        while time.perf_counter() < until and file.readinto(buffer):
-            pass
+    for name in files_below(path):
+        with open(name, "rb", buffering=0) as file:
+            while time.perf_counter() < until and file.readinto(buffer):
+                pass
 
 
 def drop(path: str | os.PathLike[str]) -> None:
-    """Have none of a file in the page cache, as far as the kernel listens."""
-    with open(path, "rb") as file:
-        if hasattr(os, "posix_fadvise") and hasattr(os, "POSIX_FADV_DONTNEED"):
-            os.fsync(file.fileno())  # a page that was never written out is kept
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    """Have none of a file, or of all in a folder, in the page cache, as far as the kernel listens."""
+    for name in files_below(path):
+        with open(name, "rb") as file:
+            if hasattr(os, "posix_fadvise") and hasattr(os, "POSIX_FADV_DONTNEED"):
+                os.fsync(file.fileno())  # a page that was never written out is kept
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def cached_share(path: str | os.PathLike[str]) -> float:
-    """The share of a file that is in the page cache, by ``mincore(2)``, which reads nothing."""
+    """The share of a file, or of all in a folder, that is in the page cache, by ``mincore(2)``, which reads nothing."""
+    files = [name for name in files_below(path) if os.path.getsize(name)] or [os.fspath(path)]
+    pages = [_resident(name) for name in files]
+    return float(np.concatenate(pages).mean())
+
+
+def _resident(path: str) -> NDArray[np.uint8]:
+    """For each page of a file whether it is in the page cache; shape ``(pages,)``."""
     with open(path, "rb") as file:
         content = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-    resident = np.zeros(-(-len(content) // mmap.PAGESIZE), np.uint8)  # (pages,)
+    resident = np.zeros(-(-len(content) // mmap.PAGESIZE), np.uint8)
     address, length = ctypes.c_void_p(content.ctypes.data), ctypes.c_size_t(len(content))
     if ctypes.CDLL(None).mincore(address, length, ctypes.c_void_p(resident.ctypes.data)):
         raise OSError("mincore failed")
-    return float((resident & 1).mean())
+    return resident & np.uint8(1)
 
 
 def known_share(path: str | os.PathLike[str]) -> float | None:

@@ -184,7 +184,7 @@ class TestKeys:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert schedule.n_batches == -(-5 * 10**8 // 2048)
-        assert [len(chunk) for chunk in chunks][:2] == [16_384, 16_384]
+        assert {len(chunk) for chunk in chunks} <= {16_384, 16_384 - 256}
         assert all(len(np.unique(chunk.rows)) == len(chunk) for chunk in chunks)
         assert peak < 10 << 20
 
@@ -196,5 +196,34 @@ class TestKeys:
 def test_a_schedule_is_pinned() -> None:
     # Pinned because resuming rests on it: with any other cut into lanes, steps or batches, a saved position of an
     # older version would go on with other rows, silently. A change of these numbers needs a new state version.
-    expected = [[7, 2, 4, 10], [1, 0, 8, 11], [12, 3, 9, 13], [6, 5, 0, 7]]
+    expected = [[7, 2, 8, 12], [1, 0, 13, 3], [10, 9, 7, 0], [11, 4, 6, 5]]
     assert global_batches(schedule_of(14, 2, 2, "repeat"), 2, (0, 0)) == expected
+
+
+@given(
+    n_rows=st.integers(0, 400),
+    batch_size=st.integers(1, 30),
+    per_chunk=st.integers(1, 12),
+    lanes=st.integers(1, 4),
+    tail=st.sampled_from(["drop", "fill", "repeat"]),
+)
+def test_chunks_of_an_epoch_differ_by_a_batch_at_most(
+    n_rows: int, batch_size: int, per_chunk: int, lanes: int, tail: Any
+) -> None:
+    schedule = schedule_of(n_rows, batch_size, lanes, tail, per_chunk=per_chunk)
+    epoch = schedule.epoch(KEY)
+    sizes = [len(epoch.chunk(step, rank, lanes)) for step in range(schedule.n_steps) for rank in range(lanes)]
+    assert sum(sizes) == schedule.n_rows
+    assert max(sizes, default=0) <= per_chunk * batch_size
+    assert max(sizes, default=0) - min(sizes, default=0) <= batch_size
+
+
+@given(n_rows=st.integers(1, 400), batch_size=st.integers(1, 30), per_chunk=st.integers(1, 12))
+def test_each_batch_is_found_in_its_chunk(n_rows: int, batch_size: int, per_chunk: int) -> None:
+    schedule = schedule_of(n_rows, batch_size, per_chunk=per_chunk)
+    firsts = [schedule.first_batch(step) for step in range(schedule.n_steps + 1)]
+    for batch in range(schedule.n_batches):
+        step, skip = schedule.place_of(batch)
+        assert firsts[step] <= batch < firsts[step + 1]
+        assert skip == batch - firsts[step]
+    assert schedule.place_of(schedule.n_batches)[0] >= schedule.n_steps

@@ -75,7 +75,7 @@ def test_three_ranks_that_differ_say_so_and_then_train(folder: Path) -> None:
     differing = [{"of rank 2": {"seed": 5}}, {"of rank 0": {"rows": list(range(50))}}]
     *refused, reports = torchrun(folder, 3, [*differing, {"tail": "drop"}])
     for report in (report for reports in refused for report in reports):
-        assert report["seconds"] < 10
+        assert report["seconds"] < 30  # and not when gloo gives up, after 60
     assert [report["error"] for report in refused[0]] == ["rank 2 differs from rank 0: seed was 1 and is 5"] * 3
     assert all(report["error"].startswith("rank 1 differs from rank 0: rows was '50 rows") for report in refused[1])
     check_training(folder, reports, length=4, tail="drop")

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from builders import tiny, write
 from jobs.train import EPOCHS, GLOBAL_BATCH, learn, loaders_of
-from passes import living
+from lives import Nursery
+from passes import still_living
 
 N = 997
 """Neither batches nor blocks nor chunks divide it."""
@@ -38,19 +33,7 @@ LIVES = [
 ]
 
 
-def start(folder: Path, life: dict[str, Any]) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).parent / "jobs" / "train.py"), str(folder), json.dumps(life)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def end_of(job: subprocess.Popen[str]) -> int:
-    """The job's exit code; nothing that it started is left afterwards."""
-    try:
-        return job.wait(timeout=90)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(job.pid, signal.SIGKILL)
-        job.communicate()
+TRAIN = Path(__file__).parent / "jobs" / "train.py"
 
 
 def uninterrupted(folder: Path) -> tuple[list[list[int]], torch.Tensor]:
@@ -68,13 +51,14 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
     write(tiny(N), tmp_path / "cells.h5ad", "gzip")
     chance = random.Random(1)
     logged = []
-    for life in LIVES:
-        doom = {"kill_after": chance.randint(2, 9), "delay": chance.uniform(0, 0.02)}
-        assert end_of(start(tmp_path, {**life, **doom})) == -signal.SIGKILL
-        logged.append(len((tmp_path / "ids").read_text().splitlines()))
-    assert logged == sorted(set(logged))  # every life came further
-    last = {"world_size": 4, "num_workers": 2, "kill_after": None, "delay": 0}
-    assert end_of(start(tmp_path, last)) == 0
+    with Nursery.open() as nursery:
+        for life in LIVES:
+            doom = {"kill_after": chance.randint(2, 9), "delay": chance.uniform(0, 0.02)}
+            assert nursery.begin(TRAIN, tmp_path, json.dumps({**life, **doom})).code() == -signal.SIGKILL
+            logged.append(len((tmp_path / "ids").read_text().splitlines()))
+        assert logged == sorted(set(logged))  # every life came further
+        last = {"world_size": 4, "num_workers": 2, "kill_after": None, "delay": 0}
+        assert nursery.begin(TRAIN, tmp_path, json.dumps(last)).code() == 0
 
     rows, weight = uninterrupted(tmp_path)
     assert len(rows) == EPOCHS * -(-N // GLOBAL_BATCH)
@@ -86,12 +70,10 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
 def test_workers_do_not_outlive_a_program_that_was_killed(tmp_path: Path, context: str) -> None:
     write(tiny(N), tmp_path / "cells.h5ad")
     workers = {"num_workers": 2, "method": "process", "multiprocessing_context": context}
-    job = start(tmp_path, {"world_size": 1, **workers, "kill_after": 3, "delay": 0.0})
-    try:
-        assert job.wait(timeout=90) == -signal.SIGKILL
-        begin = time.monotonic()
-        while living(job.pid):
-            assert time.monotonic() - begin < 15, "the workers wait for ever"
-            time.sleep(0.05)
-    finally:
-        end_of(job)
+    life = {"world_size": 1, **workers, "kill_after": 3, "delay": 0.0}
+    with Nursery.open() as nursery:
+        training = nursery.begin(TRAIN, tmp_path, json.dumps(life))
+        assert training.ended(90)
+        left = still_living(training.pid, seconds=30)
+        assert training.code() == -signal.SIGKILL
+    assert not left, "the workers wait for ever"

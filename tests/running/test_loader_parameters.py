@@ -109,11 +109,6 @@ class TestDevices:
                     assert torch.equal(other["X"].values.cpu(), ours["X"].values)
                 assert torch.equal(*(x.to_dense() if form == "csr" else x for x in (other["X"].to("cpu"), ours["X"])))
 
-    @pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
-    def test_memory_cannot_be_pinned_without_a_gpu(self) -> None:
-        with pytest.raises(ParameterError, match="pin_memory"):
-            loader_of(SHARED, pin_memory=True)
-
     @pytest.mark.parametrize("device", ["gpu", "cpu:x", "", 1.5])
     def test_what_is_no_device_is_refused(self, device: Any) -> None:
         with pytest.raises(ParameterError, match="device"):

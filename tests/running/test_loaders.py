@@ -196,7 +196,7 @@ class TestStream:
             ({"block_size": 0}, ParameterError, "block_size must be at least 1, got 0"),
             ({"fields": ["obs/x"]}, FieldError, "no obs column 'x' in AnnData.*; columns: number"),
             ({"rows": [60]}, RowIndexError, "rows must lie in 0 … 59"),
-            ({"transform": np.log1p}, ParameterTypeError, "transform takes instances of annpipes.Transform"),
+            ({"transform": Log1p}, ParameterTypeError, "transform takes instances: Log1p"),
             ({"form": "coo"}, ParameterError, "form must be 'dense' or 'csr', got 'coo'"),
         ],
     )

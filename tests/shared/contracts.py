@@ -231,10 +231,17 @@ class StoreContract:
         assert list(store.read(chunk_of([1]), ["obs/donor", "X"])) == ["obs_donor", "X"]
         assert dict(store.read(chunk_of([1]), [])) == {}
 
-    def test_numbers_have_no_codes(self, store: Store) -> None:
-        for column in ("int8", "float64", "bool", "nullable_int_absent"):
-            with pytest.raises(FieldError, match=f"obs column '{column}' holds numbers"):
-                store.check([f"obs/{column}:code"])
+    def test_whole_numbers_and_flags_are_labels_as_pandas_has_them(self, store: Store, adata: anndata.AnnData) -> None:
+        drawn = REQUESTS["twice and thrice"]
+        for column, kind in (("int8", int), ("bool", bool), ("nullable_int_absent", int)):
+            labels, table = pd.Categorical(adata.obs[column]), store.categories(column)
+            assert (table, {*map(type, table)}) == (tuple(map(kind, labels.categories)), {kind})
+            codes = store.read(chunk_of(drawn), [f"obs/{column}:code"])[f"obs_{column}"]
+            assert (codes.dtype, codes.tolist()) == (np.int64, labels.codes[drawn].tolist())
+
+    def test_floats_have_no_codes(self, store: Store) -> None:
+        with pytest.raises(FieldError, match="obs column 'float64' holds numbers that are not whole"):
+            store.check(["obs/float64:code"])
 
     def test_a_field_it_lacks_is_named_with_those_it_has(self, store: Store) -> None:
         for field, message in UNKNOWN.items():

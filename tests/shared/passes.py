@@ -19,12 +19,12 @@ __all__ = [
     "ids",
     "joined",
     "kill_at_17",
-    "living",
     "loader_of",
     "mapped",
     "odd_at_17",
     "raise_at_17",
     "side_by_side",
+    "still_living",
     "with_pid",
 ]
 
@@ -66,6 +66,14 @@ def living(group: int) -> list[int]:
             state, _, of_group = status.read_text().rpartition(")")[2].split()[:3]
             if int(of_group) == group and state not in "ZX":
                 found.append(int(status.parent.name))
+    return found
+
+
+def still_living(group: int, seconds: float) -> list[int]:
+    """Those that have not ended within that time."""
+    begin = time.monotonic()
+    while (found := living(group)) and time.monotonic() - begin < seconds:
+        time.sleep(0.05)
     return found
 
 

@@ -22,6 +22,7 @@ def perturbed() -> anndata.AnnData:
     lines[29:32] = "x"
     adata.obs["gene"] = pd.Categorical(genes, ["A", "B", "C", "never seen", "control"])
     adata.obs["line"] = pd.Categorical(lines)
+    adata.obs["share"] = np.arange(80) / 7
     adata.obs["lane"] = pd.Categorical(np.where(np.arange(80) % 5 == 4, None, "l"), ["l"])
     return adata
 

@@ -22,7 +22,7 @@ from scipy import sparse
 from annpipes import Chunk, SparseRows
 from annpipes.errors import DamageError, FormatError
 from annpipes.stores import Store, open_store
-from annpipes.stores.engine import elements
+from annpipes.stores.containers import hdf5
 
 __all__ = [
     "chunk_of",
@@ -178,7 +178,7 @@ def read_x(source: Path | Store, drawn: Sequence[int]) -> Any:
 @contextmanager
 def in_h5py_alone() -> Iterator[None]:
     """Files opened in this block are read through h5py, whatever their layout."""
-    with mock.patch.object(elements, "layout_of", return_value="a test wants it so"):
+    with mock.patch.object(hdf5, "layout_of", return_value="a test wants it so"):
         yield
 
 

@@ -44,6 +44,7 @@ def test_rows_ascend_for_the_disk_and_are_handed_on_as_drawn() -> None:
     assert len(pipe) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*chooses no row")
 @given(
     n=st.integers(0, 40),
     block_size=st.integers(1, 9),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +7,10 @@ import anndata
 import numpy as np
 import pytest
 import torch
-from builders import adata_of, dense, expected_column, matrix_of, tiny
+from builders import adata_of, dense, expected_column, tiny
 from contracts import StageContract
-from torch.utils.data import DataLoader
 
-from annpipes import Collator, CsrTensors, IndexSource, SparseRows
+from annpipes import Collator, CsrTensors, IndexSource
 from annpipes.errors import ParameterError
 from annpipes.stages.collating import collate, tensor_of
 
@@ -110,50 +108,6 @@ def test_a_batch_of_views_is_made_whole() -> None:
             got = collate(batch.replace(X=odd), x)["X"]
             assert (got if x == "dense" else got.to_dense()).tolist() == odd.tolist()
     assert collate(batch.replace(y=np.arange(3)[::-1]))["y"].tolist() == [2, 1, 0]
-
-
-class TestCsrTensors:
-    matrix = np.array([[0, 0, 0], [1, 0, 2], [0, 0, 0], [0, 3, 0]], np.float32)
-
-    def rows(self, kind: str = "csr") -> CsrTensors:
-        return collated(anndata.AnnData(matrix_of(self.matrix, kind, "float32")), ["X"], "csr", 4)["X"]
-
-    @pytest.mark.parametrize("kind", ["csr", "dense"])
-    def test_parts_are_plain_tensors(self, kind: str) -> None:
-        rows = self.rows(kind)
-        assert rows.crow_indices.tolist() == [0, 0, 2, 2, 3]
-        assert rows.col_indices.tolist() == [0, 2, 1]
-        assert rows.values.tolist() == [1, 2, 3]
-        assert [part.dtype for part in rows[:3]] == [torch.int32, torch.int32, torch.float32]
-        assert (rows.shape, rows.n_vars) == ((4, 3), 3)
-
-    # torch says of sparse CSR that it is in beta, at its first use in a process.
-    @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state:UserWarning")
-    def test_torchs_own_types_agree(self) -> None:
-        rows = self.rows()
-        assert torch.equal(rows.to_dense(), torch.from_numpy(self.matrix))
-        assert torch.equal(rows.to_sparse_csr().to_dense(), torch.from_numpy(self.matrix))
-        assert torch.equal(rows.to("cpu", non_blocking=True).to_dense(), torch.from_numpy(self.matrix))
-
-    def test_values_stored_twice_are_added_in_both_forms(self) -> None:
-        twice = SparseRows(np.array([1.0, 2.0, 4.0], "f4"), np.array([1, 1, 0]), np.array([0, 2, 3]), 2)
-        pipe = IndexSource(tiny(2)).sort_within_chunks(2).read_rows().batch_rows(2)
-        (batch,) = pipe
-        for x in ("dense", "csr"):
-            got = collate(batch.replace(X=twice), x)["X"]
-            assert (got if x == "dense" else got.to_dense()).tolist() == [[0, 3], [4, 0]]
-
-    def test_no_rows(self) -> None:
-        rows = CsrTensors(torch.zeros(1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32), torch.zeros(0), 5)
-        assert rows.to_dense().shape == rows.shape == (0, 5)
-
-    def test_passes_through_queues_and_pickles(self, h5ad: Path) -> None:
-        assert torch.equal(pickle.loads(pickle.dumps(self.rows())).to_dense(), torch.from_numpy(self.matrix))
-        pipe = IndexSource(h5ad).sort_within_chunks(7).read_rows(["X", "rows"]).batch_rows(4).collate_rows("csr")
-        expected = torch.from_numpy(dense(anndata.read_h5ad(h5ad).X))
-        for batch in DataLoader(pipe, batch_size=None, num_workers=2):
-            assert isinstance(batch["X"], CsrTensors)
-            assert torch.equal(batch["X"].to_dense(), expected[batch["rows"]])
 
 
 @pytest.mark.parametrize("x", ["sparse", None, "CSR", ["dense"]])

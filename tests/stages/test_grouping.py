@@ -127,12 +127,13 @@ class TestMatchedControls:
 
 
 class TestErrors:
+    @pytest.mark.filterwarnings("ignore:.*chooses no row")
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
             ({"groupby": "genes"}, FieldError, "no obs column 'genes' in .*; columns: .*gene"),
             ({"groupby": ["gene", "lines"]}, FieldError, "no obs column 'lines'"),
-            ({"groupby": "number"}, FieldError, "obs column 'number' holds numbers"),
+            ({"groupby": "share"}, FieldError, "obs column 'share' holds numbers"),
             ({"groupby": ["gene", 3]}, TypeError, "columns must be names of obs columns, got 3"),
             ({"set_size": 0}, ParameterError, "set_size must be at least 1, got 0"),
             ({"set_size": 2.0}, TypeError, r"set_size must be an integer, got 2\.0"),

@@ -153,6 +153,7 @@ class TestSourceMixerErrors:
         with pytest.raises(ParameterError, match="proportions must name the sources"):
             SourceMixer({}, {})
 
+    @pytest.mark.filterwarnings("ignore:.*chooses no row")
     def test_a_source_without_rows(self) -> None:
         with pytest.raises(ParameterError, match="source 'b' has no rows"):
             SourceMixer({"a": IndexSource(tiny(5)), "b": IndexSource(tiny(5), rows=[])}, {"a": 1, "b": 1})

@@ -60,6 +60,7 @@ class TestOneOrder:
         options = {"num_workers": 2, "method": "process", "multiprocessing_context": "fork"}
         loader = loader_of(name, files, **options)
         assert [ids(loader) for _ in range(2)] == whole_run(name)[:2]
+        del loader  # with which its processes end
         assert not multiprocessing.active_children()
 
     def test_epochs_and_seeds_differ_and_repeat(self, name: str) -> None:

@@ -165,6 +165,7 @@ class TestRowSamplerErrors:
             IndexSource(LABELLED).sample_rows(**options)
         assert isinstance(refusal.value, annpipes.AnnpipesError)
 
+    @pytest.mark.filterwarnings("ignore:.*chooses no row")
     @pytest.mark.parametrize("options", [{"weights": np.ones(60)}, {"balance": "donor"}])
     def test_a_source_without_rows(self, options: dict[str, Any]) -> None:
         with pytest.raises(ParameterError, match="there are no rows to draw from"):

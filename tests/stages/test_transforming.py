@@ -24,7 +24,7 @@ from annpipes import (
     Transform,
 )
 from annpipes.errors import ParameterError, ParameterTypeError
-from annpipes.stages.transforming import transform_x
+from annpipes.transforms.applying import transform_x
 
 
 class TestRowTransformer(StageContract):
@@ -125,9 +125,7 @@ def test_no_rows_are_transformed_to_no_rows() -> None:
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        (lambda x: x, r"transform takes instances of annpipes\.Transform, got <function .*; a function becomes one"),
-        (np.log1p, r"transform takes instances of annpipes\.Transform, got <ufunc"),
-        (torch.nn.Identity(), r"transform takes instances of annpipes\.Transform, got Identity"),
+        ("log1p", r"transform takes instances of annpipes\.Transform, got 'log1p'"),
         (None, r"transform takes instances of annpipes\.Transform, got None"),
         (Log1p, r"transform takes instances: Log1p\(…\), not the class itself"),
     ],

@@ -201,6 +201,7 @@ def test_a_mask_of_names_that_stand_twice_goes_by_its_place() -> None:
         IndexSource(adata, rows=pd.Series(MASK, adata.obs_names)[::-1])
 
 
+@pytest.mark.filterwarnings("ignore:.*chooses no row")
 def test_no_rows_in_every_form() -> None:
     adata = tiny(N)
     for given in ([], np.array([]), pd.Series([], dtype=object), pd.Index([]), adata.obs[:0], np.where(~MASK & MASK)):

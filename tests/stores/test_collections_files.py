@@ -129,6 +129,7 @@ class TestPlaces:
         with pytest.raises(RowIndexError, match=r"rows must lie in 0 … 7 \(8 rows\), got 8"):
             source.locate([8])
 
+    @pytest.mark.filterwarnings("ignore:.*no row of .* has 's1'")
     @pytest.mark.parametrize(
         ("rows", "chosen"),
         [

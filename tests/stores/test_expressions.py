@@ -19,6 +19,9 @@ from annpipes.errors import ParameterError
 
 N = 24
 
+# Of expressions that no row meets, and of labels that no row has: tests/stores/test_unknown.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(chooses no row|no row of)")
+
 
 def table(seed: int = 0, n: int = N) -> pd.DataFrame:
     """A column of each kind, some values missing where the kind has such."""

@@ -28,7 +28,11 @@ FILES = ("test_stores.py", "test_storage_layouts.py")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """The tests of reading as on each other system, both at once."""
+    """The tests of reading as on each other system, both at once.
+
+    Each has folders of its own: a pytest that starts clears what earlier ones left beside it, and two that
+    start at once disturb each other there.
+    """
     storage = str(tmp_path_factory.mktemp("hypothesis"))
     path = os.pathsep.join((str(HERE.parent / "shared"), os.environ.get("PYTHONPATH", "")))
     env = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_STORAGE_DIRECTORY": storage}
@@ -48,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subproc
     ]
     started = {
         system: subprocess.Popen(
-            command,
+            [*command, "--basetemp", str(tmp_path_factory.mktemp(system) / "files")],
             cwd=HERE,
             env={**env, "ANNPIPES_TESTED_AS": system},
             stdout=subprocess.PIPE,

@@ -51,6 +51,20 @@ threading.Thread(target=read, daemon=True).start()
 time.sleep(0.3)
 """
 
+HOLDING = """
+import sys, threading, time
+from h5py._objects import phil
+import annpipes as ap
+source = ap.IndexSource(sys.argv[1])
+def hold():
+    while True:
+        with phil:
+            time.sleep(0.2)
+        time.sleep(0.001)
+threading.Thread(target=hold, daemon=True).start()
+time.sleep(0.1)
+"""
+
 
 def interpret(code: str, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HDF5_PLUGIN_PATH": str(folder)}
@@ -76,4 +90,9 @@ def test_plugins_are_not_needed_where_we_decode_and_named_where_they_are(tmp_pat
 def test_a_process_may_end_while_a_thread_reads(tmp_path: Path, compression: str) -> None:
     path = csr_file(tmp_path / "cells.h5ad", chunks=16, compression=compression)
     done = interpret(ENDING, tmp_path, str(path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_ends_though_a_thread_is_stopped_while_it_has_the_lock_of_h5py(tmp_path: Path) -> None:
+    done = interpret(HOLDING, tmp_path, str(csr_file(tmp_path / "cells.h5ad", chunks=16)))
     assert done.returncode == 0, done.stderr

@@ -145,13 +145,13 @@ def test_an_error_comes_when_all_tasks_have_stopped() -> None:
 
     for _ in range(5):
         with pytest.raises(ValueError, match=r"^[12]$"):
-            run(Work([partial(task, i) for i in range(12)], waiting=True))
+            run(Work([partial(task, i) for i in range(12)], at_once=16))
         assert not running
 
 
 @pytest.mark.parametrize(
     ("work", "most"),
-    [({"task_bytes": 1 << 31}, 1), ({"waiting": True}, 16), ({}, thread_count())],
+    [({"task_bytes": 1 << 31}, 1), ({"at_once": 16}, 16), ({}, thread_count())],
     ids=["much memory", "a slow disk", "cores"],
 )
 def test_no_more_run_at_once_than_may(work: dict[str, Any], most: int) -> None:
@@ -168,7 +168,7 @@ def test_no_more_run_at_once_than_may(work: dict[str, Any], most: int) -> None:
 
     run(Work([task] * 40, **work))
     assert peak <= most
-    assert work.get("waiting") is None or peak > (os.cpu_count() or 1) or most == 1
+    assert work.get("at_once") is None or peak > (os.cpu_count() or 1) or most == 1
 
 
 def test_many_threads_may_run_work_at_once() -> None:

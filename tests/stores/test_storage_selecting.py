@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from storage_files import chunk_of, create, csr_file, csr_of, matrix_values, refused, relayout, stored_x, write
 
-from annpipes.errors import DamageError
+from annpipes.errors import ChangedError, DamageError
 from annpipes.stores import gene_subsets as selecting
 from annpipes.stores import open_store
 from annpipes.stores.genes import Genes
@@ -76,7 +77,7 @@ def test_every_type_of_number(tmp_path: Path, layout: str, data: str, indices: s
 def test_without_isal_rows_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = csr_file(tmp_path / "cells.h5ad", chunks=16, compression="gzip")
     with_isal = chosen(path, range(23), [5, 1])
-    monkeypatch.setattr(selecting, "decoder_of", lambda layout: None)
+    monkeypatch.setattr(selecting, "loop_of", lambda *chunks: None)
     without = chosen(path, range(23), [5, 1])
     np.testing.assert_array_equal(with_isal.to_dense(), without.to_dense())
 
@@ -86,6 +87,16 @@ def test_genes_are_chosen_while_decoding(tmp_path: Path, monkeypatch: pytest.Mon
     for layout in ("contiguous", "gzip", "lz4", "blosc"):
         path = csr_file(tmp_path / f"{layout}.h5ad", **LAYOUTS[layout])
         assert chosen(path, range(23), [5, 1]).shape == (23, 2)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": 4, "compression": "gzip"}], ids=["plain", "gzip"])
+def test_a_file_that_changed_is_refused_whichever_genes_are_read(tmp_path: Path, options: dict[str, Any]) -> None:
+    store = open_store(path := csr_file(tmp_path / "changed.h5ad", **options))
+    chunk, genes = chunk_of(range(23)), store.genes([5, 1])
+    store.read(chunk, ["X"], genes)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(ChangedError, match="changed since it was first opened"):
+        store.read(chunk, ["X"], genes)
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": 16, "compression": "gzip"}], ids=["plain", "gzip"])

@@ -42,12 +42,16 @@ class TestColumnsOfToday:
     def test_codes(self, modern: Path, column: str) -> None:
         for source in (modern, anndata.read_h5ad(modern)):
             store = open_store(source)
-            if column.split()[0] not in ("categorical", "string-array", "nullable-string-array"):
+            values = anndata.read_h5ad(modern).obs[column]
+            if pd.api.types.is_float_dtype(values.dtype):
                 with pytest.raises(FieldError, match=f"obs column '{column}' holds numbers"):
                     store.check([f"obs/{column}:code"])
                 continue
-            labels = pd.Categorical(anndata.read_h5ad(modern).obs[column])
-            assert store.categories(column) == tuple(map(str, labels.categories))
+            if isinstance(values.dtype, np.dtype) and not values.dtype.isnative:  # which pandas does not factorize
+                values = values.astype(values.dtype.newbyteorder("="))
+            labels = pd.Categorical(values)
+            numbers = pd.api.types.is_numeric_dtype(values.dtype)
+            assert store.categories(column) == tuple(map(int if numbers else str, labels.categories))
             codes = store.read(chunk_of(DRAWN), [f"obs/{column}:code"])[f"obs_{column}"]
             assert codes.tolist() == labels.codes[DRAWN].tolist()
 

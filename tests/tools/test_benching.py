@@ -182,14 +182,14 @@ def test_a_file_without_x_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [tiny(3), ["a.h5ad", "b.h5ad"], None])
 def test_what_is_no_path_is_refused(data: Any) -> None:
-    with pytest.raises(ParameterTypeError, match=r"data must be the path of one \.h5ad file, got"):
+    with pytest.raises(ParameterTypeError, match=r"data must be the path of one file, got"):
         bench(data)
 
 
 def test_many_files_are_refused(tmp_path: Path) -> None:
     for name in "ab":
         write(tiny(3), tmp_path / f"{name}.h5ad")
-    with pytest.raises(ParameterError, match=r"data must be one \.h5ad file, got 2 in .*: measure one of them"):
+    with pytest.raises(ParameterError, match=r"data must be one file, got 2 in .*: measure one of them"):
         bench(str(tmp_path / "*.h5ad"))
 
 

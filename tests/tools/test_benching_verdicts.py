@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from bench_cases import COPY, DECODE, DENSIFY, DISK, case
 
-from annpipes.reporting import brief_time
+from annpipes.messages.brevity import brief_time
 from annpipes.tools.benching.results import BenchCase, BenchLimit, binding, together
 from annpipes.tools.benching.verdicts import conclude, find
 
@@ -123,15 +123,16 @@ def test_a_disk_faster_than_reading_never_binds() -> None:
 
 def test_compression_that_binds_is_the_files_fault() -> None:
     assert conclude([case(104_000, DECODE, COPY)]) == (
-        "The file is the limit: inflating gzip takes most of the time. An uncompressed or LZ4 copy (annpipes shuffle) "
-        "would not need it; without decoding, at most 1,000,000 cells/s from memory."
+        "The file is the limit: inflating gzip takes most of the time. A cache (cache=) needs it once, an "
+        "uncompressed or LZ4 copy (annpipes shuffle) never; without decoding, at most 1,000,000 cells/s from memory."
     )
 
 
 def test_nobody_is_sent_from_lz4_to_lz4() -> None:
     lz4 = replace(DECODE, work="decoding shuffle + lz4", quick=True)
-    assert "decoding shuffle + lz4 takes most of the time. An uncompressed copy (" in conclude(
-        [case(104_000, lz4, COPY)]
+    assert (
+        "decoding shuffle + lz4 takes most of the time. A cache (cache=) needs it once, an uncompressed copy ("
+        in conclude([case(104_000, lz4, COPY)])
     )
 
 

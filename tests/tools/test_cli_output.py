@@ -79,8 +79,9 @@ def test_tune() -> None:
         > 1       50  7.84 kB        #      0.999     0.99    0.99       11.8%
         32        50  7.84 kB        #      0.624     0.62    0.99       95.2%
 
-        mixing: entropy of the labels in a batch, over that of random batches. neighbours: rows whose successor
-        in the file is in the same batch; of random batches 12.3%, and mixed is at most 56.1%.
+        mixing: entropy of the labels in a batch, over that of random batches.
+        neighbours: rows whose successor in the file is in the same batch.
+        Random batches have 12.3% of them, mixed ones at most 56.1%.
         Timed once each (more seconds give a median).…
         Left out for want of time (raise seconds): chunks of 400 with blocks of 1, 32, 128.
 
@@ -98,8 +99,9 @@ def test_tune_takes_every_parameter() -> None:
         > 1       50  8.64 kB        #      1.000     0.99    0.99       12.2%
         32        50  8.64 kB        #      0.586     0.58    0.99       95.2%
 
-        mixing: entropy of the labels in a batch, over that of random batches. neighbours: rows whose successor
-        in the file is in the same batch; of random batches 12.3%, and mixed is at most 56.1%.
+        mixing: entropy of the labels in a batch, over that of random batches.
+        neighbours: rows whose successor in the file is in the same batch.
+        Random batches have 12.3% of them, mixed ones at most 56.1%.
         Timed once each (more seconds give a median).…
 
         Blocks of 1 in chunks of 50 are the fastest with a mixing of at least 0.9.

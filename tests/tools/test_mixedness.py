@@ -139,7 +139,7 @@ def test_parts_of_a_file_are_equal_and_in_order(n_obs: int) -> None:
 
 def test_a_report_says_how_much_of_the_epoch_was_looked_at() -> None:
     epoch = schedule_of(InOrder(range(1000), 1)).epoch((0, 0))
-    assert "(4 of 250 batches)" in str(PlannedBatches.of(epoch, most_rows=16).mixing(np.arange(1000) % 2))
+    assert "(3 of 250 batches)" in str(PlannedBatches.of(epoch, most_rows=16).mixing(np.arange(1000) % 2))
     assert "of 250 batches" not in str(PlannedBatches.of(epoch).mixing(np.arange(1000) % 2))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +15,7 @@ import hdf5plugin  # noqa: F401 # registers the filters that plain anndata needs
 import numpy as np
 import pytest
 from builders import write
+from lives import Nursery
 from rewritten_files import SMALL, assert_equal, cells, same_cells
 
 import annpipes as ap
@@ -24,7 +25,7 @@ from annpipes.stores import PartFile
 from annpipes.stores.writing import datasets as writing
 from annpipes.tools.rewriting import execution as _making
 
-RUN = "import sys, annpipes; annpipes.rewrite_shuffled(sys.argv[1], sys.argv[2], memory='604MB')"
+REWRITE = Path(__file__).parent / "jobs" / "rewrite.py"
 
 
 def parts_in(folder: Path) -> dict[str, int]:
@@ -36,22 +37,22 @@ def test_ten_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     source, output = cells(tmp_path / "in.h5ad", 30_000), tmp_path / "out.h5ad"
     folder, rng = tmp_path / "out.h5ad.unfinished", np.random.default_rng(0)
     kills, held = 0, {}
-    while kills < 10:
-        process = subprocess.Popen([sys.executable, "-c", RUN, source, output])
-        while process.poll() is None and not (folder / "job.json").exists():
-            time.sleep(0.002)
-        while process.poll() is None and parts_in(folder).items() <= held.items():
-            time.sleep(0.002)  # until it has made one part more
-        time.sleep(rng.uniform(0, 0.03))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:
-            break
-        kills += 1
-        if output.exists():  # complete, or it would not be there
-            break
-        found = parts_in(folder)
-        assert held.items() <= found.items(), "a finished part was made again"
-        held = found
+    with Nursery.open() as nursery:
+        while kills < 10:
+            life = nursery.begin(REWRITE, source, output, SMALL)
+            while not life.ended() and not (folder / "job.json").exists():
+                time.sleep(0.002)
+            while not life.ended() and parts_in(folder).items() <= held.items():
+                time.sleep(0.002)  # until it has made one part more
+            time.sleep(rng.uniform(0, 0.03))
+            if life.kill() == 0:
+                break
+            kills += 1
+            if output.exists():  # complete, or it would not be there
+                break
+            found = parts_in(folder)
+            assert held.items() <= found.items(), "a finished part was made again"
+            held = found
     assert kills >= 3
     if not output.exists():
         done = rewrite_shuffled(source, output, memory=SMALL)
@@ -100,7 +101,7 @@ def test_parts_of_another_shuffle_are_refused(tmp_path: Path, monkeypatch: pytes
     same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
 
 
-@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"version": 2}', '{"version": 3, "attempt": 7, "belongs_to": {}}'])
+@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"version": 3}', '{"version": 4, "attempt": 7, "belongs_to": {}}'])
 def test_a_spoilt_record_is_refused(tmp_path: Path, spoilt: str) -> None:
     source = cells(tmp_path / "in.h5ad", 50)
     (tmp_path / "out.h5ad.unfinished").mkdir()
@@ -141,18 +142,21 @@ def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
     first, second = (cells(tmp_path / f"{i}.h5ad", 3000, seed=i) for i in range(2))
     fewer = anndata.read_h5ad(second)[:, 100:].copy()  # how many values a row keeps is known only from reading
     write(fewer, second, "gzip")
+    jobs = {"one": [first], "two": [first, second]}
     program = (
-        "import sys, annpipes\n"
+        "import json, sys, annpipes\n"
         "from distributed import LocalCluster\n"
         "if __name__ == '__main__':\n"
         "    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:\n"
-        "        *data, output = sys.argv[1:]\n"
-        "        annpipes.rewrite_shuffled(data, output, memory='604MB', scheduler=cluster.scheduler_address)\n"
+        "        for name, data in json.loads(sys.argv[1]).items():\n"
+        "            there = {'memory': '604MB', 'scheduler': cluster.scheduler_address}\n"
+        "            annpipes.rewrite_shuffled(data, f'{name}-there.h5ad', **there)\n"
     )
     script = tmp_path / "program.py"
     script.write_text(program)
-    for name, sources in {"one": [first], "two": [first, second]}.items():
-        subprocess.run([sys.executable, script, *sources, tmp_path / f"{name}-there.h5ad"], check=True)
+    files = {name: list(map(str, sources)) for name, sources in jobs.items()}
+    subprocess.run([sys.executable, script, json.dumps(files)], cwd=tmp_path, check=True)
+    for name, sources in jobs.items():
         rewrite_shuffled(sources, tmp_path / f"{name}-here.h5ad", memory=SMALL)
         there, here = (anndata.read_h5ad(tmp_path / f"{name}-{place}.h5ad") for place in ("there", "here"))
         assert list(there.obs_names) == list(here.obs_names)

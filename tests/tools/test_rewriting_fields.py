@@ -14,7 +14,6 @@ import pytest
 from builders import adata_of, tiny, write
 from click.testing import CliRunner
 from column_kinds import KINDS, LOSSY, concatenated_column, same_values
-from scipy import sparse
 
 from annpipes import rewrite_shuffled
 from annpipes.errors import FieldError, FormatError, ParameterError, StateError
@@ -84,17 +83,14 @@ class TestWithout:
 
     def test_a_field_that_cannot_be_rewritten_names_the_option(self, tmp_path: Path) -> None:
         adata = adata_of()
-        adata.layers["by_gene"] = sparse.csc_matrix(adata.layers["counts"])
-        adata.obsm["by_column"] = sparse.csc_matrix(np.eye(adata.n_obs))
+        adata.obsm["table of text"] = pd.DataFrame({"a": ["x", "y"] * (adata.n_obs // 2) + ["z"]}, adata.obs_names)
+        adata.layers["complex"] = np.ones(adata.shape) * 1j
         source = write(adata, tmp_path / "in.h5ad")
-        for field in ("layers/by_gene", "obsm/by_column"):
-            other = ["obsm/by_column"] if field.startswith("layers") else ["layers/by_gene"]
-            with pytest.raises(FormatError, match=rf"without=\['{field}'\] \(--without {field}\)"):
-                rewrite_shuffled(source, tmp_path / "out.h5ad", without=other)
+        with pytest.raises(FormatError, match=r"without=\['layers/complex'\] \(--without layers/complex\)"):
+            rewrite_shuffled(source, tmp_path / "out.h5ad")
         assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]
         command = ["shuffle", str(source), "-o", str(tmp_path / "out.h5ad"), "--codec", "gzip"]
-        options = ["--without", "layers/by_gene", "--without", "obsm/by_column"]
-        ran = CliRunner().invoke(annpipes, [*command, *options])
+        ran = CliRunner().invoke(annpipes, [*command, "--without", "layers/complex"])
         assert ran.exit_code == 0, ran.output
         with h5py.File(tmp_path / "out.h5ad") as file:
             assert set(file["layers"]) == {"counts", "logged"}

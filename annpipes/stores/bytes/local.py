@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from annpipes.errors import BusyError, ChangedError, DamageError, SourceError
 from annpipes.stores.bytes.mapping import Mapping, can_map
 from annpipes.stores.bytes.protocol import read_each
+from annpipes.stores.bytes.remote import refuse_remote
 from annpipes.stores.compiled.kernels import Bytes, Offsets, read_pieces
 
 try:
@@ -22,7 +23,16 @@ try:
 except ImportError:  # Windows, where who has a file open keeps others from it anyway
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FileBytes", "LocalFile", "busy", "exclusive", "shared_lock", "stamp_of"]
+__all__ = [
+    "FileBytes",
+    "LocalFile",
+    "busy",
+    "bytes_of",
+    "exclusive",
+    "files_below",
+    "shared_lock",
+    "stamp_of",
+]
 
 _PROBES, _ROWS_PER_PROBE = 16, 1024
 _MAPPED_BYTES = 2 << 30
@@ -33,6 +43,8 @@ class LocalFile:
 
     A file whose size or time of change differs from when it was first seen is refused.
     """
+
+    distant = False
 
     def __init__(self, path: str) -> None:
         self.name = path  # as given
@@ -99,6 +111,8 @@ class FileBytes:
     file is mapped only up to 2 GiB, and only where a mapping can be guarded.
     """
 
+    requesting = None
+
     def __init__(self, path: str) -> None:
         self.path = path
         self.descriptor: int = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # which Windows needs
@@ -148,6 +162,19 @@ class FileBytes:
             except OSError:  # a file system that cannot tell
                 return True
         return True
+
+
+def files_below(path: str | os.PathLike[str]) -> list[str]:
+    """The files that a path stands for: itself, or all in a folder and the folders in it, sorted."""
+    refuse_remote(path)
+    if not os.path.isdir(path):
+        return [os.fspath(path)]
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+
+
+def bytes_of(path: str | os.PathLike[str]) -> int:
+    """How many bytes a file, or all files in a folder, have."""
+    return sum(map(os.path.getsize, files_below(path)))
 
 
 def stamp_of(path: str) -> tuple[int, int]:

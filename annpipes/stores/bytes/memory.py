@@ -22,6 +22,8 @@ class MemoryBytes:
     """
 
     descriptor = None
+    distant = False
+    requesting = None
     stamp: tuple[Any, ...] = ()  # who replaces arrays is watched elsewhere
 
     def __init__(self, values: NDArray[Any], name: str = "memory") -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from annpipes.stores.bytes.merging import Requesting
 from annpipes.stores.compiled.kernels import Bytes, Offsets
 
 __all__ = ["ByteSource", "OpenBytes", "read_each"]
@@ -18,6 +19,10 @@ class OpenBytes(Protocol):
     @property
     def descriptor(self) -> int | None:
         """Of a file that compiled loops can read; None where there is none."""
+
+    @property
+    def requesting(self) -> Requesting | None:
+        """What requests cost; None where reading a little is cheap."""
 
     def read(self, offset: int, size: int) -> Any:
         """``size`` bytes from ``offset``, or fewer where the source ends; whatever exports a buffer."""
@@ -48,6 +53,10 @@ class ByteSource(Protocol):
     @property
     def stamp(self) -> tuple[Any, ...]:
         """What differs once the bytes are others."""
+
+    @property
+    def distant(self) -> bool:
+        """Whether reading waits for a network, so that plain bytes are worth a cache."""
 
     def opened(self) -> OpenBytes:
         """Its bytes in this process, to be read within a `steady` block."""

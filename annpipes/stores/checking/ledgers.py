@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from annpipes.messages.reporting import Report
 from annpipes.plans.rows import RowArray, runs
-from annpipes.reporting import Report
 from annpipes.stores.engine.stretches import Stretches
 
 __all__ = ["Damage", "Ledger", "Ledgers"]

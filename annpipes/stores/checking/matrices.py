@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.plans.rows import RowArray
 from annpipes.stores.checking.ledgers import Ledger, Ledgers
-from annpipes.stores.containers.hdf5 import Hdf5File
+from annpipes.stores.containers.base import Container
 from annpipes.stores.engine.scanning import INFINITE, NAN, OUTSIDE, TWICE, UNSORTED, flags_of_columns, flags_of_values
 from annpipes.stores.engine.stretches import STRETCH_BYTES, Stretches
 from annpipes.stores.surveying import SPARSE, encoding_of, is_expression, sparse_shape, unit_of
@@ -23,20 +22,28 @@ _LEAST_STORAGE_CHUNKS = 4  # in a stretch: those at its edges are decoded twice
 
 
 def check_sparse(
-    file: Hdf5File, group: h5py.Group, path: str, ledgers: Ledgers, advance: Callable[[int], None]
+    container: Container,
+    arrays: Mapping[str, Any],
+    group: Any,
+    path: str,
+    ledgers: Ledgers,
+    advance: Callable[[int], None],
 ) -> tuple[int, int] | None:
-    """The shape of a sparse matrix, if it has one, after everything in it was read."""
+    """The shape of a sparse matrix, if it has one, after everything in it was read.
+
+    ``group`` is as h5py or zarr has it, and ``arrays`` are those in it.
+    """
     damage, parts = ledgers.damage, dict[str, Stretches]()
     for name in ("indptr", "indices", "data"):
-        part, place = group.get(name), f"{path}/{name}"
-        if isinstance(part, h5py.Dataset) and part.shape is not None and len(part.shape) == 1:
-            parts[name] = Stretches(file, part, place)
+        part, place = arrays.get(name), f"{path}/{name}"
+        if part is not None and part.shape is not None and len(part.shape) == 1:
+            parts[name] = Stretches(container, part, place)
         elif not damage.knows(place):
             damage.note(place, "is missing, or no row of numbers")
     by_rows = SPARSE[encoding_of(group)] == "csr"
     unit = unit_of(path) if by_rows else "columns"
     shape = sparse_shape(group)
-    if shape is None and not group.attrs.keys().isdisjoint(("shape", "h5sparse_shape")):  # lacking one is no damage
+    if shape is None and not set(group.attrs.keys()).isdisjoint(("shape", "h5sparse_shape")):  # none is no damage
         damage.note(path, "has no shape of two numbers")
     major, minor = (None, None) if shape is None else shape if by_rows else shape[::-1]
     counts = [len(parts[name]) for name in ("indices", "data") if name in parts]

@@ -13,7 +13,7 @@ __all__ = ["Buffer", "Codec", "Encoding", "Output", "Parameters", "Step", "decom
 
 Buffer = Any  # bytes, memoryview or array: whatever exports a buffer
 Parameters = tuple[int, ...]
-"""What HDF5 stores with a filter of a dataset."""
+"""What HDF5 stores with a filter of a dataset, or what comes to the same of Zarr's configuration."""
 
 
 class Step(NamedTuple):
@@ -86,7 +86,7 @@ class Codec(ABC):
 
     name: ClassVar[str]
     """As reports and routes say it."""
-    number: ClassVar[int]
+    number: ClassVar[int | None] = None
     """Of the filter in HDF5: https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md"""
     zarr: ClassVar[tuple[str, ...]] = ()
     """What Zarr (2 and 3) calls that which makes the very same bytes."""
@@ -104,6 +104,10 @@ class Codec(ABC):
     def work(self) -> str:
         """What `bench` calls decoding where nothing else is decoded."""
         return f"decoding {self.name}"
+
+    def parameters_of(self, configuration: Mapping[str, Any]) -> Parameters:
+        """What decoding needs to know of the configuration that Zarr stores with a codec."""
+        return ()
 
     def refusal(self, parameters: Parameters) -> str:
         """Why bytes encoded with these parameters cannot be decoded here; "" if they can."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
@@ -29,8 +29,15 @@ __all__ = ["Blosc", "blosc_function"]
 _HEADER_BYTES = 16
 _PLUGIN = "hdf5plugin"
 _LEVEL = {"lz4": 5, "zstd": 3}
-_NUMBER = {"lz4": 1, "zstd": 5}  # https://github.com/Blosc/hdf5-blosc
-_QUICK = (0, 1, 2)  # the same numbers: blosclz, lz4, lz4hc
+_COMPRESSORS = {  # https://github.com/Blosc/hdf5-blosc
+    "blosclz": 0,
+    "lz4": 1,
+    "lz4hc": 2,
+    "snappy": 3,
+    "zlib": 4,
+    "zstd": 5,
+}
+_QUICK = (0, 1, 2)
 
 
 class Blosc(Codec):
@@ -38,6 +45,15 @@ class Blosc(Codec):
 
     name, number = "blosc", 32001
     zarr = ("blosc",)
+
+    def parameters_of(self, configuration: Mapping[str, Any]) -> Parameters:
+        number = _COMPRESSORS.get(str(configuration.get("cname")))
+        return () if number is None else (0, 0, 0, 0, 0, 0, number)  # all else stands in each buffer
+
+    def refusal(self, parameters: Parameters) -> str:
+        names = [name for name, number in _COMPRESSORS.items() if parameters[6:7] == (number,)]
+        missing = names and names[0] not in blosc.list_compressors()
+        return f"blosc with {names[0]}, which numcodecs lacks here" if missing else ""
 
     def quick(self, parameters: Parameters) -> bool:
         return len(parameters) > 6 and parameters[6] in _QUICK
@@ -64,7 +80,7 @@ def _encoding(name: str) -> Encoding:
         import_module(_PLUGIN)  # registers the filter, which HDF5 needs to make the dataset
     except ImportError:
         raise FormatError(f"codec {name!r} needs the filter Blosc: pip install hdf5plugin, or choose 'gzip'") from None
-    filters = (0, 0, 0, 0, _LEVEL[name], blosc.SHUFFLE, _NUMBER[name])  # the filter itself fills in the first four
+    filters = (0, 0, 0, 0, _LEVEL[name], blosc.SHUFFLE, _COMPRESSORS[name])  # the filter itself fills in the first four
     options = {"compression": Blosc.number, "compression_opts": filters}
     return Encoding(name, options, partial(_shrink, name.encode(), _LEVEL[name]))
 

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from annpipes.errors import ParameterError
 from annpipes.stores.codecs.base import Encoding, Output
-from annpipes.stores.codecs.registry import BY_NUMBER
+from annpipes.stores.codecs.registry import BY_NAME
 
 __all__ = ["CODECS", "codec_of"]
 
@@ -32,7 +32,7 @@ def _plain() -> Encoding:
 
 
 def _outputs() -> list[Output]:
-    made = [output for codec in BY_NUMBER.values() for output in codec.outputs()]
+    made = [output for codec in BY_NAME.values() for output in codec.outputs()]
     return [*sorted(made, key=attrgetter("place")), Output("none", len(made), _plain)]
 
 

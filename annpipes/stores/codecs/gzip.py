@@ -22,7 +22,7 @@ from annpipes.stores.codecs.base import Buffer, Codec, Encoding, Output, Paramet
 from annpipes.stores.compiled.calling import address_of, addresses_in, call
 from annpipes.stores.compiled.kernels import Bytes
 
-__all__ = ["Functions", "Gzip", "inflate", "isal_functions"]
+__all__ = ["COSTS", "WORK", "Functions", "Gzip", "inflate", "inflated", "isal_functions"]
 
 Functions = tuple[int, int, int]
 """Addresses of `_FUNCTIONS`."""
@@ -33,26 +33,24 @@ _LOW = 0xFFFFFFFF
 _LEVEL = 1
 
 
+COSTS = "read directly and by all cores, and still inflating is what takes the time"
+WORK = "inflating gzip"
+"""The same for all that is deflated, whatever stands around it."""
+
+
 class Gzip(Codec):
     """zlib streams, which HDF5 calls gzip; what Zarr calls gzip has another header (RFC 1952)."""
 
     name, number = "gzip", 1
     zarr = ("zlib", "numcodecs.zlib")
-    costs = "read directly and by all cores, and still inflating is what takes the time"
+    costs = COSTS
 
     @property
     def work(self) -> str:
-        return "inflating gzip"
+        return WORK
 
     def decode(self, encoded: Buffer, size: int, parameters: Parameters) -> Buffer:
-        try:
-            stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
-            decoded = stream.decompress(encoded, size + 1)
-        except igzip_lib.error as error:  # type: ignore[misc] # an exception, published without types
-            raise ValueError(f"cannot be inflated ({error})") from None
-        if not stream.eof:
-            raise ValueError("cannot be inflated (too long or not ended)")
-        return decoded
+        return inflated(encoded, size, igzip_lib.DECOMP_ZLIB)
 
     def decode_bare(self, encoded: Buffer, size: int, parameters: Parameters) -> Buffer:
         return isal_zlib.decompress(encoded, bufsize=size)
@@ -74,6 +72,18 @@ def _deflate(values: NDArray[Any]) -> bytes:
     octets = np.ascontiguousarray(values).view(np.uint8).reshape(-1, values.itemsize)  # (elements, bytes)
     encoded: bytes = isal_zlib.compress(np.ascontiguousarray(octets.T), _LEVEL)
     return encoded
+
+
+def inflated(encoded: Buffer, size: int, kind: int) -> Buffer:
+    """What a stream of this ``kind`` of `igzip_lib` decodes to; a ValueError if that is more than ``size`` bytes."""
+    try:
+        stream = igzip_lib.IgzipDecompressor(flag=kind)
+        decoded = stream.decompress(encoded, size + 1)
+    except igzip_lib.error as error:  # type: ignore[misc] # an exception, published without types
+        raise ValueError(f"cannot be inflated ({error})") from None
+    if not stream.eof:
+        raise ValueError("cannot be inflated (too long or not ended)")
+    return decoded
 
 
 @lru_cache(1)

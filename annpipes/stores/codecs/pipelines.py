@@ -1,4 +1,4 @@
-"""Codecs one after the other: the filter pipeline of a dataset.
+"""Codecs one after the other: the filters of an HDF5 dataset, or the codecs of a Zarr array.
 
 HDF5 applies filters in the order of the pipeline when writing and in reverse when reading; a
 storage chunk's filter mask has a bit set for each filter that was left out of it
@@ -7,14 +7,15 @@ storage chunk's filter mask has a bit set for each filter that was left out of i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from annpipes.stores.codecs.base import Buffer, Codec, Parameters, Step
-from annpipes.stores.codecs.registry import BY_NUMBER, name_of
+from annpipes.stores.codecs.registry import BY_NUMBER, BY_ZARR, name_of
 
-__all__ = ["Pipeline", "pipeline_of", "work_of"]
+__all__ = ["Pipeline", "pipeline_of", "work_of", "zarr_pipeline"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +88,28 @@ def pipeline_of(pipeline: Sequence[tuple[int, int, tuple[int, ...], bytes]]) -> 
         if refusal := BY_NUMBER[number].refusal(tuple(values)):
             return refusal
     codecs = tuple(BY_NUMBER[number] for number, _, _, _ in pipeline)
-    if sum(codec.compresses for codec in codecs) > 1:
-        return "compressed twice"
-    return Pipeline(codecs, tuple(tuple(values) for _, _, values, _ in pipeline))
+    return _once(Pipeline(codecs, tuple(tuple(values) for _, _, values, _ in pipeline)))
+
+
+def zarr_pipeline(pipeline: Sequence[tuple[str, Mapping[str, Any]]]) -> Pipeline | str:
+    """The codecs that Zarr calls so and configured so, or the reason why they cannot be decoded here.
+
+    >>> zarr_pipeline([("numcodecs.shuffle", {"elementsize": 4}), ("zstd", {"level": 3})]).names
+    ('shuffle', 'zstd')
+    >>> zarr_pipeline([("vlen-utf8", {})])
+    'vlen-utf8 is decoded by zarr alone'
+    """
+    for name, _ in pipeline:
+        if name not in BY_ZARR:
+            return f"{name} is decoded by zarr alone"
+    codecs = tuple(BY_ZARR[name] for name, _ in pipeline)
+    parameters = tuple(codec.parameters_of(values) for codec, (_, values) in zip(codecs, pipeline, strict=True))
+    refusals = (codec.refusal(values) for codec, values in zip(codecs, parameters, strict=True))
+    return next(filter(None, refusals), None) or _once(Pipeline(codecs, parameters))
+
+
+def _once(pipeline: Pipeline) -> Pipeline | str:
+    return "compressed twice" if sum(codec.compresses for codec in pipeline.codecs) > 1 else pipeline
 
 
 def work_of(codecs: Iterable[Codec]) -> str:

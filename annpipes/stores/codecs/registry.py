@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 
 from annpipes.stores.codecs.base import Codec
 
-__all__ = ["BY_NAME", "BY_NUMBER", "costs_of", "name_of"]
+__all__ = ["BY_NAME", "BY_NUMBER", "BY_ZARR", "costs_of", "name_of"]
 
 _NO_CODECS = {"base", "registry", "pipelines", "encoding"}
 
@@ -24,11 +24,14 @@ def _codecs() -> Iterator[Codec]:
                     yield value()
 
 
-BY_NUMBER: Mapping[int, Codec] = {codec.number: codec for codec in _codecs()}
-"""The codecs by their filters' numbers in HDF5."""
+BY_NAME: Mapping[str, Codec] = {codec.name: codec for codec in _codecs()}
+"""The codecs as reports and routes name them."""
 
-BY_NAME: Mapping[str, Codec] = {codec.name: codec for codec in BY_NUMBER.values()}
-"""The same as reports and routes name them."""
+BY_NUMBER: Mapping[int, Codec] = {codec.number: codec for codec in BY_NAME.values() if codec.number is not None}
+"""Those that HDF5 has, by their filters' numbers there."""
+
+BY_ZARR: Mapping[str, Codec] = {name: codec for codec in BY_NAME.values() for name in codec.zarr}
+"""Those that Zarr has, by their names there."""
 
 
 def name_of(number: int, called: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numba
@@ -21,6 +22,9 @@ class Shuffle(Codec):
     name, number = "shuffle", 2
     zarr = ("shuffle", "numcodecs.shuffle")
     compresses = False
+
+    def parameters_of(self, configuration: Mapping[str, Any]) -> Parameters:
+        return (int(configuration.get("elementsize", 4)),)
 
     def refusal(self, parameters: Parameters) -> str:
         return "" if parameters and parameters[0] else "shuffle of unknown elements"

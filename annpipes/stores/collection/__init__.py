@@ -18,12 +18,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError
+from annpipes.messages.reprs import call_repr
 from annpipes.plans.rows import RowArray, as_count
-from annpipes.reprs import call_repr
 from annpipes.stores.base import FieldStore
+from annpipes.stores.bytes.remote import as_remote
+from annpipes.stores.caching.settings import as_cache
 from annpipes.stores.collection.alignment import agreed_columns, first_few, join_names, union
 from annpipes.stores.collection.joined import JoinedDense, JoinedSparse, Part
-from annpipes.stores.collection.patterns import paths_of
+from annpipes.stores.collection.patterns import addresses_of, is_pattern, names_several, paths_of
 from annpipes.stores.frame import Column, column_of
 from annpipes.stores.genes import Genes
 from annpipes.stores.memory import MemoryStore
@@ -65,7 +67,8 @@ class Collection(FieldStore):
     Parameters
     ----------
     data
-        Paths and AnnData objects in any mixture, or a pattern (files sorted by name).
+        Paths, addresses and AnnData objects in any mixture, a pattern (files sorted by name), or a Zarr store that
+        holds several AnnData, as annbatch writes it.
     join
         The genes: those of all files (``"inner"``, in the first file's order), those of any
         (``"outer"``), or a list of names, in that order.
@@ -77,6 +80,8 @@ class Collection(FieldStore):
         What stands for a gene that a file lacks.
     max_open_files
         How many files one read keeps open at once. If there are more, they are closed after each.
+    cache
+        As of `IndexSource`, for all files.
 
     Raises
     ------
@@ -96,29 +101,30 @@ class Collection(FieldStore):
         missing: Missing = "error",
         fill_value: float = 0.0,
         max_open_files: int = 16,
+        cache: Any = None,
     ) -> None:
         super().__init__()
-        if isinstance(data, str | os.PathLike):
-            data = [data] if os.path.exists(data) else paths_of(os.fspath(data))
+        if (remote := as_remote(data)) is not None:
+            data = addresses_of(remote) if names_several(remote) else [data]
+        elif isinstance(data, str | os.PathLike):
+            data = os.path.expanduser(data)
+            data = [data] if os.path.exists(data) and not is_pattern(data) else paths_of(data)
         if isinstance(join, str) and join not in ("inner", "outer"):
             raise ParameterError(f"join must be 'inner', 'outer' or a list of genes, got {join!r}")
         if missing not in get_args(Missing):
             raise ParameterError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
         if not isinstance(data, list | tuple):
-            raise ParameterTypeError(
-                f"data must be a list of paths and AnnData objects, or a pattern, got {type(data).__name__}"
-            )
+            raise ParameterTypeError(f"data must be a list (paths, AnnData) or a pattern, got {type(data).__name__}")
         if isinstance(fill_value, bool) or not isinstance(fill_value, int | float | np.number):
             raise ParameterTypeError(f"fill_value must be a number, got {fill_value!r}")
         self.join: str | list[str] = join if isinstance(join, str) else [str(gene) for gene in join]
         self.missing: Missing = missing
         self.fill_value: float = float(fill_value)
         self.max_open_files: int = as_count(max_open_files, "max_open_files")
-        self.data: list[Any] = []
-        self.stores: list[FieldStore] = []
+        self.cache, self.data, self.stores = as_cache(cache), list[Any](), list[FieldStore]()
         for one in data:
-            store = open_one(one)
-            self.data.append(os.fspath(one) if isinstance(one, str | os.PathLike) else store)
+            store = open_one(one, self.cache)
+            self.data.append(os.fspath(one) if isinstance(one, str | os.PathLike) and as_remote(one) is None else store)
             self.stores += store.parts() if isinstance(store, Collection) else [store]
         if not self.stores:
             raise ParameterError("data is an empty list: a collection needs at least one file")
@@ -132,9 +138,7 @@ class Collection(FieldStore):
     def parts(self) -> list[FieldStore]:
         """The stores, to be part of another collection, which has rules for all of them."""
         if (self.join, self.missing, self.fill_value) != ("inner", "error", 0.0):
-            raise ParameterError(
-                f"{self!r} is within another collection: give join, missing and fill_value to that one"
-            )
+            raise ParameterError(f"{self!r} is within another collection: give join, missing and fill_value to that")
         return self.stores
 
     def __repr__(self) -> str:
@@ -192,7 +196,7 @@ class Collection(FieldStore):
     def row_bytes(self, fields: Sequence[str]) -> float:
         return super().row_bytes([field for field in fields if not self._skipped(field)])
 
-    def categories(self, column: str) -> tuple[str, ...]:
+    def categories(self, column: str) -> tuple[Any, ...]:
         return () if self._skipped(f"obs/{column}") else super().categories(column)
 
     @cached_property

@@ -1,26 +1,80 @@
-"""The files that a pattern names."""
+"""The files and addresses that a pattern names, and the stores that a Zarr store of several holds."""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
+from fnmatch import fnmatchcase
 
-from annpipes.errors import SourceError
-from annpipes.stores.refusals import refuse_remote
+from annpipes.errors import FormatError, SourceError
+from annpipes.stores.bytes.remote import Remote
+from annpipes.stores.bytes.requesting import Requests
+from annpipes.stores.containers.zarr_places import is_zarr
 
-__all__ = ["is_pattern", "paths_of"]
+__all__ = ["addresses_of", "is_pattern", "names_several", "paths_of"]
+
+_SIGNS = re.compile(r"[*?\[]")
+_WEB = re.compile(r"[*\[]")  # the other begins a query
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path is a glob, and no file of that very name."""
-    return any(sign in path for sign in "*?[") and not os.path.exists(path)
+    """Whether a path names several: a glob, and no file of that very name; or a Zarr store of several AnnData."""
+    here = os.path.expanduser(path)
+    if not os.path.exists(here):
+        return any(sign in path for sign in "*?[")
+    return bool(_members(here))
+
+
+def names_several(remote: Remote) -> bool:
+    """Whether an address is a pattern."""
+    return (_WEB if remote.web else _SIGNS).search(remote.url) is not None
+
+
+def addresses_of(remote: Remote) -> list[Remote]:
+    """The addresses that a pattern names, sorted; each part between slashes matches one such part.
+
+    Raises
+    ------
+    FormatError
+        It is on a web server, which lists nothing.
+    SourceError
+        There are none.
+    """
+    if remote.web:
+        raise FormatError(f"{remote.name!r} is a pattern, and a web server does not list what it has: give a list")
+    sign = _SIGNS.search(remote.url)
+    assert sign is not None
+    top = remote.url[: remote.url.rindex("/", 0, sign.start())]
+    wanted = remote.url[len(top) + 1 :].rstrip("/").split("/")
+    keys = (key.split("/") for key in Requests(remote.at(top)).list(""))
+    begins = {tuple(parts[: len(wanted)]) for parts in keys if len(parts) >= len(wanted)}
+    found = sorted(parts for parts in begins if all(map(fnmatchcase, parts, wanted)))
+    if not found:
+        raise SourceError(f"nothing matches {remote.name!r}")
+    return [remote.at("/".join([top, *parts])) for parts in found]
 
 
 def paths_of(pattern: str) -> list[str]:
-    """The files that a glob names, sorted."""
-    refuse_remote(pattern)
-    found = sorted(glob.glob(pattern, recursive=True))
+    """The files that a glob names, sorted by name; the AnnData in a Zarr store, ``dataset_10`` after ``dataset_9``."""
+    here = os.path.expanduser(pattern)
+    found = _members(here) if os.path.exists(here) else sorted(glob.glob(here, recursive=True))
     if not found:
-        hint = f"; '~' is not replaced here: use os.path.expanduser({pattern!r})" if pattern.startswith("~") else ""
-        raise SourceError(f"no file matches {pattern!r}{hint}")
+        raise SourceError(f"no file matches {pattern!r}")
     return found
+
+
+def _members(path: str) -> list[str]:
+    """The AnnData that a folder holds as groups of one Zarr store, as annbatch writes its collections; else none."""
+    if not os.path.isdir(path) or not is_zarr(path) or _is_anndata(path):
+        return []
+    names = sorted(os.listdir(path), key=_in_counting_order)
+    return [whole for name in names if _is_anndata(whole := os.path.join(path, name))]
+
+
+def _is_anndata(path: str) -> bool:
+    return all(is_zarr(os.path.join(path, table)) for table in ("obs", "var"))
+
+
+def _in_counting_order(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

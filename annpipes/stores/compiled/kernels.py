@@ -21,6 +21,7 @@ __all__ = [
     "read_pieces",
     "read_whole",
     "renumber_columns",
+    "write_whole",
 ]
 
 Bytes = NDArray[np.uint8]
@@ -55,6 +56,7 @@ class Output(NamedTuple):
 # integers, so that an offset can be added to them.
 memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
 pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+pwrite = types.ExternalFunction("pwrite", types.intp(types.intc, types.uintp, types.uintp, types.int64))
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -94,6 +96,18 @@ def read_whole(descriptor: int, address: int, offset: int, size: int) -> bool:
     done = 0
     while done < size:
         count = pread(descriptor, address + done, size - done, offset + done)
+        if count <= 0:
+            return False
+        done += count
+    return True
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def write_whole(descriptor: int, address: int, offset: int, size: int) -> bool:
+    """Whether ``size`` bytes at ``address`` could be written from ``offset`` of a file on."""
+    done = 0
+    while done < size:
+        count = pwrite(descriptor, address + done, size - done, offset + done)
         if count <= 0:
             return False
         done += count

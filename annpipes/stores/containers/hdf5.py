@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import h5py
+from h5py._objects import phil
+from numpy.typing import NDArray
 
-from annpipes.errors import AnnpipesError, DamageError
+from annpipes.errors import FormatError
 from annpipes.stores.bytes.local import LocalFile, busy
-from annpipes.stores.refusals import refuse_path
+from annpipes.stores.bytes.remote import Remote, refuse_remote
+from annpipes.stores.bytes.remote_file import RemoteFile
+from annpipes.stores.containers.base import Container, StoredArray, as_damage
+from annpipes.stores.containers.hdf5_tables import check_extent, layout_of, need_filters
+from annpipes.stores.refusals import refuse_content, refuse_path
 
 __all__ = ["Hdf5File"]
 
+# A thread that is stopped because the process ends, while it has h5py's lock, keeps it for ever, and the last of h5py's
+# objects waits for it when it is freed. So the process takes the lock before it stops its threads.
+atexit.register(phil.acquire)
 
-class Hdf5File:
+
+class Hdf5File(Container):
     """A file that HDF5 has open only within `open`.
 
     So nothing of it crosses a fork or keeps others from writing the file anew; h5py itself holds its lock
     through a fork. Plain bytes stay open, in ``source``, which refuses a file that changed since it was first seen.
     """
 
-    def __init__(self, path: str) -> None:
-        refuse_path(path)
-        self.source = LocalFile(path)
+    library = "h5py"
+
+    def __init__(self, path: str | Remote) -> None:
+        self.source: LocalFile | RemoteFile
+        if isinstance(path, Remote):
+            self.source = RemoteFile(path)
+            refuse_content(self.source.beginning, path.name)
+        else:
+            refuse_remote(path)
+            refuse_path(path)
+            self.source = LocalFile(path)
 
     @property
     def path(self) -> str:
@@ -35,6 +56,17 @@ class Hdf5File:
         """The same, wherever the working directory is by now."""
         return self.source.path
 
+    @property
+    def remote(self) -> bool:
+        return isinstance(self.source, RemoteFile)
+
+    def in_hdf5(self) -> h5py.File:
+        """The file, newly opened in HDF5 for reading; close it."""
+        try:
+            return h5py.File(self.absolute if isinstance(self.source, LocalFile) else self.source.as_file(), "r")
+        except BlockingIOError as error:
+            raise busy(self.path) from error
+
     @contextmanager
     def open(self) -> Iterator[h5py.File]:
         """The file open in HDF5 until the block ends."""
@@ -44,16 +76,42 @@ class Hdf5File:
     @contextmanager
     def reading(self, field: str) -> Iterator[h5py.File]:
         """As `open`; whatever fails in HDF5 is raised as damage to this field."""
-        self.source.check_unchanged()
-        try:
-            with h5py.File(self.absolute, "r") as opened:
-                yield opened
-        except (AnnpipesError, Warning):  # a warning, of an old format, say, that the caller has made an error
-            raise
-        except BlockingIOError as error:
-            raise busy(self.path) from error
-        except Exception as error:  # h5py and anndata raise whatever damage leads them to
-            self.source.check_unchanged()
-            what = f"{field} of {self.path}" if field else self.path
-            raise DamageError(f"{what} cannot be read: {error}") from error
-        self.source.check_unchanged()
+        what = f"{field} of {self.path}" if field else self.path
+        with as_damage(what, self.source.check_unchanged), self.in_hdf5() as opened:
+            yield opened
+
+    def array(self, path: str) -> StoredArray:
+        with self.reading(path) as opened:
+            dataset = opened[path]
+            elsewhere = not self._holds(dataset)
+            layout = "linked from another file" if elsewhere else layout_of(dataset, self.source)
+            if isinstance(layout, str):
+                check_extent(dataset, os.path.getsize(dataset.file.filename) if elsewhere else self.source.size)
+                need_filters(dataset, f"{path} of {self.path}")
+            step = dataset.chunks[0] if dataset.chunks else 1
+            return StoredArray(dataset.shape, dataset.dtype.newbyteorder("="), step, layout)
+
+    def _holds(self, dataset: h5py.Dataset) -> bool:
+        name = dataset.file.filename
+        return name == self.absolute if self.remote else os.path.samefile(name, self.absolute)
+
+    def read(self, path: str, first: int, last: int) -> NDArray[Any]:
+        with self.open() as opened:
+            values: NDArray[Any] = opened[path][first:last]
+        return values
+
+    def numbers(self, path: str) -> NDArray[Any]:
+        with self.reading(path) as opened:
+            stored, where = opened[path], f"{path} of {self.path}"
+            if not isinstance(stored, h5py.Dataset) or len(stored.shape) != 1 or stored.dtype.kind not in "iu":
+                raise FormatError(f"{where} is no row of integers")
+            need_filters(stored, where)
+            values: NDArray[Any] = stored[:]
+        return values
+
+    def attribute(self, name: str) -> Any:
+        with self.open() as opened:
+            return opened.attrs.get(name)
+
+    def steady(self) -> AbstractContextManager[None]:
+        return self.source.steady()

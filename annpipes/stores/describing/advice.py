@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from annpipes.reporting import Report, brief_bytes, brief_number
+from annpipes.messages.brevity import brief_bytes, brief_number
+from annpipes.messages.reporting import Report
 from annpipes.stores.codecs.registry import costs_of
 from annpipes.stores.describing.fields import FieldReport
 from annpipes.stores.surveying import is_column
@@ -69,7 +70,8 @@ def _of_field(report: FieldReport) -> Iterator[Finding]:
 
 
 def _by_columns(report: FieldReport) -> Finding:
-    remedy = report.remedy or "write it as CSR once"
+    rewritten = "`annpipes shuffle` writes it by rows, in the memory that it is given"
+    remedy = f"{report.remedy}; or {rewritten}" if report.remedy else rewritten
     return Finding("problem", report.field, "stored by columns (CSC), so it has no rows to read", remedy)
 
 
@@ -89,7 +91,7 @@ def _of_route(report: FieldReport) -> Iterator[Finding]:
             "remark",
             report.field,
             f"{report.codec}: {costs}",
-            "where speed matters, `annpipes shuffle` writes it with lz4, or without compression",
+            "where speed matters, `cache=` decodes it once; `annpipes shuffle` writes it with lz4, or uncompressed",
         )
 
 

@@ -1,29 +1,36 @@
-"""How the fields of an ``.h5ad`` file are stored, without reading more of a matrix than a few rows."""
+"""How the fields of a file are stored, whatever the container."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.errors import AnnpipesError, DamageError, FormatError
-from annpipes.reporting import Report
-from annpipes.stores.codecs.registry import name_of
-from annpipes.stores.columns import column_encoding, rows_of
-from annpipes.stores.describing.looks import Sample, sample_of, sample_of_text
-from annpipes.stores.engine.fallback import need_filters
-from annpipes.stores.h5ad import H5adStore, raw_x
+from annpipes.messages.reporting import Report
+from annpipes.stores.base import FieldStore
+from annpipes.stores.describing.looks import Sample, sample_of
 from annpipes.stores.matrices import CsrRows
 from annpipes.stores.protocol import BlockAdvice, is_matrix
 from annpipes.stores.routes import Route
-from annpipes.stores.surveying import SPARSE, codes_of, datasets_in, encoding_of, is_column, sparse_shape, stored_bytes
-from annpipes.stores.tables import index_key, is_frame
 
-__all__ = ["Element", "FieldReport", "FileFacts", "PerRow", "describe_file"]
+__all__ = [
+    "Element",
+    "FieldReport",
+    "FileFacts",
+    "PerRow",
+    "advice_of",
+    "check_length",
+    "of_sparse",
+    "told",
+    "with_names",
+    "with_reading",
+    "with_storage",
+]
 
 
 @dataclass(frozen=True)
@@ -108,116 +115,59 @@ class FieldReport(Report):
     refused: bool = False
 
 
-def _describe(store: H5adStore, opened: h5py.File, name: str) -> FieldReport:
-    """How a field is stored; what cannot be read of it is told in its ``error``."""
+def told(
+    name: str, where: str, stored: Callable[[], FieldReport], read: Callable[[FieldReport], FieldReport]
+) -> FieldReport:
+    """How a field is ``stored``, and what reading shows; what cannot be read of it is told in its ``error``."""
     try:
-        element, column = _element(store, opened, name)
-        report = _stored(element, name, column, store.n_obs)
-    except Exception as error:  # h5py raises whatever damage leads it to
-        return FieldReport(name, "unknown", (), "", error=f"{name} of {store.name} cannot be opened: {error}")
+        report = stored()
+    except Exception as error:  # h5py and zarr raise whatever damage leads them to
+        return FieldReport(name, "unknown", (), "", error=f"{name} of {where} cannot be opened: {error}")
     try:
-        return _read(store, report, element)
+        return read(report)
     except AnnpipesError as error:
         return replace(report, error=str(error), remedy=error.remedy, refused=isinstance(error, FormatError))
     except Exception as error:
         return replace(report, error=str(error))
 
 
-def _others(opened: h5py.File) -> tuple[Element, ...]:
-    """What annpipes does not read, largest first."""
-    known = {"X", "layers", "obs", "obsm", "var", "raw", "raw.X", "raw.var"}
-    found = [Element(name, stored_bytes(opened[name])) for name in opened if name not in known]
-    return tuple(sorted((one for one in found if one.stored_bytes), key=lambda one: -one.stored_bytes))
-
-
-def _element(store: H5adStore, opened: h5py.File, name: str) -> tuple[h5py.Group | h5py.Dataset, str]:
-    """The element that holds a field, and which column of it if it is an old table of many."""
-    if name == "obs_names":
-        key, frame = index_key(opened["obs"]), opened["obs"]
-        return (frame, key) if isinstance(frame, h5py.Dataset) else (frame[key], "")
-    group, _, key = name.partition("/")
-    if group == "raw":
-        return opened[raw_x(store.file)], ""
-    if key and isinstance(opened[group], h5py.Dataset):
-        return opened[group], key
-    return opened[group][key] if key else opened[group], ""
-
-
-def _stored(element: h5py.Group | h5py.Dataset, name: str, column: str, n_obs: int) -> FieldReport:
-    """What the element's datasets tell by themselves."""
-    if isinstance(element, h5py.Group) and encoding_of(element) in SPARSE:
-        return _stored_sparse(element, name)
-    main, encoding, categories = _main(element)
-    text = main.dtype.kind in "OSU" or h5py.check_string_dtype(main.dtype) is not None
-    dtype = main.dtype[column] if column else main.dtype
-    matrix = name == "X" or name.split("/")[0] in ("layers", "raw", "obsm")
-    if isinstance(element, h5py.Dataset):
-        encoding = "table" if column else "dense" if matrix else _kind(main.dtype)
-    report = FieldReport(name, encoding, main.shape or (), "text" if text else str(dtype), categories=categories)
-    report = _with_storage(report, main, [] if text else datasets_in(element))
-    return report if not main.chunks else replace(report, storage_chunk_rows=float(min(main.chunks[0], n_obs)))
-
-
-def _main(element: h5py.Group | h5py.Dataset) -> tuple[h5py.Dataset, str, int | None]:
-    """The dataset that has the rows, the encoding in words, and how many categories there are."""
-    encoding = column_encoding(element).replace("-", " ")
-    if isinstance(element, h5py.Dataset):
-        return element, encoding, None
-    if encoding == "categorical":
-        codes = codes_of(element)
-        assert codes is not None
-        return codes[0], "categories", codes[1]
-    if is_frame(element):
-        return rows_of(element[index_key(element)]), "table", None
-    inside = datasets_in(element)
-    return element["values"] if "values" in element else inside[0], encoding.removesuffix(" array"), None
-
-
-def _kind(dtype: np.dtype[Any]) -> str:
-    return {"b": "booleans", "O": "strings", "S": "strings"}.get(dtype.kind, "numbers")
-
-
-def _stored_sparse(group: h5py.Group, name: str) -> FieldReport:
-    data, indices = group["data"], group["indices"]
-    shape = sparse_shape(group) or ()
+def of_sparse(field: str, encoding: str, shape: tuple[int, ...], data: Any, indices: Any) -> FieldReport:
+    """What the parts of a sparse matrix tell by themselves; they are arrays as h5py or zarr has them."""
     size = math.prod(shape)
-    report = FieldReport(
-        name,
-        SPARSE[encoding_of(group)],
+    return FieldReport(
+        field,
+        encoding,
         shape,
         str(data.dtype),
         index_dtype=str(indices.dtype),
         stored_values=int(data.size),
         density=data.size / size if size else None,
     )
-    return _with_storage(report, data, [data, indices, group["indptr"]])
 
 
-def _with_storage(report: FieldReport, main: h5py.Dataset, parts: list[h5py.Dataset]) -> FieldReport:
-    parts = [part for part in parts if part.shape is not None]
-    decoded, stored = sum(int(part.nbytes) for part in parts), sum(part.id.get_storage_size() for part in parts)
+def with_storage(
+    report: FieldReport,
+    chunks: tuple[int, ...] | None,
+    dtype: Any,
+    codec: str,
+    decoded_bytes: int | None,
+    stored_bytes: int | None,
+) -> FieldReport:
+    """The report with how its main array, of this type, is cut up and encoded, and what all of the field takes."""
     return replace(
         report,
-        storage_chunk=main.chunks,
-        storage_chunk_bytes=math.prod(main.chunks) * main.dtype.itemsize if main.chunks else None,
-        codec=_codec(main),
-        decoded_bytes=decoded if parts else None,
-        stored_bytes=stored if parts else None,
-        ratio=decoded / stored if stored else None,
+        storage_chunk=chunks,
+        storage_chunk_bytes=math.prod(chunks) * np.dtype(dtype).itemsize if chunks else None,
+        codec=codec,
+        decoded_bytes=decoded_bytes,
+        stored_bytes=stored_bytes,
+        ratio=(decoded_bytes or 0) / stored_bytes if stored_bytes else None,
     )
 
 
-def _codec(dataset: h5py.Dataset) -> str:
-    created = dataset.id.get_create_plist()
-    filters = [created.get_filter(i) for i in range(created.get_nfilters())]
-    return " + ".join(name_of(number, name) for number, _, _, name in filters)
-
-
-def _read(store: H5adStore, report: FieldReport, element: h5py.Group | h5py.Dataset) -> FieldReport:
-    """The report with what reading shows."""
+def with_reading(store: FieldStore, report: FieldReport) -> FieldReport:
+    """The report of a matrix with what reading shows."""
     name = report.field
-    if is_column(name):
-        return _read_column(store, report, element)
     report = replace(report, route=store.route(name), row_bytes=store.row_bytes([name]))
     reader = store.reader(name)
     if isinstance(reader, CsrRows):
@@ -230,21 +180,17 @@ def _read(store: H5adStore, report: FieldReport, element: h5py.Group | h5py.Data
     return report
 
 
-def _read_column(store: H5adStore, report: FieldReport, element: h5py.Group | h5py.Dataset) -> FieldReport:
-    """The report of an obs column, which is not read for it: of text, a few rows are looked at."""
-    for part in datasets_in(element):
-        need_filters(part, f"{report.field} of {store.name}")
+def with_names(store: FieldStore, report: FieldReport) -> FieldReport:
+    """The report of the names of the rows, all of which were looked at: a sample could not tell whether all differ."""
+    names = store.obs_names
+    return replace(report, sample=Sample(rows=len(names), different=int(names.nunique())))
+
+
+def check_length(store: FieldStore, report: FieldReport) -> None:
+    """Refuse a column that has another length than obs; what stands there once is repeated."""
     length = report.shape[0] if report.shape else 1
-    if length not in (1, store.n_obs):  # what stands there once is repeated
+    if length not in (1, store.n_obs):
         raise DamageError(f"{report.field} of {store.name} has {length} values, but there are {store.n_obs} rows")
-    report = replace(report, route=Route("memory"), row_bytes=8.0)
-    if report.field == "obs_names":  # a sample could not tell whether all differ
-        names = store.obs_names
-        return replace(report, sample=Sample(rows=len(names), different=int(names.nunique())))
-    text = element.get("values") if isinstance(element, h5py.Group) else element
-    if report.dtype == "text" and report.encoding != "table" and text.dtype.kind == "O":
-        return replace(report, sample=sample_of_text(text))
-    return report
 
 
 def _per_row(lengths: NDArray[np.int64]) -> PerRow | None:
@@ -255,7 +201,7 @@ def _per_row(lengths: NDArray[np.int64]) -> PerRow | None:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What `describe_file` finds."""
+    """What is known of a file."""
 
     path: str
     file_bytes: int
@@ -266,15 +212,9 @@ class FileFacts:
     advice: BlockAdvice
 
 
-def describe_file(path: str) -> FileFacts:
-    """How a file is stored."""
-    store = H5adStore(path)
-    names = [name for name in store.fields if name != "rows"]
-    with store.file.open() as opened:
-        reports = tuple(_describe(store, opened, name) for name in names)
-        others = _others(opened)
+def advice_of(store: FieldStore) -> BlockAdvice:
+    """How many rows should stay together, also where X cannot be read."""
     try:
-        advice = store.block_advice()
+        return store.block_advice()
     except DamageError:
-        advice = BlockAdvice(64, "X cannot be read")
-    return FileFacts(path, store.file.source.size, store.n_obs, store.n_vars, reports, others, advice)
+        return BlockAdvice(64, "X cannot be read")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from annpipes.messages.reporting import Report
 from annpipes.plans.rows import RowArray
-from annpipes.reporting import Report
 from annpipes.stores.engine.scanning import TWICE, UNSORTED, flags_of_columns
 from annpipes.stores.protocol import MatrixReader
 from annpipes.types import Chunk, SparseRows
@@ -94,12 +93,12 @@ def sample_of(reader: MatrixReader, storage_chunk_bytes: int) -> Sample | None:
     )
 
 
-def sample_of_text(dataset: h5py.Dataset) -> Sample:
-    """A look at a column of strings, which must be open."""
-    rows = sampled_rows(len(dataset), _STRETCHES, _TEXT_ROWS)
+def sample_of_text(length: int, read: Callable[[int, int], Sequence[str]]) -> Sample:
+    """A look at a column of so many strings, of which ``read`` gives those from a first one up to an end."""
+    rows = sampled_rows(length, _STRETCHES, _TEXT_ROWS)
     edges = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1, [len(rows)]]).tolist()
     parts = [rows[first:last] for first, last in pairwise(edges) if last > first]
-    values = [value for part in parts for value in dataset.asstr()[part[0] : part[-1] + 1].tolist()]
+    values = [value for part in parts for value in read(int(part[0]), int(part[-1]) + 1)]
     size = sum(len(value.encode()) for value in values) / max(1, len(values))
     return Sample(rows=len(values), different=len(set(values)), text_bytes=size)
 

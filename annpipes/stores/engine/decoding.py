@@ -8,19 +8,32 @@ chunk is not as it should be, there is still the way through Python.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from annpipes.stores.caching.loops import KEEP, RECALL, Shelf, keep, no_shelf, recall
 from annpipes.stores.codecs.base import Step
 from annpipes.stores.compiled.calling import call
 from annpipes.stores.compiled.kernels import Bytes, Moves, Offsets, Output, largest, memcpy, read_whole
-from annpipes.stores.containers.layout import Layout
+from annpipes.stores.containers.layout import Layout, OpenedChunks
 
-__all__ = ["Chunks", "Decoder", "Scratch", "copy_decoded", "decode", "decoder_of", "read_decoded", "scratch_for"]
+__all__ = [
+    "Chunks",
+    "Decoder",
+    "Loop",
+    "Scratch",
+    "copy_decoded",
+    "decode",
+    "decoder_of",
+    "loop_of",
+    "read_decoded",
+    "scratch_for",
+]
 
 _PARAMETERS = 7
 _WORD = 8
@@ -50,25 +63,28 @@ class Decoder(NamedTuple):
 
 
 class Chunks(NamedTuple):
-    """Storage chunks in a file.
+    """Storage chunks in files.
 
     Parameters
     ----------
-    descriptor
-        Of the open file.
+    descriptors
+        Of the open file that each lies in, -1 in memory; shape ``(storage chunks,)``.
     offsets, sizes
-        Where in the file each begins, and how many bytes it has; shape ``(storage chunks,)``.
+        Where in its file (its address, in memory) each begins, and how many bytes it has; shape ``(storage chunks,)``.
     edges
         Where the pieces of each begin, and the end of the last; shape ``(storage chunks + 1,)``.
     steps
         How they are decoded (see `Decoder`).
+    shelf
+        Which of them are in a cache, and which are to be written there.
     """
 
-    descriptor: int
+    descriptors: Offsets
     offsets: Offsets
     sizes: Offsets
     edges: Offsets
     steps: NDArray[np.int64]
+    shelf: Shelf
 
 
 class Scratch(NamedTuple):
@@ -90,12 +106,50 @@ class Scratch(NamedTuple):
     decoded: Bytes
 
 
-def decoder_of(layout: Layout) -> Decoder | None:
-    """How storage chunks of this layout are decoded in the loop; None if it cannot."""
-    if layout.masks.any() or not hasattr(os, "pread"):  # which the loop calls, and Windows lacks
+def decoder_of(layout: Layout, numbers: Offsets) -> Decoder | None:
+    """How these storage chunks of a layout are decoded in the loop; None if it cannot."""
+    if layout.masks[numbers].any() or not hasattr(os, "pread"):  # which the loop calls, and Windows lacks
         return None
     steps = layout.pipeline.steps()
     return Decoder.of(steps) if steps else None
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """Some storage chunks as the compiled loop takes them.
+
+    Parameters
+    ----------
+    decoder
+        How they are decoded.
+    chunks
+        Where they are.
+    opened
+        Their sources, open for as long as this is in use.
+    """
+
+    decoder: Decoder
+    chunks: Chunks
+    opened: OpenedChunks
+
+
+def loop_of(
+    layout: Layout,
+    opened: OpenedChunks,
+    numbers: Offsets,
+    edges: Offsets,
+    shelf_of: Callable[[Offsets], Shelf | None] = no_shelf,
+) -> Loop | None:
+    """The storage chunks ``numbers``, whose pieces begin at ``edges``, for the compiled loop; None if it cannot.
+
+    If ``shelf_of`` gives None, they have a cache that the loop cannot use. It is only asked where there is a loop, as
+    it grants room for what will be kept.
+    """
+    decoder = decoder_of(layout, numbers)
+    if decoder is None or opened.descriptors is None or (shelf := shelf_of(numbers)) is None:
+        return None
+    chunks = Chunks(opened.descriptors, layout.offsets[numbers], layout.sizes[numbers], edges, decoder.steps, shelf)
+    return Loop(decoder, chunks, opened)
 
 
 def scratch_for(decoders: Sequence[Decoder], encoded: int, decoded: int) -> Scratch:
@@ -137,10 +191,19 @@ def copy_decoded(chunks: Chunks, first: int, last: int, scratch: Scratch, moves:
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def read_decoded(chunks: Chunks, number: int, scratch: Scratch) -> bool:
     """Whether a storage chunk could be read and decodes to just as much as ``scratch.decoded``, which gets it."""
+    shelf = chunks.shelf
+    mode = shelf.modes[number] if shelf.data >= 0 else 0
+    if mode == RECALL:
+        recalled: bool = recall(shelf, number, scratch.decoded)
+        return recalled
     offset, size = chunks.offsets[number], chunks.sizes[number]
-    if not read_whole(chunks.descriptor, scratch.encoded.ctypes.data, offset, size):
+    if chunks.descriptors[number] < 0:
+        memcpy(scratch.encoded.ctypes.data, offset, size)
+    elif not read_whole(chunks.descriptors[number], scratch.encoded.ctypes.data, offset, size):
         return False
     decoded: bool = decode(chunks.steps, size, scratch)
+    if decoded and mode == KEEP:
+        keep(shelf, number, scratch.decoded)
     return decoded
 
 

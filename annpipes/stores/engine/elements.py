@@ -1,12 +1,12 @@
-"""Elements and rows of a dataset copied to their places, directly or through HDF5."""
+"""Elements and rows of an array copied to their places, directly or through its container's library."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,22 @@ from numpy.typing import NDArray
 from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
 from annpipes.stores.bytes.memory import MemoryBytes
-from annpipes.stores.bytes.protocol import ByteSource, OpenBytes
-from annpipes.stores.compiled.kernels import Bytes
-from annpipes.stores.containers.hdf5 import Hdf5File
-from annpipes.stores.containers.layout import Layout, check_extent, layout_of, plain_layout
+from annpipes.stores.bytes.merging import merged
+from annpipes.stores.bytes.protocol import OpenBytes
+from annpipes.stores.caching.loops import Shelf, no_shelf
+from annpipes.stores.compiled.kernels import Bytes, Offsets
+from annpipes.stores.containers.base import Container
+from annpipes.stores.containers.layout import Layout, plain_layout
 from annpipes.stores.damage import Origin
-from annpipes.stores.engine.decoding import decoder_of
-from annpipes.stores.engine.fallback import ThroughHdf5
+from annpipes.stores.engine.decoding import loop_of
+from annpipes.stores.engine.fallback import ThroughLibrary
+from annpipes.stores.engine.fetching import Fetching
 from annpipes.stores.engine.pieces import Pieces, Spans, row_pieces
-from annpipes.stores.engine.pools import Work, thread_count
+from annpipes.stores.engine.pools import DISK_REQUESTS, Guard, Work, thread_count
 from annpipes.stores.engine.targets import Decoding, Target
 from annpipes.stores.routes import Route
 
-__all__ = ["FEW", "Dataset", "Direct", "open_array", "open_dataset", "shares"]
-
-_Decode = Callable[[OpenBytes, int], Bytes]
+__all__ = ["FEW", "Dataset", "Direct", "InMemory", "decode", "open_array", "open_dataset", "plain_from", "shares"]
 
 _CACHED_BYTES = 8 << 20
 FEW = 4  # a read of so few storage chunks is one of single rows, and its neighbours will be asked for next
@@ -55,35 +56,52 @@ class Dataset(Protocol):
         """Copy ``rows``, ascending, of a two-dimensional dataset to rows ``places`` of ``out``."""
 
 
-def open_dataset(file: Hdf5File, path: str, indptr: RowArray | None = None) -> Dataset:
-    """The dataset at ``path``, read directly if its layout is understood; ``indptr`` says where its rows begin."""
-    origin = Origin(file.path, path, indptr)
-    with file.reading(path) as opened:
-        dataset = opened[path]
-        elsewhere = not os.path.samefile(dataset.file.filename, file.absolute)
-        layout = "linked from another file" if elsewhere else layout_of(dataset)
-        if isinstance(layout, str):
-            check_extent(dataset)
-            return ThroughHdf5(file, origin, dataset, layout)
-    return Direct(file.source, origin, layout)
+def open_dataset(container: Container, path: str, indptr: RowArray | None = None) -> Dataset:
+    """The array at ``path``, read directly if it has a layout; ``indptr`` says where its rows begin."""
+    origin, found = Origin(container.path, path, indptr), container.array(path)
+    if isinstance(found.layout, Layout):
+        return Direct(origin, found.layout)
+    return ThroughLibrary(container, origin, found, found.layout)
 
 
 def open_array(values: NDArray[Any], origin: Origin) -> Direct:
     """An array in memory, contiguous and in this machine's byte order, as one plain storage chunk."""
-    return Direct(MemoryBytes(values, origin.file), origin, plain_layout(values.dtype, values.shape))
+    return Direct(origin, plain_layout(values.dtype, values.shape, MemoryBytes(values, origin.file)))
+
+
+class InMemory(NamedTuple):
+    """Pieces of an array that lie in memory as they are.
+
+    Parameters
+    ----------
+    source
+        Where they lie.
+    froms
+        Where each begins there; shape ``(pieces,)``.
+    guards, around
+        As of `Work`.
+    """
+
+    source: Bytes
+    froms: Offsets
+    guards: Sequence[Guard]
+    around: Sequence[Guard] = ()
 
 
 class Direct:
     """An array whose bytes are read and decoded here, in parallel and without its container's lock."""
 
-    def __init__(self, source: ByteSource, origin: Origin, layout: Layout) -> None:
-        self.source, self.origin, self.path, self.layout = source, origin, origin.path, layout
+    def __init__(self, origin: Origin, layout: Layout) -> None:
+        self.origin, self.path, self.layout = origin, origin.path, layout
         self.shape, self.dtype = layout.shape, layout.dtype
         self.route = Route("direct", " + ".join(layout.pipeline.names) or "uncompressed")
         self.step = 1 if layout.plain else layout.chunk_shape[0]
-        self._decode = partial(_decode, origin, layout)  # refers to no self: a cycle would outlive its users
-        again = partial(_decode_anew, source, self._decode)  # knows no open file, which would stay open with it
-        self._decode_again = lru_cache(max(1, _CACHED_BYTES // layout.chunk_bytes))(again)
+        self.set_decoder(partial(decode, origin, layout))
+
+    def set_decoder(self, decode: Callable[[int], Bytes]) -> None:
+        """How storage chunks are decoded one by one; it refers to no self, as a cycle would outlive its users."""
+        self._decode = decode
+        self._decode_again = lru_cache(max(1, _CACHED_BYTES // self.layout.chunk_bytes))(decode)
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
         pieces = spans.pieces(self.layout.chunk_shape[0]).scaled(self.dtype.itemsize)
@@ -95,52 +113,98 @@ class Direct:
 
     def decode(self, number: int, again: bool) -> Bytes:
         """A storage chunk, decoded; kept for a while if it may be asked for ``again``."""
-        return self._decode_again(number) if again else self._decode(self.source.opened(), number)
+        return self._decode_again(number) if again else self._decode(number)
+
+    def shelf(self, numbers: RowArray) -> Shelf | None:
+        """What becomes of these storage chunks in a cache, which there is none."""
+        return no_shelf(numbers)
+
+    def kept_bytes(self, pieces: Pieces) -> int:
+        """How many bytes of these pieces come from a cache, if all is as it should be there."""
+        return 0
+
+    def around(self) -> Sequence[Guard]:
+        """As of `Work`, where storage chunks are decoded."""
+        return ()
+
+    def in_memory(self, pieces: Pieces) -> InMemory | None:
+        """Pieces in a mapped source, if its pages are in memory."""
+        opened = self.layout.opened(pieces.chunks) if self.layout.plain else None
+        mapped = None if opened is None else opened.mapped
+        if opened is None or mapped is None:
+            return None
+        places = self.layout.offsets[pieces.chunks] + pieces.froms
+        return InMemory(mapped, places, opened.guards) if opened.opened[0].cached(places) else None
 
     def _tasks(self, pieces: Pieces, out: NDArray[Any], below: int | None) -> Work:
         target = Target(self.origin, self.layout, out, below)
         count("copied", out.nbytes)
-        if self.layout.plain:
-            return self._plain_work(pieces, target)
-        source, edges = self.source.opened(), pieces.edges()
-        count("decoded", self.layout.chunk_bytes * max(0, len(edges) - 1))
-        few, decoder = len(edges) - 1 <= FEW, decoder_of(self.layout)
-        if few or decoder is None or source.descriptor is None:
-            tasks = [partial(self._copy_decoded, few, target, pieces, *group) for group in pairwise(edges)]
+        return self._plain_work(pieces, target) if self.layout.plain else self._decoded_work(pieces, target)
+
+    def _decoded_work(self, pieces: Pieces, target: Target) -> Work:
+        edges = np.array(pieces.edges(), np.int64)
+        numbers = pieces.chunks[edges[:-1]]
+        count("decoded", self.layout.chunk_bytes * len(numbers))
+        count("cached", self.kept_bytes(pieces))
+        opened, few = self.layout.opened(numbers), len(numbers) <= FEW
+        cost = opened.requesting
+        if cost is not None and not few:
+            made = partial(decoded, self.origin, self.layout)
+            fetching = Fetching(made, self.layout, opened, numbers, edges, pieces, target, self.shelf)
+            size = 2 * self.layout.chunk_bytes + cost.largest
+            at_once = 2 * cost.at_once  # as many wait for answers while others decode what has come
+            return Work(fetching.tasks(), size, at_once, opened.guards, self.around())
+        loop = None if few else loop_of(self.layout, opened, numbers, edges, self.shelf)
+        if loop is None:
+            tasks = [partial(self._copy_decoded, few, target, pieces, *group) for group in pairwise(edges.tolist())]
         else:
-            decoding = Decoding(decoder, source, self.layout, pieces, np.array(edges), target)
+            decoding = Decoding(loop, pieces, target)
             again = partial(self._copy_decoded, False, target, pieces)
-            tasks = [partial(decoding.copy, again, *share) for share in shares(len(edges) - 1)]
-        return Work(tasks, task_bytes=2 * self.layout.chunk_bytes, guard=self.source.steady)
+            tasks = [partial(decoding.copy, again, *share) for share in shares(len(numbers))]
+        at_once = 0 if cost is None else cost.at_once
+        return Work(tasks, 2 * self.layout.chunk_bytes, at_once, opened.guards, self.around())
 
     def _plain_work(self, pieces: Pieces, target: Target) -> Work:
         count("decoded", target.out.nbytes)
-        source, places = self.source.opened(), self.layout.offsets[pieces.chunks] + pieces.froms
-        smallest = len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))
-        parts = list(shares(len(pieces), len(pieces), max(1, smallest)))
-        cached, mapped = source.cached(places), source.mapped()
-        if cached and mapped is not None:
-            tasks = [partial(target.fill, mapped, places, pieces, *part) for part in parts]
-            return Work(tasks, guard=self.source.steady)
-        tasks = [partial(target.fill_from_disk, source, places, pieces, *part) for part in parts]
-        return Work(tasks, waiting=not cached, guard=self.source.steady)
+        opened = self.layout.opened(pieces.chunks)
+        places = self.layout.offsets[pieces.chunks] + pieces.froms
+        works = [plain_from(source, places[which], pieces.at(which), target) for source, which in opened.each()]
+        return replace(Work.joined(works), guards=opened.guards)
 
     def _copy_decoded(self, again: bool, target: Target, pieces: Pieces, start: int, stop: int) -> None:
         target.fill(self.decode(int(pieces.chunks[start]), again), pieces.froms, pieces, start, stop)
 
 
-def _decode(origin: Origin, layout: Layout, source: OpenBytes, number: int) -> Bytes:
-    encoded = source.read(int(layout.offsets[number]), int(layout.sizes[number]))
+def plain_from(source: OpenBytes, places: Offsets, pieces: Pieces, target: Target) -> Work:
+    """Pieces that are in a source as they are in memory, from these places on."""
+    if source.requesting is not None:
+        order = np.argsort(places, kind="stable")
+        pieces, places = pieces.at(order), places[order]
+        parts = merged(places, pieces.lengths, source.requesting)
+        fill = partial(target.fill_from_disk, source, places, pieces)
+        return Work([partial(fill, *part) for part in parts], at_once=source.requesting.at_once)
+    smallest = len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))
+    parts = list(shares(len(pieces), len(pieces), max(1, smallest)))
+    cached, mapped = source.cached(places), source.mapped()
+    if cached and mapped is not None:
+        return Work([partial(target.fill, mapped, places, pieces, *part) for part in parts])
+    tasks = [partial(target.fill_from_disk, source, places, pieces, *part) for part in parts]
+    return Work(tasks, at_once=0 if cached else DISK_REQUESTS)
+
+
+def decode(origin: Origin, layout: Layout, number: int) -> Bytes:
+    """A storage chunk of a layout, decoded."""
+    return decoded(origin, layout, number, layout.encoded(number))
+
+
+def decoded(origin: Origin, layout: Layout, number: int, encoded: Any) -> Bytes:
+    """What the bytes of a storage chunk decode to."""
     try:
         with measured("decode"):
-            decoded = layout.pipeline.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
-        return np.frombuffer(decoded, np.uint8)
+            content = layout.pipeline.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
+        return np.frombuffer(content, np.uint8)
     except ValueError as error:
         raise origin.damage(*layout.extent(number), f"storage chunk {number} {error}") from None
-
-
-def _decode_anew(source: ByteSource, decode: _Decode, number: int) -> Bytes:
-    return decode(source.opened(), number)
 
 
 def shares(count: int, largest: int = _LARGEST_SHARE, smallest: int = 1) -> Iterator[tuple[int, int]]:

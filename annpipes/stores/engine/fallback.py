@@ -1,44 +1,38 @@
-"""Elements and rows of a dataset that only HDF5 can decode, one thread at a time."""
+"""Elements and rows of an array that only its container's library can decode, one thread at a time."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
-import h5py
 import numpy as np
-from h5py import h5z
 from numpy.typing import NDArray
 
-from annpipes.errors import FormatError, SourceError
+from annpipes.errors import SourceError
 from annpipes.meters import count
 from annpipes.plans.rows import RowArray
 from annpipes.stores.compiled.kernels import Moves, copy_pieces, first_outside
-from annpipes.stores.containers.hdf5 import Hdf5File
+from annpipes.stores.containers.base import Container, StoredArray
 from annpipes.stores.damage import Origin
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work
 from annpipes.stores.engine.targets import as_words, word_limit
 from annpipes.stores.routes import Route
 
-__all__ = ["ThroughHdf5", "need_filters"]
+__all__ = ["ThroughLibrary"]
 
 
-class ThroughHdf5:
-    """A dataset that only HDF5 can decode, one thread at a time."""
+class ThroughLibrary:
+    """An array that only its container's library can decode, one thread at a time."""
 
-    def __init__(self, file: Hdf5File, origin: Origin, dataset: h5py.Dataset, reason: str) -> None:
-        self.file, self.origin, self.path, self.shape = file, origin, origin.path, dataset.shape
-        self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
-        self.step = dataset.chunks[0] if dataset.chunks else 1
-        self.route = Route("h5py", reason)
-        need_filters(dataset, f"{origin.path} of {origin.file}")
+    def __init__(self, container: Container, origin: Origin, found: StoredArray, reason: str) -> None:
+        self.container, self.origin, self.path = container, origin, origin.path
+        self.shape, self.dtype, self.step = found.shape, found.dtype, found.step
+        self.route = Route(container.library, reason)
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
-        return Work([partial(self._copy_spans, spans, out, below)], guard=self.file.source.steady)
+        return Work([partial(self._copy_spans, spans, out, below)], guards=[self.container.steady])
 
     def _copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None) -> None:
         size, words = self.dtype.itemsize, as_words(out, below)
@@ -57,7 +51,7 @@ class ThroughHdf5:
                 raise self.origin.damage(first, last - 1, f"a column is not in 0 … {below - 1}")
 
     def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
-        return Work([partial(self._copy_rows, rows, places, out)], guard=self.file.source.steady)
+        return Work([partial(self._copy_rows, rows, places, out)], guards=[self.container.steady])
 
     def _copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> None:
         for run in _stretches(rows, rows + 1):
@@ -66,8 +60,7 @@ class ThroughHdf5:
 
     def _read(self, first: int, last: int) -> NDArray[Any]:
         try:
-            with self.file.open() as opened:
-                values: NDArray[Any] = opened[self.path][first:last]
+            values = self.container.read(self.path, first, last)
         except SourceError:  # gone as a whole
             raise
         except (OSError, RuntimeError, KeyError) as error:
@@ -75,21 +68,6 @@ class ThroughHdf5:
         count("decoded", values.nbytes)
         count("copied", values.nbytes)
         return np.ascontiguousarray(values, self.dtype)
-
-
-def need_filters(dataset: h5py.Dataset, where: str) -> None:
-    """Refuse a dataset with a filter that HDF5 lacks, unless hdf5plugin brings it."""
-    created = dataset.id.get_create_plist()
-    filters = [created.get_filter(i) for i in range(created.get_nfilters())]
-    for number, _, _, name in filters:
-        if not h5z.filter_avail(number):
-            with suppress(ImportError):
-                import_module("hdf5plugin")  # registers its filters
-        if not h5z.filter_avail(number):
-            raise FormatError(
-                f"{where} is compressed with {name.decode() or 'a filter'} ({number}), which HDF5 cannot decode "
-                f"here: pip install hdf5plugin may help"
-            ).with_remedy("pip install hdf5plugin")
 
 
 def _stretches(firsts: RowArray, lasts: RowArray) -> list[slice]:

@@ -32,6 +32,10 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.chunks)
 
+    def at(self, which: RowArray | slice) -> Pieces:
+        """Some of them."""
+        return Pieces(self.chunks[which], self.froms[which], self.tos[which], self.lengths[which])
+
     def scaled(self, item_size: int) -> Pieces:
         """The same in units of ``1 / item_size``."""
         return Pieces(self.chunks, self.froms * item_size, self.tos * item_size, self.lengths * item_size)
@@ -106,4 +110,4 @@ def _grouped(pieces: Pieces) -> Pieces:
     if (pieces.chunks[1:] >= pieces.chunks[:-1]).all():
         return pieces
     order = np.argsort(pieces.chunks, kind="stable")
-    return Pieces(pieces.chunks[order], pieces.froms[order], pieces.tos[order], pieces.lengths[order])
+    return pieces.at(order)

@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 
 from annpipes.meters import active_meter, metering
 
-__all__ = ["Work", "core_count", "empty", "run", "thread_count"]
+__all__ = ["DISK_REQUESTS", "Work", "core_count", "empty", "run", "thread_count"]
 
 _SMALL = 1 << 20
 _KEPT = 8
 _IN_FLIGHT = 1 << 30
-_DISK_THREADS = 16
+DISK_REQUESTS = 16
+"""How many a disk is given at once."""
 
-_executors: dict[int, ThreadPoolExecutor] = {}  # by process id: threads do not survive a fork
+_MOST_REQUESTS = 128  # to a server, of all that is read at the same time
+
+# By process id, as threads do not survive a fork; then by how many threads there may be.
+_executors: dict[int, dict[int, ThreadPoolExecutor]] = {}
 _free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
 
@@ -41,6 +45,9 @@ def core_count() -> int:
     return os.cpu_count() or 1  # macOS and Windows
 
 
+Guard = Callable[[], AbstractContextManager[None]]
+
+
 @dataclass(frozen=True)
 class Work:
     """Independent tasks.
@@ -51,35 +58,50 @@ class Work:
         Functions without arguments or results, in the order to begin them.
     task_bytes
         Working memory of one task: no more run at once than fit into 1 GiB.
-    waiting
-        Whether they wait for a disk, which serves many requests at once, and not for a core.
-    guard
-        A block to be open while they run, and to be left before anybody uses what they made; None if none is needed.
+    at_once
+        How many of them wait for a disk or a server, which serves many requests at once; 0 if they wait for a core.
+    guards
+        Blocks to be open while they run, and to be left before anybody uses what they made.
+    around
+        Blocks around all guards, which see what these raise.
     """
 
     tasks: Sequence[Callable[[], None]]
     task_bytes: int = 0
-    waiting: bool = False
-    guard: Callable[[], AbstractContextManager[None]] | None = None
+    at_once: int = 0
+    guards: Sequence[Guard] = ()
+    around: Sequence[Guard] = ()
+
+    @classmethod
+    def joined(cls, works: Sequence[Work]) -> Work:
+        """Several as one."""
+        return cls(
+            [task for work in works for task in work.tasks],
+            max((work.task_bytes for work in works), default=0),
+            max((work.at_once for work in works), default=0),
+            [guard for work in works for guard in work.guards],
+            [guard for work in works for guard in work.around],
+        )
 
     @property
     def threads(self) -> int:
         """How many tasks to run at once."""
-        return min(_DISK_THREADS if self.waiting else thread_count(), max(1, _IN_FLIGHT // (self.task_bytes or 1)))
+        return min(self.at_once or thread_count(), max(1, _IN_FLIGHT // (self.task_bytes or 1)), _MOST_REQUESTS)
 
 
 def run(*works: Work) -> None:
     """All tasks done, by this thread and its helpers; the first error is raised after all stopped."""
-    guards = dict.fromkeys(work.guard for work in works if work.guard is not None and work.tasks)  # each one once
+    busy = [work for work in works if work.tasks]
+    guards = [guard for work in busy for guard in work.around] + [guard for work in busy for guard in work.guards]
     with ExitStack() as stack:
-        for guard in guards:
+        for guard in dict.fromkeys(guards):  # each one once
             stack.enter_context(guard())
         _run(works)
 
 
 def _run(works: Sequence[Work]) -> None:
     tasks = [task for work in works for task in work.tasks]
-    waiting = any(work.waiting for work in works)
+    waiting = any(work.at_once for work in works)
     threads = min(len(tasks), (max if waiting else min)((work.threads for work in works), default=0))
     todo = iter(tasks)  # advancing a list's iterator is atomic
 
@@ -90,7 +112,8 @@ def _run(works: Sequence[Work]) -> None:
             for task in todo:
                 task()
 
-    helpers = [_executor().submit(work) for _ in range(threads - 1)]
+    executor = _executor(DISK_REQUESTS if threads <= DISK_REQUESTS else _MOST_REQUESTS) if threads > 1 else None
+    helpers = [executor.submit(work) for _ in range(threads - 1)] if executor else []
     try:
         work()
     finally:
@@ -99,12 +122,15 @@ def _run(works: Sequence[Work]) -> None:
         raise error
 
 
-def _executor() -> ThreadPoolExecutor:
+def _executor(threads: int) -> ThreadPoolExecutor:
     process = os.getpid()
     if process not in _executors:
         _executors.clear()
-        _executors[process] = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="annpipes-decode")
-    return _executors[process]
+        _executors[process] = {}
+    pools = _executors[process]
+    if threads not in pools:
+        pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="annpipes-decode")
+    return pools[threads]
 
 
 def empty(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError
-from annpipes.stores.containers.hdf5 import Hdf5File
+from annpipes.stores.containers.base import Container
 from annpipes.stores.engine.elements import Direct, open_dataset
-from annpipes.stores.engine.fallback import need_filters
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work, empty, run
 
@@ -36,35 +35,34 @@ class Bad:
 
 
 class Stretches:
-    """A dataset of at least one dimension, open in h5py and read directly where that is possible.
+    """An array of at least one dimension, open in its container's library and read directly where that is possible.
 
     Parameters
     ----------
-    file
-        The file.
+    container
+        What holds it.
     dataset
-        The dataset, which must stay open.
+        The array as h5py or zarr has it, which must stay open.
     path
-        Its path in the file.
+        Its path there.
     """
 
-    def __init__(self, file: Hdf5File, dataset: h5py.Dataset, path: str) -> None:
-        need_filters(dataset, f"{path} of {file.path}")
-        self.file, self.dataset = file, dataset
-        self.shape, self.dtype = dataset.shape, dataset.dtype
+    def __init__(self, container: Container, dataset: Any, path: str) -> None:
+        self.container, self.dataset = container, dataset
+        self.shape, self.dtype = tuple(dataset.shape), np.dtype(dataset.dtype)
         self.row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * max(1, self.dtype.itemsize)
         self.step = dataset.chunks[0] if dataset.chunks else 1
         self.bad: list[Bad] = []
         self.table = ""  # what is wrong with the table of storage chunks
-        self._text = h5py.check_string_dtype(self.dtype)
+        self._text = h5py.check_string_dtype(self.dtype) if isinstance(dataset, h5py.Dataset) else None
         self._direct: Direct | None = None
         self._halved = 0
         if len(self.shape) in (1, 2) and self.dtype.kind in "biuf":
             try:
-                opened = open_dataset(file, path)
+                opened = open_dataset(container, path)
                 self._direct = opened if isinstance(opened, Direct) else None
             except DamageError as error:  # HDF5 may still read most of it
-                self.table = str(error).removeprefix(f"{dataset.name} in {file.absolute}: ")
+                self.table = error.reason or str(error)
 
     def __len__(self) -> int:
         return int(self.shape[0])
@@ -117,11 +115,10 @@ class Stretches:
         columns = -(-self.shape[1] // direct.layout.chunk_shape[1]) if len(self.shape) > 1 else 1
 
         def decode(number: int) -> None:
-            layout, source = direct.layout, direct.source.opened()
-            size = int(layout.sizes[number])
-            encoded = source.read(int(layout.offsets[number]), size)
+            layout = direct.layout
+            encoded = layout.encoded(number)
             try:
-                if len(encoded) < size:
+                if len(encoded) < layout.sizes[number]:
                     raise ValueError("cannot be read")
                 layout.pipeline.decode(encoded, int(layout.masks[number]), layout.chunk_bytes)
             except ValueError as error:

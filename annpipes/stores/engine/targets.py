@@ -14,7 +14,7 @@ from annpipes.stores.bytes.protocol import OpenBytes
 from annpipes.stores.compiled.kernels import Bytes, Moves, Output, copy_columns, copy_pieces, first_outside
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.damage import Origin
-from annpipes.stores.engine.decoding import Chunks, Decoder, copy_decoded, scratch_for
+from annpipes.stores.engine.decoding import Loop, copy_decoded, scratch_for
 from annpipes.stores.engine.pieces import Pieces
 
 __all__ = ["Decoding", "Target", "as_words", "word_limit"]
@@ -58,31 +58,20 @@ class Target:
 class Decoding:
     """Storage chunks that the compiled loop decodes, on their way to a target."""
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        source: OpenBytes,
-        layout: Layout,
-        pieces: Pieces,
-        edges: RowArray,
-        target: Target,
-    ) -> None:
-        self.decoder, self.source, self.decoded = decoder, source, layout.chunk_bytes
-        numbers = pieces.chunks[edges[:-1]]
-        self.offsets, self.sizes, self.edges = layout.offsets[numbers], layout.sizes[numbers], edges
+    def __init__(self, loop: Loop, pieces: Pieces, target: Target) -> None:
+        self.loop, self.decoded = loop, target.layout.chunk_bytes
         self.moves = Moves(pieces.froms, pieces.tos, pieces.lengths)
         self.output = Output(target.out, target.words, target.limit if target.below is not None else -1)
 
     def copy(self, again: Callable[[int, int], None], first: int, last: int) -> None:
         """Copy the pieces of the storage chunks ``first … last-1``; those that fail are left to ``again``."""
-        assert self.source.descriptor is not None
-        chunks = Chunks(self.source.descriptor, self.offsets, self.sizes, self.edges, self.decoder.steps)
-        scratch = scratch_for([self.decoder], int(self.sizes[first:last].max()), self.decoded)
+        chunks = self.loop.chunks
+        scratch = scratch_for([self.loop.decoder], int(chunks.sizes[first:last].max()), self.decoded)
         while first < last:
             with measured("decode"):
                 first = copy_decoded(chunks, first, last, scratch, self.moves, self.output)
             if first < last:
-                again(*self.edges[first : first + 2].tolist())
+                again(*chunks.edges[first : first + 2].tolist())
                 first += 1
 
 

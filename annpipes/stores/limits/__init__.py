@@ -14,9 +14,8 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,10 +23,13 @@ from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.bytes.local import FileBytes
 from annpipes.stores.bytes.mapping import Mapping, can_map
+from annpipes.stores.bytes.protocol import ByteSource
 from annpipes.stores.codecs.pipelines import work_of
+from annpipes.stores.containers.base import Container
 from annpipes.stores.containers.layout import Layout
+from annpipes.stores.engine.cached import Cached
 from annpipes.stores.engine.elements import Direct
-from annpipes.stores.engine.fallback import ThroughHdf5
+from annpipes.stores.engine.fallback import ThroughLibrary
 from annpipes.stores.engine.pieces import Pieces, row_pieces, span_pieces
 from annpipes.stores.limits.threads import BareWork, Task, Threads, gather, overwrite_rows, read_ranges
 from annpipes.stores.matrices import CsrRows, DenseRows, places_of
@@ -36,12 +38,13 @@ from annpipes.types import Chunk, SparseRows
 
 __all__ = ["BareReading", "densifying"]
 
+_BY_LIBRARY = {"h5py": ("hdf5", "HDF5's own reading"), "zarr": ("zarr", "zarr's own reading")}
 _PAGE = 4096
 _RANGES = 64  # of a file, read by one task
 
 
 class BareReading:
-    """What reading the X of some chunks of rows comes down to.
+    """What reading the X of some chunks of rows comes down to; of what lies in a cache, to reading it there.
 
     Parameters
     ----------
@@ -53,23 +56,23 @@ class BareReading:
 
     def __init__(self, data: Any, chunks: Sequence[Chunk]) -> None:
         matrix = open_one(data).matrix("X")
-        if not isinstance(matrix, CsrRows | DenseRows) or matrix.file is None:
+        container = matrix.container if isinstance(matrix, CsrRows | DenseRows) else None
+        if not isinstance(matrix, CsrRows | DenseRows) or container is None:
             raise FormatError(f"X of {data} is read whole into memory, so there is nothing to measure")
         self.sparse = matrix.sparse
-        file = FileBytes(matrix.file.absolute)
         parts = [matrix.data, matrix.indices] if isinstance(matrix, CsrRows) else [matrix.values]
         spans = [_spans(matrix, chunk) for chunk in chunks]
         self._direct = [
-            _DirectPart(file, part.layout, [_pieces(part.layout, *span) for span in spans])
+            _direct_part(part, [_pieces(part.layout, *span) for span in spans])
             for part in parts
             if isinstance(part, Direct)
         ]
         self._through = [
-            _Hdf5Part(part, [(firsts, lengths) for firsts, lengths, _ in spans])
+            _LibraryPart(part, [(firsts, lengths) for firsts, lengths, _ in spans])
             for part in parts
-            if isinstance(part, ThroughHdf5)
+            if isinstance(part, ThroughLibrary)
         ]
-        self._n_chunks = len(chunks)
+        self._n_chunks, self._library = len(chunks), container.library
 
     @property
     def row_bytes(self) -> int:
@@ -86,11 +89,11 @@ class BareReading:
         encoded = [part for part in self._direct if not part.layout.plain]
         what = work_of(codec for part in encoded for codec in part.layout.pipeline.codecs)
         quick = all(part.layout.pipeline.quick for part in encoded)
-        hdf5, decode = [part.tasks() for part in self._through], [part.decoding() for part in encoded]
+        through, decode = [part.tasks() for part in self._through], [part.decoding() for part in encoded]
         copy = [part.gathering(threads) for part in self._direct]
         works = [
             BareWork(
-                "hdf5", "HDF5's own reading", self._joined(hdf5), sum(part.decoded_bytes for part in self._through)
+                *_BY_LIBRARY[self._library], self._joined(through), sum(part.decoded_bytes for part in self._through)
             ),
             BareWork("decode", what, self._joined(decode), sum(part.decoded_bytes for part in encoded), quick),
             BareWork("copy", "copying", self._joined(copy), sum(part.row_bytes for part in self._direct)),
@@ -110,61 +113,87 @@ class BareReading:
 
 
 class _DirectPart:
-    """A dataset whose bytes are at known places, and its pieces, in bytes, for each chunk."""
+    """An array whose bytes are at known places, and its pieces, in bytes, for each chunk."""
 
-    def __init__(self, file: FileBytes, layout: Layout, pieces: Sequence[Pieces]) -> None:
-        self.file, self.layout, self.pieces = file, layout, pieces
+    def __init__(self, layout: Layout, pieces: Sequence[Pieces]) -> None:
+        self.layout, self.pieces = layout, pieces
         self.needed = [np.unique(part.chunks) for part in pieces]  # for each chunk (storage chunks,)
         self.row_bytes = sum(int(part.lengths.sum()) for part in pieces)
         self.decoded_bytes = self.row_bytes if layout.plain else layout.chunk_bytes * sum(map(len, self.needed))
-        self.stored_bytes = sum(int(lengths.sum()) for _, lengths in map(self._ranges, range(len(pieces))))
+        self.stored_bytes = sum(int(ranges.lengths.sum()) for one in range(len(pieces)) for ranges in self._ranges(one))
 
     def decoding(self) -> list[list[Task]]:
-        return [[self._decoding(int(number)) for number in numbers] for numbers in self.needed]
-
-    def _decoding(self, number: int) -> Task:
-        layout, mask = self.layout, int(self.layout.masks[number])
-        where = self.file, int(layout.offsets[number]), int(layout.sizes[number])
-        return partial(_decode, *where, layout, mask)
+        return [[partial(_decode, self.layout, int(number)) for number in numbers] for numbers in self.needed]
 
     def gathering(self, threads: Threads) -> list[list[Task]]:
         """From the mapped file, or from one decoded storage chunk that stands for all."""
-        source = _whole(self.file) if self.layout.plain else np.ones(self.layout.chunk_bytes, np.uint8)
+        file = self._file
+        source = np.ones(self.layout.chunk_bytes, np.uint8) if file is None else _whole(file)
         most = max((int(part.lengths.sum()) for part in self.pieces), default=0)
         out = np.ones(most, np.uint8)  # touched, so that no page fault is left
+        starts = [0 if file is None else self.layout.offsets[part.chunks] for part in self.pieces]
         return [
             [
                 partial(gather, source, froms[some], part.tos[some], part.lengths[some], out)
                 for some in threads.split(len(part))
             ]
-            for part, froms in zip(self.pieces, map(self._froms, self.pieces), strict=True)
+            for part, froms in zip(
+                self.pieces, [part.froms + start for part, start in zip(self.pieces, starts, strict=True)], strict=True
+            )
         ]
 
-    def _froms(self, part: Pieces) -> RowArray:
-        return self.layout.offsets[part.chunks] + part.froms if self.layout.plain else part.froms
+    @property
+    def _file(self) -> FileBytes | None:
+        """The one file in which bytes lie as they are in memory, if it is so."""
+        opened = [source.opened() for source in self.layout.sources]
+        return opened[0] if self.layout.plain and len(opened) == 1 and isinstance(opened[0], FileBytes) else None
 
     def reading(self) -> list[list[Task]]:
-        nothing = np.zeros(0, np.int64)
-        read_ranges(self.file.descriptor, nothing, nothing, np.zeros(0, np.uint8))  # compiles, which is not to be timed
+        nothing, file = np.zeros(0, np.int64), self.layout.sources[0].opened()
+        if file.descriptor is not None:
+            read_ranges(file.descriptor, nothing, nothing, np.zeros(0, np.uint8))  # compiles, which is not to be timed
         return [
             [
-                partial(_read, self.file, froms[start : start + _RANGES], lengths[start : start + _RANGES])
-                for start in range(0, len(froms), _RANGES)
+                partial(_read, ranges.source, ranges.froms[first:last], ranges.lengths[first:last])
+                for ranges in self._ranges(number)
+                for first, last in pairwise([*range(0, len(ranges.froms), _RANGES), len(ranges.froms)])
             ]
-            for froms, lengths in map(self._ranges, range(len(self.pieces)))
+            for number in range(len(self.pieces))
         ]
 
-    def _ranges(self, number: int) -> tuple[RowArray, RowArray]:
-        """Where that which a chunk needs lies in the file."""
-        if self.layout.plain:
-            return self._froms(self.pieces[number]), self.pieces[number].lengths
-        return self.layout.offsets[self.needed[number]], self.layout.sizes[self.needed[number]]
+    def _ranges(self, number: int) -> list[_Ranges]:
+        """Where that which a chunk needs lies in each source."""
+        layout, pieces = self.layout, self.pieces[number]
+        if layout.plain:
+            chunks, froms, lengths = pieces.chunks, layout.offsets[pieces.chunks] + pieces.froms, pieces.lengths
+        else:
+            chunks = self.needed[number]
+            froms, lengths = layout.offsets[chunks], layout.sizes[chunks]
+        owners = layout.owners[chunks]
+        return [
+            _Ranges(layout.sources[owner], froms[owners == owner], lengths[owners == owner])
+            for owner in np.unique(owners).tolist()
+        ]
 
 
-class _Hdf5Part:
-    """A dataset that only HDF5 can decode, and what to read of it for each chunk: each storage chunk once."""
+def _direct_part(part: Direct, pieces: Sequence[Pieces]) -> _DirectPart:
+    needed = np.concatenate([one.chunks for one in pieces] or [np.zeros(0, np.int64)])
+    kept = part.kept(needed) if isinstance(part, Cached) else None
+    return _DirectPart(part.layout if kept is None else kept, pieces)
 
-    def __init__(self, dataset: ThroughHdf5, spans: Sequence[tuple[RowArray, RowArray]]) -> None:
+
+class _Ranges(NamedTuple):
+    """Ranges of one source, ``(ranges,)``."""
+
+    source: ByteSource
+    froms: RowArray
+    lengths: RowArray
+
+
+class _LibraryPart:
+    """An array that only its library can decode, and what to read of it for each chunk: each storage chunk once."""
+
+    def __init__(self, dataset: ThroughLibrary, spans: Sequence[tuple[RowArray, RowArray]]) -> None:
         self.dataset = dataset
         self.stretches = [_stretches(firsts, firsts + lengths, dataset.step) for firsts, lengths in spans]
         size = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
@@ -173,8 +202,7 @@ class _Hdf5Part:
         self.decoded_bytes: int = size * sum(read)
 
     def tasks(self) -> list[list[Task]]:
-        where = self.dataset.file.absolute, self.dataset.path
-        return [[partial(_read_by_hdf5, *where, part)] for part in self.stretches]
+        return [[partial(_read_by_library, self.dataset.container, self.dataset.path, part)] for part in self.stretches]
 
 
 def _whole(file: FileBytes) -> NDArray[np.uint8]:
@@ -225,22 +253,23 @@ def _stretches(firsts: RowArray, ends: RowArray, step: int) -> list[tuple[int, i
     return [(int(first[a]) * step, int(end[b - 1]) * step) for a, b in pairwise(bounds) if b > a]
 
 
-def _decode(file: FileBytes, offset: int, size: int, layout: Layout, mask: int) -> None:
-    layout.pipeline.decode_bare(file.read(offset, size), mask, layout.chunk_bytes)
+def _decode(layout: Layout, number: int) -> None:
+    layout.pipeline.decode_bare(layout.encoded(number), int(layout.masks[number]), layout.chunk_bytes)
 
 
-def _read(file: FileBytes, froms: RowArray, lengths: RowArray) -> int:
-    """Whole pages of a file with these ranges read; how many bytes of them were wanted."""
-    firsts, ends = froms // _PAGE * _PAGE, -(-(froms + lengths) // _PAGE) * _PAGE
-    came: int = read_ranges(file.descriptor, firsts, ends - firsts, np.empty(int((ends - firsts).max()), np.uint8))
-    wanted = int(lengths.sum())
+def _read(source: ByteSource, froms: RowArray, lengths: RowArray) -> int:
+    """These ranges of a source read, of a file with the whole pages; how many bytes of them were wanted."""
+    opened, wanted = source.opened(), int(lengths.sum())
+    if opened.descriptor is None:
+        came = sum(len(opened.read(*place)) for place in zip(froms.tolist(), lengths.tolist(), strict=True))
+    else:
+        firsts, ends = froms // _PAGE * _PAGE, -(-(froms + lengths) // _PAGE) * _PAGE
+        came = read_ranges(opened.descriptor, firsts, ends - firsts, np.empty(int((ends - firsts).max()), np.uint8))
     if came < wanted:
         raise OSError(f"of {wanted} bytes only {came} could be read")
     return wanted
 
 
-def _read_by_hdf5(path: str, name: str, stretches: Sequence[tuple[int, int]]) -> None:
-    with h5py.File(path, "r") as file:
-        dataset = file[name]
-        for first, last in stretches:
-            dataset[first:last]
+def _read_by_library(container: Container, path: str, stretches: Sequence[tuple[int, int]]) -> None:
+    for first, last in stretches:
+        container.read(path, first, last)

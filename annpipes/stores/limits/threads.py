@@ -115,7 +115,7 @@ class BareWork:
     Parameters
     ----------
     name
-        ``decode``, ``copy``, ``hdf5``, ``densify`` or ``disk``.
+        ``decode``, ``copy``, ``hdf5``, ``zarr``, ``densify`` or ``disk``.
     what
         The same in words.
     quick

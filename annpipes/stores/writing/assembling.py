@@ -19,9 +19,10 @@ from annpipes.stores.codecs.encoding import codec_of
 from annpipes.stores.marks import put_mark
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.tables import read_frame
-from annpipes.stores.writing.carrying import Array, field_named, files_of, form_of, kept_fields, option_named
+from annpipes.stores.writing.carrying import Array, field_named, form_of, kept_fields, option_named
 from annpipes.stores.writing.datasets import append, create
 from annpipes.stores.writing.gathering import Table, scratch_file
+from annpipes.stores.writing.inputs import inputs_of
 from annpipes.stores.writing.parts import Matrix
 from annpipes.types import Chunk
 
@@ -71,7 +72,7 @@ class Assembly:
     ) -> None:
         self.store, self.matrices, self.encoding, self.memory = store, matrices, encoding, memory
         self.without = without
-        self.inputs = files_of(store)
+        self.inputs = inputs_of(store)
         self.space = RowSpace([one.n_obs for one in self.inputs])
         in_parts = {matrix.field for matrix in matrices}
         forms = {field: form_of(store, field) for field in kept_fields(store, without) if field not in in_parts}

@@ -14,25 +14,18 @@ from numpy.typing import NDArray
 from annpipes.errors import DamageError, FieldError, FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
-from annpipes.stores.collection import Collection
 from annpipes.stores.containers.slabs import row_bytes_of, rows_in_slabs
-from annpipes.stores.h5ad import H5adStore
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.surveying import encoding_of
 from annpipes.stores.tables import frame_columns, is_frame, member_names
+from annpipes.stores.writing.inputs import Input, inputs_of
 from annpipes.types import Chunk
 
-__all__ = ["Array", "as_left_out", "field_named", "files_of", "form_of", "kept_fields", "option_named"]
+__all__ = ["Array", "as_left_out", "field_named", "form_of", "kept_fields", "option_named"]
 
 _GROUPS = ("layers", "obsm", "obsp", "varm", "varp", "uns")
 
 Form = Literal["matrix", "array", "table"]
-
-
-def files_of(store: FieldStore) -> list[H5adStore]:
-    """The files whose rows a store has."""
-    stores = store.stores if isinstance(store, Collection) else [store]
-    return [one for one in stores if isinstance(one, H5adStore)]
 
 
 def as_left_out(without: Any, store: FieldStore) -> tuple[str, ...]:
@@ -50,9 +43,11 @@ def as_left_out(without: Any, store: FieldStore) -> tuple[str, ...]:
 def _known(store: FieldStore) -> list[str]:
     """All that can be left out: what any input has."""
     names: dict[str, None] = {}
-    for one in files_of(store):
+    for one in inputs_of(store):
         fields = [field for field in one.fields if field not in ("rows", "obs_names")]
         names.update(dict.fromkeys([*fields, *(["raw"] if "raw/X" in fields else [])]))
+        groups = (field.partition("/")[0] for field in fields)
+        names.update(dict.fromkeys(group for group in groups if group in ("layers", "obsm")))
         with one.file.reading("var") as file:
             names.update(dict.fromkeys(f"var/{column}" for column in frame_columns(file["var"])))
             for group in _GROUPS:
@@ -74,7 +69,7 @@ def kept_fields(store: FieldStore, without: Sequence[str]) -> list[str]:
 
 def form_of(store: FieldStore, field: str) -> Form:
     """As what a field is taken along: rows of a matrix, of arrays of other dimensions, or of a table."""
-    files = files_of(store)
+    files = inputs_of(store)
     if field.startswith("obsm/") and all(_is_table(one, field) for one in files):
         return "table"
     if field.split("/")[0] in ("obsm", "layers") and all(_is_array(one, field) for one in files):
@@ -103,7 +98,7 @@ class Array:
     """
 
     def __init__(self, store: FieldStore, field: str) -> None:
-        self.files, self.field = files_of(store), field
+        self.files, self.field = inputs_of(store), field
         self.space = RowSpace([one.n_obs for one in self.files])
         shapes, dtypes, texts = [], [], []
         for one in self.files:
@@ -138,12 +133,12 @@ class Array:
         return values[chunk.order]
 
 
-def _is_table(store: H5adStore, field: str) -> bool:
+def _is_table(store: Input, field: str) -> bool:
     with store.file.reading(field) as file:
         return field in file and not isinstance(file["obsm"], h5py.Dataset) and is_frame(file[field])
 
 
-def _is_array(store: H5adStore, field: str) -> bool:
+def _is_array(store: Input, field: str) -> bool:
     """Whether a field is an array that is no matrix: of another number of dimensions, or of strings."""
     with store.file.reading(field) as file:
         group = file[field.partition("/")[0]]

@@ -17,11 +17,11 @@ from annpipes.plans.rows import RowArray
 from annpipes.stores.collection.alignment import union
 from annpipes.stores.containers.slabs import rows_in_slabs
 from annpipes.stores.frame import MISSING_LABEL
-from annpipes.stores.h5ad import H5adStore
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import TEXT, as_dtype, common_dtype, is_mixed
 from annpipes.stores.surveying import encoding_of
 from annpipes.stores.tables import frame_columns, frame_length, index_key, is_plain_frame, read_column, read_index
+from annpipes.stores.writing.inputs import Input
 from annpipes.types import Chunk
 
 __all__ = ["Table", "scratch_file"]
@@ -34,7 +34,7 @@ class Table:
     of some files, what is missing is ``""``.
     """
 
-    def __init__(self, stores: Sequence[H5adStore], path: str, space: RowSpace, without: Sequence[str] = ()) -> None:
+    def __init__(self, stores: Sequence[Input], path: str, space: RowSpace, without: Sequence[str] = ()) -> None:
         self.stores, self.path, self.space = stores, path, space
         listed = [_columns(store, path) for store in stores]
         self.columns = [name for name in listed[0] if all(name in names for names in listed)]
@@ -66,7 +66,7 @@ class Table:
             twice = [name for name, count in Counter(_columns(store, self.path)).items() if count > 1]
             if twice:
                 raise FormatError(
-                    f"{self.path} of {store.file.path} has the column {twice[0]!r} twice: rename one and write it again"
+                    f"{self.path} of {store.path} has the column {twice[0]!r} twice: rename one and write it again"
                 )
         for name in self.columns:
             dtype = self.dtype(name)
@@ -84,7 +84,7 @@ class Table:
         return self._known[name]
 
     def _converted(self, values: pd.Series[Any], number: int, name: str | None, dtype: Any) -> pd.Series[Any]:
-        what = f"{self.path}/{name or 'index'} of {self.stores[number].file.path}"
+        what = f"{self.path}/{name or 'index'} of {self.stores[number].path}"
         values = as_dtype(values, dtype, what)
         # A column of strings has no place for what is missing, as documented.
         return values.where(values.notna(), MISSING_LABEL) if dtype == TEXT else values
@@ -106,12 +106,12 @@ def scratch_file() -> h5py.File:
     return h5py.File("scratch", "w", driver="core", backing_store=False)
 
 
-def _columns(store: H5adStore, path: str) -> tuple[str, ...]:
+def _columns(store: Input, path: str) -> tuple[str, ...]:
     with store.file.reading(path) as file:
         return frame_columns(file[path])
 
 
-def _some_rows(store: H5adStore, path: str, column: str | None, rows: RowArray) -> pd.Series[Any]:
+def _some_rows(store: Input, path: str, column: str | None, rows: RowArray) -> pd.Series[Any]:
     """A column (None: the names) of ascending ``rows``."""
     with store.file.reading(f"{path}/{column or 'index'}") as file:
         frame = file[path]

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from annpipes.errors import FormatError, ParameterError, ParameterTypeError
+from annpipes.messages.progress import Progress, Steps, no_progress
 from annpipes.plans.rows import as_count, as_seconds
-from annpipes.reporting import Progress, Steps, no_progress
 from annpipes.stages.sources import IndexSource
-from annpipes.stores import Threads
+from annpipes.stores import Threads, bytes_of
 from annpipes.tools.benching.cases import Cold, Sample, Trial
 from annpipes.tools.benching.peers import as_peers
 from annpipes.tools.benching.results import BenchCase, BenchLimit, Benchmark, BenchPeer
@@ -35,6 +35,7 @@ def bench(
     chunk_size: int = 16_384,
     seconds: float = 3.0,
     against: str | Sequence[str] = (),
+    cache: Any = None,
     progress: Progress = no_progress,
 ) -> Benchmark:
     """Cells per second of a file on this machine in each order and form, next to what is possible.
@@ -50,10 +51,12 @@ def bench(
     rows from all of the file, in turns with the bare work that it cannot do without, from the
     page cache. For the limit ``disk``, the file is dropped from the page cache first.
 
+    With a cache, rows are put there first and then measured, as epochs after the first are; the disk is not.
+
     Parameters
     ----------
     data
-        Path of an ``.h5ad`` file.
+        Path of an ``.h5ad`` file or a Zarr store.
     batch_size, chunk_size
         As of `stream`.
     seconds
@@ -61,6 +64,8 @@ def bench(
     against
         Other loaders to run on the same rows: ``"installed"``, or names among ``anndata`` (a loop over
         a backed AnnData), ``scdataset`` and ``annloader``.
+    cache
+        As of `stream`.
     progress
         Called with the steps done and all steps.
 
@@ -73,29 +78,32 @@ def bench(
     """
     batch_size, chunk_size = as_count(batch_size, "batch_size"), as_count(chunk_size, "chunk_size")
     budget, names = as_seconds(seconds, "seconds"), as_peers(against)
-    source, path = _source(data), os.fspath(data)
+    source, path = _source(data, cache), os.path.expanduser(data)
     fits = _fits_memory(path)
     steps = Steps(progress, len(_ORDERS) * (2 + len(names)))
     every = [Sample.of(path, source, order, batch_size, chunk_size) for order in _ORDERS]
     colds = [steps.after(Cold(sample, budget)) for sample in every]  # before annpipes maps the file, which keeps it
     cases: list[BenchCase] = []
     peers: list[BenchPeer] = []
+    filled: list[float] = []
     with Threads() as threads:
         for sample, cold in zip(every, colds, strict=True):
             trial = Trial(sample, cold, budget, fits_memory=fits, threads=threads)
             cases += steps.after(trial.cases())
+            filled += [trial.filled] if trial.filled else []
             peers += [steps.after(trial.against(name)) for name in names]
     return Benchmark(
         file=source.files[0],
         n_obs=source.store.n_obs,
         n_vars=source.store.n_vars,
-        file_bytes=os.path.getsize(path),
+        file_bytes=bytes_of(path),
         route=source.route("X"),
         batch_size=batch_size,
         chunk_size=every[0].chunk_size,
         machine=machine(),
         threads=threads.count,
         cached_share=max((cold.kept for cold in colds if cold.kept is not None), default=None),
+        from_cache=min(filled, default=None),
         fits_memory=fits,
         cases=tuple(cases),
         peers=tuple({(peer.name, peer.order): peer for peer in peers}.values()),  # one that is missing, once
@@ -104,16 +112,16 @@ def bench(
     )
 
 
-def _source(data: Any) -> IndexSource:
+def _source(data: Any, cache: Any) -> IndexSource:
     """The rows of one file that has an X to be measured."""
     if not isinstance(data, str | os.PathLike):
         raise ParameterTypeError(
-            f"data must be the path of one .h5ad file, got {type(data).__name__}: measure the files of a collection "
+            f"data must be the path of one file, got {type(data).__name__}: measure the files of a collection "
             f"one by one; what is in memory needs no file to be read"
         )
-    source = IndexSource(data)
+    source = IndexSource(data, cache=cache)
     if len(source.files) != 1:
-        raise ParameterError(f"data must be one .h5ad file, got {len(source.files)} in {data!r}: measure one of them")
+        raise ParameterError(f"data must be one file, got {len(source.files)} in {data!r}: measure one of them")
     source.store.check(["X"])
     if not source.store.n_obs:
         raise FormatError(f"{os.fspath(data)} has no cells, so there is nothing to measure")
@@ -122,4 +130,4 @@ def _source(data: Any) -> IndexSource:
 
 def _fits_memory(path: str) -> bool | None:
     memory = available_memory()
-    return None if memory is None else os.path.getsize(path) < memory
+    return None if memory is None else bytes_of(path) < memory

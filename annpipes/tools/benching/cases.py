@@ -47,6 +47,8 @@ class Sample:
         As of a pipe.
     count
         About how many rows.
+    cached
+        Whether a cache keeps what is read.
     """
 
     path: str
@@ -56,13 +58,15 @@ class Sample:
     batch_size: int
     chunk_size: int
     count: int
+    cached: bool = False
 
     @classmethod
     def of(cls, path: str, source: IndexSource, order: str, batch_size: int, chunk_size: int) -> Sample:
         """A chunk of rows."""
         chunk_size = max(chunk_size // batch_size, 1) * batch_size  # as a Loader does
+        cached = source.cache is not None
         block_size = {"random": 1, "blocks": source.plan.block_size}.get(order, chunk_size)
-        return cls(path, source.store, order, block_size, batch_size, chunk_size, chunk_size)
+        return cls(path, source.store, order, block_size, batch_size, chunk_size, chunk_size, cached)
 
     @cached_property
     def rows(self) -> Rows:
@@ -96,10 +100,13 @@ class Cold:
     """
 
     def __init__(self, sample: Sample, seconds: float) -> None:
+        self.kept: float | None = None
+        self.limit: BenchLimit | None = None
+        if sample.cached:  # no other file is read once all is there
+            return
         drop(sample.path)
         self.kept = known_share(sample.path)
         work, n_rows = BareReading(sample.store, sample.chunks).disk(), len(sample.rows)
-        self.limit: BenchLimit | None = None
         if work is not None and work.n_bytes:
             with Threads(_DISK_THREADS) as threads:
                 tasks = [task for chunk in work.tasks for task in chunk]
@@ -139,9 +146,17 @@ class Trial:
         self.sample = _enlarged(sample, max(rates) * seconds / (_TURNS[0] + 1))
         turns = int(min(rates) * seconds / 2 / len(self.sample.rows))
         self.turns = min(_TURNS[1], max(_TURNS[0], turns))
+        self.filled = self._fill() if sample.cached else 0.0
         self.reading = BareReading(sample.store, self.sample.chunks)
         self._disk = self.reading.disk()
         self._cached: float | None = None
+
+    def _fill(self) -> float:
+        """Have all rows in the cache, if it has room; the share of their bytes that come from there."""
+        loader = self.sample.loader(self.forms[0])
+        for _ in range(2):
+            consume(loader)
+        return loader.stats().cached
 
     def cases(self) -> list[BenchCase]:
         """One for each form."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from annpipes.reporting import Report, brief_bytes, brief_number, brief_time, table
+from annpipes.messages.brevity import brief_bytes, brief_number, brief_time
+from annpipes.messages.reporting import Report
+from annpipes.messages.showing import PAGE, Part, Prose, Shown, Table, Title
 
 __all__ = ["BenchCase", "BenchLimit", "BenchPeer", "Benchmark"]
 
 ANNPIPES = "annpipes"
-_WIDTH = 100
-_LABELS = {"disk": "disk", "hdf5": "HDF5", "decode": "decoding", "copy": "copying", "densify": "making dense"}
+_LABELS = {
+    "disk": "disk",
+    "hdf5": "HDF5",
+    "zarr": "zarr",
+    "decode": "decoding",
+    "copy": "copying",
+    "densify": "making dense",
+}
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ class BenchPeer(Report):
 
 
 @dataclass(frozen=True)
-class Benchmark(Report):
+class Benchmark(Report, Shown):
     """What `bench` measured; printed, it is a table.
 
     Parameters
@@ -185,6 +192,8 @@ class Benchmark(Report):
         What binds, one sentence for each order.
     conclusion
         What follows from it.
+    from_cache
+        The least share of the rows' bytes that came from the cache, in any order; None without one.
     """
 
     file: str
@@ -202,17 +211,19 @@ class Benchmark(Report):
     peers: tuple[BenchPeer, ...]
     findings: tuple[str, ...]
     conclusion: str
+    from_cache: float | None = None
 
     def __str__(self) -> str:
+        return self.on(PAGE)
+
+    def _shown(self) -> Sequence[Part]:
         head = (
             f"{self.file}: {self.n_obs:,} cells × {self.n_vars:,} genes, {brief_bytes(self.file_bytes)}, X {self.route}"
         )
-        parts = [head, self._cases(), self._limits()]
-        parts += [self._peers()] if self.peers else []
-        parts += ["\n".join(_wrapped(sentence) for sentence in self.findings), _wrapped(self.conclusion), self._how()]
-        return "\n\n".join(parts)
+        prose = (Prose(sentences, indent="  ") for sentences in (self.findings, [self.conclusion], [self._how()]))
+        return [Title(head), self._cases(), self._limits(), self._peers(), *prose]
 
-    def _cases(self) -> str:
+    def _cases(self) -> Table:
         header = ["order", "batches", "cells/s", "slowest–fastest", "at most", "reached", "limit", "epoch"]
         rows = [
             [
@@ -227,9 +238,9 @@ class Benchmark(Report):
             ]
             for case in self.cases
         ]
-        return table(header, rows, numbers=[2, 3, 4, 5, 7])
+        return Table(header, rows, numbers=[2, 3, 4, 5, 7])
 
-    def _limits(self) -> str:
+    def _limits(self) -> Table:
         """Each limit alone, for each order; dense batches have all of them."""
         whole = {case.order: case for case in self.cases}.values()  # the last form of each order
         names = [name for name in _LABELS if any(case.limit(name) for case in whole)]
@@ -238,9 +249,9 @@ class Benchmark(Report):
             [case.named, *(_rate(case.limit(name)) for name in names), f"{brief_number(case.read_amplification)}"]
             for case in whole
         ]
-        return f"Each limit alone, in cells/s (MB/s):\n{table(header, rows, numbers=range(1, len(header)))}"
+        return Table(header, rows, range(1, len(header)), caption="Each limit alone, in cells/s (MB/s):")
 
-    def _peers(self) -> str:
+    def _peers(self) -> Table:
         header = ["peer", "order", "batches", "cells/s", "annpipes", "times as fast", ""]
         rows = [
             [
@@ -254,7 +265,7 @@ class Benchmark(Report):
             ]
             for peer in self.peers
         ]
-        return table(header, rows, numbers=[3, 4, 5])
+        return Table(header, rows, numbers=[3, 4, 5])
 
     def _how(self) -> str:
         kept = {
@@ -262,8 +273,10 @@ class Benchmark(Report):
             True: f"the kernel kept {self.cached_share or 0:.0%} of the file, so disk is the page cache's speed",
             False: "disk: page cache dropped before",
         }[None if self.cached_share is None else self.cached_share > KEPT]
+        if self.from_cache is not None:
+            kept = f"{self.from_cache:.0%} of the rows from the cache of decoded storage chunks; disk not measured"
         how = f"{self.machine}; {self.threads} threads, batches of {self.batch_size}, chunks of {self.chunk_size:,}"
-        return _wrapped(f"{how}; read from the page cache ({kept})")
+        return f"{how}; read from the page cache ({kept})"
 
 
 KEPT = 0.1
@@ -278,7 +291,3 @@ def _rate(limit: BenchLimit | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else brief_number(value)
-
-
-def _wrapped(sentence: str) -> str:
-    return "\n".join(textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ", break_long_words=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from annpipes.reporting import brief_number, brief_time
+from annpipes.messages.brevity import brief_number, brief_time
 from annpipes.tools.benching.results import ANNPIPES, BenchCase, BenchLimit, together
 
 __all__ = ["conclude", "find"]
@@ -80,25 +80,28 @@ def _verdict(case: BenchCase, reason: str, fits_memory: bool | None) -> str:
             "decoding keeps up."
         )
     verdict = _VERDICTS.get(case.binding, _machine)
-    return verdict(case) if case.binding != "hdf5" else _hdf5(case, reason)
+    return verdict(case) if case.binding not in _LIBRARIES else _by_library(case, reason)
 
 
 def _decode(case: BenchCase) -> str:
     limit = case.limit("decode")
     assert limit
     rest = together([other for other in case.limits if other.name != "decode"])
-    copy = "An uncompressed copy" if limit.quick else "An uncompressed or LZ4 copy"
+    copy = "an uncompressed copy" if limit.quick else "an uncompressed or LZ4 copy"
     return (
-        f"The file is the limit: {limit.work} takes most of the time. {copy} (annpipes shuffle) would not need it; "
-        f"without decoding, at most {brief_number(rest)} cells/s from memory."
+        f"The file is the limit: {limit.work} takes most of the time. A cache (cache=) needs it once, {copy} (annpipes "
+        f"shuffle) never; without decoding, at most {brief_number(rest)} cells/s from memory."
     )
 
 
-def _hdf5(case: BenchCase, reason: str) -> str:
+_LIBRARIES = {"hdf5": "HDF5", "zarr": "zarr"}
+
+
+def _by_library(case: BenchCase, reason: str) -> str:
     why = f" ({reason})" if reason else ""
     return (
-        f"The file is the limit: HDF5 alone can read it{why}, in one thread. A copy written by annpipes shuffle is "
-        f"read directly, by all cores."
+        f"The file is the limit: {_LIBRARIES[case.binding]} alone can read it{why}, in one thread. A copy written by "
+        f"annpipes shuffle is read directly, by all cores."
     )
 
 

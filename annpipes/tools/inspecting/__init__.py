@@ -6,24 +6,26 @@
 from __future__ import annotations
 
 import os
-import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from annpipes.errors import FieldError, ParameterTypeError
+from annpipes.messages.brevity import brief_bytes, brief_number
+from annpipes.messages.progress import Progress, no_progress
+from annpipes.messages.reporting import Report
+from annpipes.messages.showing import PAGE, Labelled, Page, Part, Shown, Table, Title, text_of
 from annpipes.plans.rows import as_count
-from annpipes.reporting import Progress, Report, brief_bytes, brief_number, no_progress, table
 from annpipes.stores import Damage, Element, FieldReport, Finding, check_file, describe_file, findings_of
 from annpipes.tools.inspecting.isolation import check_apart
 
 __all__ = ["CheckReport", "Damage", "FieldReport", "Finding", "Inspection", "check", "inspect"]
 
-_WIDTH = 100
 _COLUMNS = ("obs", "obs_names")
 
 
 @dataclass(frozen=True)
-class Inspection(Report):
+class Inspection(Report, Shown):
     """What `inspect` tells of a file; its ``str`` is what ``annpipes inspect`` prints.
 
     Parameters
@@ -65,33 +67,36 @@ class Inspection(Report):
         return found[field]
 
     def __str__(self) -> str:
+        return self.on(PAGE)
+
+    def _shown(self) -> Sequence[Part]:
         matrices = [report for report in self.fields if report.field.partition("/")[0] not in _COLUMNS]
         columns = [report for report in self.fields if report.field.partition("/")[0] in _COLUMNS]
-        parts = [
-            f"{self.file}: {self.n_obs:,} rows × {self.n_vars:,} genes, {brief_bytes(self.file_bytes)}",
+        return [
+            Title(f"{self.file}: {self.n_obs:,} rows × {self.n_vars:,} genes, {brief_bytes(self.file_bytes)}"),
             _matrix_table(matrices),
             _density_table([report for report in matrices if report.stored_values is not None]),
             _column_table(columns),
             self._advice(),
-            "\n".join(map(_finding_text, self.findings)) or "problems  none found",
+            Labelled([entry for found in self.findings for entry in _told(found)] or [("problems", "none found")]),
         ]
-        return "\n\n".join(filter(None, parts))
 
-    def _advice(self) -> str:
-        lines = [f"blocks    {self.block_size:,} rows: {self.block_reason}"]
+    def _advice(self) -> Labelled:
+        entries = [("blocks", f"{self.block_size:,} rows: {self.block_reason}")]
         if self.chunk_bytes:
-            lines.append(
-                f"memory    {brief_bytes(self.chunk_bytes)} for a chunk of {self.chunk_rows:,} rows of X, "
+            memory = (
+                f"{brief_bytes(self.chunk_bytes)} for a chunk of {self.chunk_rows:,} rows of X, "
                 f"{brief_bytes(self.loader_bytes)} for a Loader (one in use, one being read)"
             )
+            entries.append(("memory", memory))
         if self.others:
             names = ", ".join(f"{other.name} {brief_bytes(other.stored_bytes)}" for other in self.others)
-            lines.append(f"not read  {names}")
-        return "\n".join(lines)
+            entries.append(("not read", names))
+        return Labelled(entries)
 
 
 @dataclass(frozen=True)
-class CheckReport(Report):
+class CheckReport(Report, Shown):
     """What `check` found; its ``str`` is what ``annpipes inspect --check`` prints.
 
     Parameters
@@ -118,11 +123,18 @@ class CheckReport(Report):
     unchecked: tuple[Damage, ...]
 
     def __str__(self) -> str:
+        return self.on(PAGE)
+
+    def on(self, page: Page) -> str:
+        return text_of(self._shown(), page, between="\n")
+
+    def _shown(self) -> Sequence[Part]:
         told = "no damage" if self.healthy else "NOT INTACT"
-        lines = [f"{self.file}: {told} ({brief_bytes(self.read_bytes)} read)"]
-        for label, entries in (("damage", self.damage), ("unchecked", self.unchecked), ("remark", self.remarks)):
-            lines += [_labelled(label, str(entry)) for entry in entries]
-        return "\n".join(lines)
+        kinds = (("damage", self.damage), ("unchecked", self.unchecked), ("remark", self.remarks))
+        return [
+            Title(f"{self.file}: {told} ({brief_bytes(self.read_bytes)} read)"),
+            Labelled([(label, str(entry)) for label, entries in kinds for entry in entries]),
+        ]
 
 
 def inspect(path: str | os.PathLike[str], *, chunk_size: int = 16_384) -> Inspection:
@@ -140,7 +152,7 @@ def inspect(path: str | os.PathLike[str], *, chunk_size: int = 16_384) -> Inspec
     Parameters
     ----------
     path
-        Path of an ``.h5ad`` file.
+        Path of an ``.h5ad`` file or a Zarr store.
     chunk_size
         Rows of the chunk whose memory is told.
 
@@ -186,7 +198,7 @@ def check(path: str | os.PathLike[str], *, own_process: bool = False, progress: 
     Parameters
     ----------
     path
-        Path of an ``.h5ad`` file.
+        Path of an ``.h5ad`` file or a Zarr store.
     own_process
         Read in a process of its own, as the command does: some damage crashes HDF5 itself, which is then told as
         damage. A script must guard its work by ``if __name__ == "__main__"``.
@@ -209,15 +221,13 @@ def check(path: str | os.PathLike[str], *, own_process: bool = False, progress: 
 def _as_path(path: Any, function: str) -> str:
     if not isinstance(path, str | os.PathLike):
         raise ParameterTypeError(
-            f"path must be the path of one .h5ad file, got {type(path).__name__}: {function} looks at how a file is "
+            f"path must be the path of one file, got {type(path).__name__}: {function} looks at how a file is "
             f"stored, so write an AnnData first (adata.write_h5ad), and call it for each of many files"
         )
-    return os.fspath(path)
+    return os.path.expanduser(path)
 
 
-def _matrix_table(reports: list[FieldReport]) -> str:
-    if not reports:
-        return ""
+def _matrix_table(reports: list[FieldReport]) -> Table:
     header = ["matrix", "encoding", "dtype", "columns", "stored", "ratio", "codec", "storage chunk", "route"]
     rows = [
         [
@@ -231,28 +241,26 @@ def _matrix_table(reports: list[FieldReport]) -> str:
         ]
         for report in reports
     ]
-    return table(header, rows, numbers=[3, 4, 5])
+    return Table(header, rows, numbers=[3, 4, 5])
 
 
-def _density_table(reports: list[FieldReport]) -> str:
-    if not reports:
-        return ""
+def _density_table(reports: list[FieldReport]) -> Table:
     rows = []
     for report in reports:
         counts = report.per_row
         numbers = (counts.least, counts.median, counts.mean, counts.most) if counts else ()
         density = f"{report.density:.3g}" if report.density is not None else "–"
         rows.append([report.field, *(map(brief_number, numbers) if counts else "––––"), density])
-    return table(["values per row", "least", "median", "mean", "most", "density"], rows, numbers=range(1, 6))
+    return Table(["values per row", "least", "median", "mean", "most", "density"], rows, numbers=range(1, 6))
 
 
-def _column_table(reports: list[FieldReport]) -> str:
+def _column_table(reports: list[FieldReport]) -> Table:
     header = ["column", "encoding", "dtype", "stored", "ratio", "codec", "storage chunk"]
     rows = []
     for report in reports:
         count = f"{report.categories:,} " if report.categories is not None else ""
         rows.append([report.field, count + report.encoding, report.dtype, *_size(report), _storage_chunk(report)])
-    return table(header, rows, numbers=[3, 4])
+    return Table(header, rows, numbers=[3, 4])
 
 
 def _size(report: FieldReport) -> list[str]:
@@ -274,18 +282,7 @@ def _route(report: FieldReport) -> str:
     return "–" if report.route is None else report.route.kind
 
 
-def _finding_text(finding: Finding) -> str:
-    text = _labelled(finding.level, f"{finding.field}: {finding.what}")
-    return text if not finding.remedy else text + "\n" + _labelled("", f"→ {finding.remedy}")
-
-
-def _labelled(label: str, text: str) -> str:
-    """Text behind a label, its lines broken where they are long."""
-    return textwrap.fill(
-        text,
-        _WIDTH,
-        initial_indent=f"{label:<10}",
-        subsequent_indent=" " * 10,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _told(finding: Finding) -> Iterator[tuple[str, str]]:
+    yield finding.level, f"{finding.field}: {finding.what}"
+    if finding.remedy:
+        yield "", f"→ {finding.remedy}"

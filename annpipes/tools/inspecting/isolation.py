@@ -8,10 +8,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from annpipes.errors import WorkerError
-from annpipes.reporting import Progress
+from annpipes.messages.progress import Progress
 from annpipes.stores import Damage, Found, check_file
 
 __all__ = ["CrashError", "apart", "check_apart"]
+
+_ENDING_SECONDS = 5
 
 
 def check_apart(path: str, progress: Progress) -> Found:
@@ -42,6 +44,7 @@ def apart(function: Callable[..., Any], *arguments: Any, progress: Progress) -> 
         while True:
             kind, content = here.recv()
             if kind == "answer":
+                process.join(_ENDING_SECONDS)  # by itself, so that it clears up
                 return content
             if kind == "error":
                 raise content

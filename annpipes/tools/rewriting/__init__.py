@@ -19,12 +19,25 @@ from typing import Any
 import numpy as np
 
 from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.messages.brevity import brief_bytes, brief_number
+from annpipes.messages.progress import Progress, Steps, no_progress
+from annpipes.messages.reporting import Report
+from annpipes.messages.showing import PAGE, Code, Page, Part, Prose, Shown, text_of
 from annpipes.plans.rows import as_bytes, as_count, as_natural
-from annpipes.reporting import Progress, Report, Steps, brief_bytes, brief_number, no_progress
-from annpipes.stores import CODECS, FieldStore, as_left_out, codec_of, is_pattern, matrices_of, paths_of
+from annpipes.stores import (
+    CODECS,
+    FieldStore,
+    as_left_out,
+    bytes_of,
+    codec_of,
+    is_pattern,
+    matrices_of,
+    paths_of,
+    refuse_remote,
+)
 from annpipes.tools.rewriting.checks import check_outputs, check_space
 from annpipes.tools.rewriting.execution import make
-from annpipes.tools.rewriting.jobs import Job, Workshop, open_inputs, working_folder
+from annpipes.tools.rewriting.jobs import Job, Workshop, by_rows, open_inputs, working_folder
 
 __all__ = ["Rewrite", "rewrite_shuffled"]
 
@@ -35,7 +48,7 @@ _LONGER, _BLOCKS_PER_PART = 4, 64  # longer blocks are read faster, and so many 
 
 
 @dataclass(frozen=True)
-class Rewrite(Report):
+class Rewrite(Report, Shown):
     """What `rewrite_shuffled` wrote.
 
     Parameters
@@ -67,6 +80,12 @@ class Rewrite(Report):
     left_out: tuple[str, ...]
 
     def __str__(self) -> str:
+        return self.on(PAGE)
+
+    def on(self, page: Page) -> str:
+        return text_of(self._shown(), page, between="\n")
+
+    def _shown(self) -> list[Part]:
         many = f"{len(self.files)} files, {self.files[0]} to {self.files[-1]}" if len(self.files) > 1 else self.files[0]
         share = self.output_bytes / max(1, self.input_bytes)
         lines = [
@@ -80,8 +99,7 @@ class Rewrite(Report):
         if plugin := CODECS[self.codec].plugin:
             lines.append(f"anndata.read_h5ad reads it after `import {plugin}`; annpipes needs nothing.")
         data = self.files[0] if len(self.files) == 1 else list(self.files) if len(self.files) < 4 else self._pattern()
-        lines.append(f"read it: ap.stream({data!r}, batch_size=256)")
-        return "\n".join(lines)
+        return [Prose(lines, indent="  "), Code("", f"read it: ap.stream({data!r}, batch_size=256)")]
 
     def _pattern(self) -> str:
         stem, suffix = os.path.splitext(self.files[0])
@@ -105,7 +123,7 @@ def rewrite_shuffled(
     scheduler: str | None = None,
     progress: Progress = no_progress,
 ) -> Rewrite:
-    """One or many ``.h5ad`` files rewritten in shuffled order, fast to read, as plain ``.h5ad`` again.
+    """One or many files or Zarr stores rewritten in shuffled order, fast to read, as plain ``.h5ad``.
 
     >>> done = rewrite_shuffled("pbmc.h5ad", "shuffled.h5ad")
     >>> import anndata, hdf5plugin
@@ -180,12 +198,14 @@ def rewrite_shuffled(
     dtypes, budget = _dtypes(dtype), as_bytes(memory, "memory")
     store = open_inputs(paths, join)
     left_out = as_left_out(without, store)
+    wanted = _output(output, paths)
+    turned = by_rows(store, wanted, left_out)
     rows_per_part = _rows_per_part(store, dtypes, budget, left_out)
     job = Job(
         inputs=tuple(map(os.path.abspath, paths)),
         join=join,
         data=f"{zlib.crc32(json.dumps(dict(store.fingerprint())).encode()):08x}",
-        output=_output(output, paths),
+        output=wanted,
         seed=as_natural(seed, "seed"),
         groupby=groupby,
         block_size=_block_size(store, rows_per_part) if block_size is None else as_count(block_size, "block_size"),
@@ -196,7 +216,7 @@ def rewrite_shuffled(
         memory=budget,
         without=left_out,
     )
-    workshop = Workshop(job, store)
+    workshop = Workshop(job, store, turned)
     workshop.assembly.check()
     if not os.path.isdir(job.folder):
         check_outputs(workshop, overwrite)
@@ -204,27 +224,34 @@ def rewrite_shuffled(
     with working_folder(job) as attempt:
         reused = make(workshop, attempt, scheduler, Steps(progress, 2 * store.n_obs))
     progress(2 * store.n_obs, 2 * store.n_obs)
+    return _rewrite(workshop, os.path.isabs(output), reused, time.monotonic() - began)
+
+
+def _rewrite(workshop: Workshop, absolute: bool, reused: int, seconds: float) -> Rewrite:
+    """What was done."""
+    job, outputs = workshop.job, workshop.outputs()
     return Rewrite(
-        files=tuple(os.path.relpath(path) if not os.path.isabs(output) else path for path in workshop.outputs()),
-        n_obs=store.n_obs,
-        input_bytes=sum(map(os.path.getsize, job.inputs)),
-        output_bytes=sum(map(os.path.getsize, workshop.outputs())),
-        codec=codec,
+        files=tuple(path if absolute else os.path.relpath(path) for path in outputs),
+        n_obs=workshop.store.n_obs,
+        input_bytes=sum(map(bytes_of, job.inputs)),
+        output_bytes=sum(map(os.path.getsize, outputs)),
+        codec=job.codec,
         parts=len(workshop.pieces),
         reused_parts=reused,
-        seconds=time.monotonic() - began,
+        seconds=seconds,
         left_out=tuple(workshop.assembly.left_out),
     )
 
 
 def _paths(data: Any) -> list[str]:
     """The input files."""
+    refuse_remote(data)
     if isinstance(data, str | os.PathLike):
-        path = os.fspath(data)
+        path = os.path.expanduser(data)
         return paths_of(path) if is_pattern(path) else [path]
     if not isinstance(data, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in data):
         raise ParameterTypeError(
-            f"data must be paths of .h5ad files, got {type(data).__name__}: write an AnnData with write_h5ad first"
+            f"data must be paths of files, got {type(data).__name__}: write an AnnData with write_h5ad first"
         )
     if not data:
         raise ParameterError("data is an empty list: there is nothing to shuffle")
@@ -232,7 +259,7 @@ def _paths(data: Any) -> list[str]:
 
 
 def _output(output: str | os.PathLike[str], inputs: Sequence[str]) -> str:
-    path = os.path.abspath(output)
+    path = os.path.abspath(os.path.expanduser(output))
     if not path.endswith(".h5ad"):
         raise ParameterError(f"output must end in .h5ad, got {os.fspath(output)!r}")
     if not os.path.isdir(os.path.dirname(path)):

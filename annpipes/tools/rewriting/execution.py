@@ -50,6 +50,8 @@ def make(workshop: Workshop, attempt: str, scheduler: str | None, tell: Callable
 
     While parts are made, the outputs are put together of those that are finished.
     """
+    for rows in workshop.turned:
+        rows.make(workshop.job.memory // 2)
     run: Run = _run_here if scheduler is None else _on_cluster(scheduler)
     complete = [mark_of(path).get("attempt") == attempt for path in workshop.outputs()]
     parts: dict[int, Future[None]] = {piece.number: Future() for piece in workshop.pieces}

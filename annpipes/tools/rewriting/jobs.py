@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from annpipes.errors import StateError
@@ -20,20 +20,26 @@ from annpipes.stores import (
     Collection,
     FieldStore,
     Matrix,
+    TurnedRows,
+    bytes_of,
     codec_of,
     exclusive,
+    field_named,
     finish,
     matrices_of,
     open_store,
     part_lengths,
     row_lengths,
+    turn_columns,
 )
 from annpipes.tools.rewriting.arrangement import Arrangement, Piece, pieces_of
 from annpipes.types import Chunk
 
-__all__ = ["Bases", "Job", "Workshop", "open_inputs", "opened", "working_folder"]
+__all__ = ["Bases", "Job", "Workshop", "by_rows", "open_inputs", "opened", "unfinished", "working_folder"]
 
 Bases = Mapping[str, int]
+
+_UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Job:
     @property
     def folder(self) -> str:
         """Where parts lie until the outputs are complete."""
-        return f"{self.output}.unfinished"
+        return folder_of(self.output)
 
     def output_of(self, file: int, n_files: int) -> str:
         """The name of an output file."""
@@ -86,11 +92,24 @@ def open_inputs(inputs: Sequence[str], join: str) -> FieldStore:
     return store
 
 
-class Workshop:
-    """A job with its inputs open as one store."""
+def folder_of(output: str) -> str:
+    """Where parts of an output lie until it is complete."""
+    return f"{output}{_UNFINISHED}"
 
-    def __init__(self, job: Job, store: FieldStore) -> None:
-        self.job, self.store = job, store
+
+def by_rows(store: FieldStore, output: str, without: Sequence[str]) -> list[TurnedRows]:
+    """What inputs hold by columns is read by rows from now on, once it is written to the folder of parts."""
+    stores = store.stores if isinstance(store, Collection) else [store]
+    left_out = partial(field_named, without=without)
+    turned = (turn_columns(one, folder_of(output), number, left_out) for number, one in enumerate(stores))
+    return [rows for some in turned for rows in some]
+
+
+class Workshop:
+    """A job with its inputs open as one store, of which some matrices are turned first."""
+
+    def __init__(self, job: Job, store: FieldStore, turned: Sequence[TurnedRows]) -> None:
+        self.job, self.store, self.turned = job, store, turned
         labels = None if job.groupby is None else self.store.codes(job.groupby)
         self.arrangement = Arrangement(self.store.n_obs, job.block_size, job.seed, labels)
         self.pieces = pieces_of(self.store.n_obs, job.rows_per_file, job.rows_per_part)
@@ -197,4 +216,11 @@ def _locked(path: str, folder: str) -> Iterator[None]:
 @lru_cache(1)
 def opened(job: Job) -> Workshop:
     """The job's workshop in a process that knows only the job."""
-    return Workshop(job, open_inputs(job.inputs, job.join))
+    store = open_inputs(job.inputs, job.join)
+    return Workshop(job, store, by_rows(store, job.output, job.without))
+
+
+def unfinished(output: str) -> tuple[str, int]:
+    """Where the parts of a rewrite that was broken off are kept, and how many bytes they have."""
+    folder = folder_of(os.path.expanduser(output))
+    return folder, bytes_of(folder) if os.path.isdir(folder) else 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -15,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.messages.progress import Progress, no_progress
 from annpipes.plans.rows import as_bytes, as_count, as_natural, as_seconds
-from annpipes.reporting import Progress, no_progress
 from annpipes.running.loader import Loader
 from annpipes.stages.collating import Form
-from annpipes.stores import Store, as_fields, open_store
+from annpipes.stores import Store, as_cache, as_fields, bytes_of, open_store
 from annpipes.streaming import stream
 from annpipes.tools.diversity import MOST_ROWS, Mixing, PlannedBatches, file_parts, population_of
 from annpipes.tools.speeds import Sizes, rates_in_turns, warm_files
@@ -58,7 +59,7 @@ def mixing_of(
     Raises
     ------
     FieldError
-        No such column, or one of numbers.
+        No such column, or one of floats.
     """
     if not isinstance(loader, Loader):
         raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")
@@ -81,6 +82,7 @@ def tune(
     mixing: float = 0.95,
     seconds: float = 60.0,
     seed: int = 0,
+    cache: Any = None,
     progress: Progress = no_progress,
 ) -> Tuning:
     """The block and chunk size to stream some data with, from measured speed and mixing.
@@ -121,6 +123,9 @@ def tune(
         would take too long is left out, and the report says so.
     seed
         Of the orders that are measured.
+    cache
+        As of `stream`. All rows are read once to fill it, which is not counted as ``seconds``; then epochs after the
+        first are measured.
     progress
         Is told how many measurements are done, of how many.
 
@@ -131,7 +136,8 @@ def tune(
     FieldError
         No such field or column.
     """
-    store = open_store(data)
+    kept_in = as_cache(cache)
+    store = open_store(data, kept_in)
     names, least, budget = as_fields(fields), _as_share(mixing), as_seconds(seconds, "seconds")
     store.check(names)
     codes = _telling_codes(store, label)
@@ -148,7 +154,10 @@ def tune(
     population = population_of(loaders[grid[0]].planned(0), codes)
     mixings = {sizes: _judged(loader).mixing(codes, population) for sizes, loader in loaders.items()}
     mixed = [sizes for sizes in grid if mixes(mixings[sizes], least)]
-    rates, left_out, cached = _measured(store, loaders, budget, progress, mixed)
+    if kept_in is not None:
+        deque(stream(store, **plain, shuffle=False), maxlen=0)  # all rows, so that the cache has what it has room for
+    paths = _paths(store) if kept_in is None else []  # which are not read any more
+    rates, left_out, cached = _measured(paths, loaders, budget, progress, mixed)
     points = tuple(
         _point(sizes, found, mixings[sizes], round(min(2 * sizes[1], store.n_obs) * row_bytes))
         for sizes, found in rates.items()
@@ -169,18 +178,18 @@ def tune(
         left_out=tuple(left_out),
         recommended=recommended,
         reason=reason,
-        code=code_line(data, plain, recommended),
+        code=code_line(data, {**plain, "cache": cache}, recommended),
     )
 
 
 def _measured(
-    store: Store, loaders: Mapping[Sizes, Loader], seconds: float, progress: Progress, wanted: Sequence[Sizes]
+    paths: Sequence[str], loaders: Mapping[Sizes, Loader], seconds: float, progress: Progress, wanted: Sequence[Sizes]
 ) -> tuple[dict[Sizes, list[float]], list[Sizes], tuple[float, float] | None]:
-    """As `rates_in_turns`, from the page cache where that can be; and what of the data it held before and after."""
-    warm_files(_paths(store), seconds * _WARMING)
-    before = _cached(store)
+    """As `rates_in_turns`, with files in the page cache where that can be; and the share it held before and after."""
+    warm_files(paths, seconds * _WARMING)
+    before = _cached(paths)
     rates, left_out = rates_in_turns(loaders, seconds, progress, wanted)
-    after = _cached(store)
+    after = _cached(paths)
     return rates, left_out, None if before is None or after is None else (before, after)
 
 
@@ -249,16 +258,15 @@ def _grid(blocks: Iterable[int], chunks: Iterable[int], batch_size: int) -> list
 
 
 def _paths(store: Store) -> list[str]:
-    return [path for path in store.files if os.path.isfile(path)]
+    return [path for path in store.files if os.path.exists(path)]
 
 
-def _cached(store: Store) -> float | None:
-    """The share of the data's files in the page cache, if it has any and the system tells."""
-    paths = _paths(store)
+def _cached(paths: Sequence[str]) -> float | None:
+    """The share of files in the page cache, if there are any and the system tells."""
     shares = [share for share in map(known_share, paths) if share is not None]
     if not paths or len(shares) < len(paths):
         return None
-    return float(np.average(shares, weights=[*map(os.path.getsize, paths)]))
+    return float(np.average(shares, weights=[*map(bytes_of, paths)]))
 
 
 def _codes(store: Store, column: str | None) -> NDArray[Any]:

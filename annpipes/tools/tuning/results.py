@@ -6,15 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from textwrap import fill
 from typing import Any
 
-from annpipes.reporting import Report, brief_bytes, brief_number, table
+from annpipes.messages.brevity import brief_bytes, brief_number
+from annpipes.messages.reporting import Report
+from annpipes.messages.showing import PAGE, Code, Part, Prose, Shown, Table, Title
+from annpipes.stores import Cache
 from annpipes.tools.diversity import Mixing
 
 __all__ = ["Tuning", "TuningPoint", "code_line", "mixes", "most_together", "noise_of", "recommend"]
 
-_WIDTH = 100
 _LEAST_NOISE, _MOST_NOISE, _UNKNOWN_NOISE = 0.05, 0.25, 0.1
 _EQUAL = 2  # ratios to random batches that agree to so many digits are taken for equal
 
@@ -49,8 +50,8 @@ class TuningPoint(Report):
 
 
 @dataclass(frozen=True)
-class Tuning(Report):
-    """What `tune` measured and recommends; ``str`` shows it as a table.
+class Tuning(Report, Shown):
+    """What `tune` measured and recommends; ``str``, and a notebook, shows it as a table.
 
     Parameters
     ----------
@@ -94,6 +95,9 @@ class Tuning(Report):
     code: str
 
     def __str__(self) -> str:
+        return self.on(PAGE)
+
+    def _shown(self) -> Sequence[Part]:
         judged = f"obs/{self.label}" if self.label is not None else "place in the file (64 parts)"
         head = (
             f"{self.name}: {self.n_obs:,} rows, batches of {self.batch_size:,}, {', '.join(self.fields)} as "
@@ -115,8 +119,8 @@ class Tuning(Report):
             for point in self.points
         ]
         header = ["", "block", "chunk", "memory", "cells/s", "±", "mixing", "entropy", "random", "neighbours"]
-        shown = table(header, rows, range(1, len(header)))
-        return "\n".join([head, "", shown, "", *_notes(self), "", fill(self.reason, _WIDTH), self.code])
+        table = Table(header, rows, numbers=range(1, len(header)))
+        return [Title(head), table, Prose(_notes(self)), Code(self.reason, self.code)]
 
 
 def _notes(tuning: Tuning) -> list[str]:
@@ -125,12 +129,12 @@ def _notes(tuning: Tuning) -> list[str]:
     cached = ""
     if tuning.cached is not None:
         before, after = tuning.cached
-        cached = f" The page cache held {before:.0%} of the data before, {after:.0%} after."
+        cached = f" In the page cache: {before:.0%} of it before, {after:.0%} after."
     first = tuning.points[0].mixing
     notes = [
-        "mixing: entropy of the labels in a batch, over that of random batches. neighbours: rows whose successor",
-        f"in the file is in the same batch; of random batches {first.random_neighbours:.1%}, and mixed is at most "
-        f"{most_together(first):.1%}.",
+        "mixing: entropy of the labels in a batch, over that of random batches.",
+        "neighbours: rows whose successor in the file is in the same batch.",
+        f"Random batches have {first.random_neighbours:.1%} of them, mixed ones at most {most_together(first):.1%}.",
         f"Timed {turns}.{cached}",
     ]
     if tuning.noise >= _MOST_NOISE:
@@ -207,6 +211,7 @@ def code_line(data: Any, plain: Mapping[str, Any], point: TuningPoint) -> str:
         "block_size": point.block_size,
         "chunk_size": point.chunk_size,
         "seed": plain["seed"] or None,
+        "cache": plain.get("cache"),
     }
     given = "".join(f", {name}={_spelled(value)}" for name, value in options.items() if value is not None)
     return f"ap.stream({_spelled(data)}{given})"
@@ -220,6 +225,8 @@ def _spelled(value: Any) -> str:
         return f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)
     if isinstance(value, list | tuple) and all(isinstance(part, str | os.PathLike) for part in value):
         return f"[{', '.join(map(_spelled, value))}]"
+    if isinstance(value, Cache):
+        return f"ap.{value!r}"
     if isinstance(value, int):
         return str(value)
     return "adata" if hasattr(value, "obs") and hasattr(value, "X") else "data"

@@ -193,20 +193,20 @@ def write(adata: Any, path: str, **options: Any) -> None:
         adata.write_h5ad(path, **options)
 
 
-def able(make: Any) -> bool:
-    """Whether this version writes what ``make`` makes, and reads it again."""
+def able(make: Any, save: Any = write, load: Any = anndata.read_h5ad, name: str = "a.h5ad") -> bool:
+    """Whether this version saves what ``make`` makes, and loads it again."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            write(make(), os.path.join(folder, "a.h5ad"))
-            anndata.read_h5ad(os.path.join(folder, "a.h5ad"))
+            save(make(), os.path.join(folder, name))
+            load(os.path.join(folder, name))
         except Exception:
             return False
     return True
 
 
-def writable(group: str, pieces: dict[str, Any]) -> dict[str, Any]:
-    """Those pieces of a group that this version can write, each tried alone."""
+def writable(group: str, pieces: dict[str, Any], able: Any = able) -> dict[str, Any]:
+    """Those pieces of a group that this version is ``able`` to write, each tried alone."""
     x = sparse.csr_matrix(values("float32"))
 
     def alone(name: str) -> Any:

@@ -1,156 +1,84 @@
-"""Functions of a cell's X, and their composition."""
+"""The transforms that single-cell data usually goes through."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from toolz import pipe
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from annpipes.errors import ParameterError, ParameterTypeError
-from annpipes.reprs import call_repr
-from annpipes.types import SparseRows
+from annpipes.errors import ParameterError
+from annpipes.transforms.base import Transform
+from annpipes.types import Need, SparseRows, Total
 
-__all__ = [
-    "Binarize",
-    "Clip",
-    "Compose",
-    "Log1p",
-    "NormalizeTotal",
-    "Scale",
-    "Transform",
-    "as_transform",
-]
-
-
-class Transform(ABC):
-    """A function of one cell's X; derive from it and write ``__call__``.
-
-    >>> import torch
-    >>> class Share(Transform):
-    ...     def __call__(self, x):
-    ...         return x / torch.sum(x, dim=-1, keepdim=True)
-    >>> Share()(torch.tensor([1.0, 3.0]))
-    tensor([0.2500, 0.7500])
-
-    ``__call__`` is given a float32 tensor of shape ``(n_vars,)``: one cell at a time, so the
-    numbers cannot depend on how cells were fetched. A class that sets ``batched = True``
-    promises to treat the rows of ``(n, n_vars)`` alike and is given whole batches, which is
-    much faster. A class that also defines `on_sparse` keeps sparse rows sparse.
-
-    The tensor may share memory with other batches: return a new one, never edit it.
-    """
-
-    batched: ClassVar[bool] = False
-
-    @abstractmethod
-    def __call__(self, x: Tensor) -> Tensor:
-        """The transformed values."""
-
-    def on_sparse(self, rows: SparseRows) -> SparseRows | None:
-        """The same for sparse rows, or None to be given dense ones.
-
-        ``rows.data`` is float32 and no place is stored twice.
-        """
-        return None
-
-    def steps(self) -> Iterator[Transform]:
-        """The transforms this one consists of, in order: itself."""
-        yield self
-
-    def on_rows(self, x: Tensor) -> Tensor:
-        """The dense rows ``(n, n_vars)`` transformed, each as if it were alone."""
-        if self.batched:
-            return self(x)
-        if not len(x):  # there is no row to show to the transform: one of zeros tells the shape
-            return self(torch.zeros(x.shape[1:]))[None][:0]
-        return torch.stack([self(row) for row in x])
-
-    def __repr__(self) -> str:
-        return call_repr(self)
-
-
-class Compose(Transform):
-    """Transforms one after the other.
-
-    >>> Compose([NormalizeTotal(1e4), Log1p()])
-    Compose([NormalizeTotal(), Log1p()])
-
-    Parameters
-    ----------
-    transforms
-        At least one `Transform`.
-
-    Raises
-    ------
-    ParameterError
-        The list is empty.
-    ParameterTypeError
-        One of them is not a `Transform`.
-    """
-
-    batched = True
-
-    def __init__(self, transforms: Iterable[Transform]) -> None:
-        if not isinstance(transforms, Iterable):
-            raise ParameterTypeError(f"transforms must be a list of Transforms, got {transforms!r}")
-        self.transforms = tuple(as_transform(transform, "transforms") for transform in transforms)
-        if not self.transforms:
-            raise ParameterError(
-                "transforms must hold at least one Transform, got none; leave the transform out instead"
-            )
-
-    def __call__(self, x: Tensor) -> Tensor:
-        steps = (transform if x.ndim == 1 else transform.on_rows for transform in self.transforms)
-        result: Tensor = pipe(x, *steps)
-        return result
-
-    def steps(self) -> Iterator[Transform]:
-        """The transforms one by one, those of inner compositions as well."""
-        for transform in self.transforms:
-            yield from transform.steps()
-
-    def __repr__(self) -> str:
-        return f"Compose({list(self.transforms)!r})"
+__all__ = ["Binarize", "Clip", "Log1p", "NormalizeTotal", "Scale"]
 
 
 class NormalizeTotal(Transform):
     """Each cell scaled to a total of ``target_sum``; a cell of zeros stays as it is.
 
-    ``x · target_sum / Σ x``, as `scanpy.pp.normalize_total` with the same ``target_sum``.
+    ``x · target_sum / total``, as `scanpy.pp.normalize_total` with the same ``target_sum``.
 
     >>> import torch
     >>> NormalizeTotal(10)(torch.tensor([1.0, 0.0, 3.0]))
     tensor([2.5000, 0.0000, 7.5000])
 
+    Where some genes are read (``genes=``), their total is less than that of all. scanpy's recipe is to normalise
+    and then to choose genes, so all of them count unless something else is said. By itself, as above, a transform
+    knows only what it is given.
+
     Parameters
     ----------
     target_sum
         The total after scaling.
+    total
+        What values are divided by: the sum over ``"all"`` genes as they are stored, whichever are read; the
+        sum over the ``"genes"`` that are read; or an obs column that has the totals, such as ``"obs/n_counts"``.
     """
 
     batched = True
 
-    def __init__(self, target_sum: float = 1e4) -> None:
+    def __init__(self, target_sum: float = 1e4, total: str = "all") -> None:
         if not 0 < target_sum < float("inf"):
             raise ParameterError(f"target_sum must be greater than 0, got {target_sum}")
-        self.target_sum = target_sum
+        if total not in ("all", "genes") and not str(total).startswith("obs/"):
+            raise ParameterError(f"total must be 'all', 'genes' or a column such as 'obs/n_counts', got {total!r}")
+        self.target_sum, self.total = target_sum, total
+
+    def needs(self, field: str) -> tuple[Need, ...]:
+        if self.total == "genes":
+            return ()
+        return (Total(field) if self.total == "all" else self.total,)
+
+    def of_rows(self, known: Mapping[Need, NDArray[Any]]) -> Transform:
+        (totals,) = known.values()
+        return _Divided(self.target_sum, totals)
 
     def __call__(self, x: Tensor) -> Tensor:
         totals = x.sum(dim=-1, keepdim=True, dtype=torch.float64)  # (…, 1)
         return x * (self.target_sum / torch.where(totals == 0, 1.0, totals)).to(x.dtype)
 
     def on_sparse(self, rows: SparseRows) -> SparseRows | None:
-        lengths = rows.lengths  # (n,)
-        filled = lengths > 0
-        totals = np.add.reduceat(rows.data, rows.indptr[:-1][filled], dtype=np.float64)  # (filled,)
-        factors = (self.target_sum / np.where(totals == 0, 1.0, totals)).astype(rows.data.dtype)
-        return rows.with_data(rows.data * np.repeat(factors, lengths[filled]))
+        return _Divided(self.target_sum, rows.totals).on_sparse(rows)
+
+
+class _Divided(Transform):
+    """Rows brought to a total of ``target_sum`` from the totals that they have, ``(n,)``."""
+
+    batched = True
+
+    def __init__(self, target_sum: float, totals: NDArray[Any]) -> None:
+        whole = totals.astype(np.float64)
+        self.factors = (target_sum / np.where(whole == 0, 1.0, whole)).astype(np.float32)  # (n,)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * torch.from_numpy(self.factors)[:, None]
+
+    def on_sparse(self, rows: SparseRows) -> SparseRows | None:
+        return rows.with_data(rows.data * np.repeat(self.factors, rows.lengths))
 
 
 class Log1p(Transform):
@@ -281,15 +209,3 @@ class Binarize(Transform):
         if self.threshold < 0:
             return None  # zeros would change
         return rows.with_data((rows.data > self.threshold).astype(rows.data.dtype))
-
-
-def as_transform(transform: Any, argument: str = "transform") -> Transform:
-    """``transform`` itself, if it is a `Transform`; a `ParameterTypeError` naming ``argument`` if not."""
-    if isinstance(transform, type) and issubclass(transform, Transform):
-        raise ParameterTypeError(f"{argument} takes instances: {transform.__name__}(…), not the class itself")
-    if not isinstance(transform, Transform):
-        raise ParameterTypeError(
-            f"{argument} takes instances of annpipes.Transform, got {transform!r}; a function becomes one in a "
-            f"class derived from Transform whose __call__ calls it"
-        )
-    return transform

@@ -1,0 +1,112 @@
+"""Requests through obstore, and the program that makes them for processes that cannot.
+
+obstore runs threads of its own (tokio's), which a fork does not copy: a process that was forked off one which has used
+obstore would wait for ever. It starts this file as a program, which imports obstore and nothing of annpipes, and
+sends it what to ask.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from typing import Any
+
+__all__ = ["call", "head", "listed", "ranged", "used_before_fork"]
+
+_THREADS = 64
+_used: set[int] = set()  # the processes, of this one and those it was forked off, that have used obstore
+
+
+def used_before_fork() -> bool:
+    """Whether obstore was used in a process that this one was forked off."""
+    return bool(_used - {os.getpid()})
+
+
+def call(name: str, root: str, options: bytes, *arguments: Any) -> tuple[bool, Any]:
+    """Whether a request went well, and what it gave; else the name of the library's error and what it says."""
+    _used.add(os.getpid())
+    try:
+        return True, _CALLS[name](_store(os.getpid(), root, options), *arguments)
+    except Exception as error:  # told to whoever asked, perhaps in another process
+        return False, (type(error).__name__, str(error).partition("\n\nDebug source")[0])
+
+
+@lru_cache(64)
+def _store(process: int, root: str, options: bytes) -> Any:
+    from obstore.store import from_url
+
+    given: dict[str, Any] = {"retry_config": {"max_retries": 0}, **pickle.loads(options)}  # noqa: S301 (our own)
+    if root.startswith("http://"):
+        given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
+    return from_url(root, **given)
+
+
+def head(store: Any, key: str) -> tuple[int, str]:
+    """Size and version of an object."""
+    import obstore
+
+    try:
+        return _seen(obstore.head(store, key))
+    except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        try:  # an address that is signed for GET alone
+            return _seen(obstore.get(store, key, options={"range": (0, 1)}).meta)
+        except Exception:
+            raise error from None
+
+
+def ranged(store: Any, key: str, first: int, size: int, match: str) -> tuple[bytes, int, str]:
+    """``size`` bytes of an object from ``first`` on, its size, and its version; refused if that does not ``match``."""
+    import obstore
+
+    options: dict[str, Any] = {"range": (first, first + size)}
+    if match:
+        options["if_match"] = match
+    answer = obstore.get(store, key, options=options)
+    content = answer.bytes()
+    return (content if len(content) == size else bytes(content), *_seen(answer.meta))
+
+
+def listed(store: Any, prefix: str) -> list[tuple[str, int, str]]:
+    """Key, size and version of each object whose key begins with the folder ``prefix``."""
+    import obstore
+
+    return [(one["path"], *_seen(one)) for part in obstore.list(store, prefix or None) for one in part]
+
+
+def _seen(found: Any) -> tuple[int, str]:
+    return found["size"], found["e_tag"] or str(found["last_modified"])
+
+
+_CALLS: Mapping[str, Callable[..., Any]] = {"head": head, "ranged": ranged, "listed": listed}
+
+
+def _serve(connection: Connection) -> None:
+    """Answer requests from the other end until it is closed."""
+    lock = threading.Lock()
+
+    def answer(number: int, arguments: Any) -> None:
+        well, found = call(*arguments)
+        if well and arguments[0] == "ranged":
+            found = (bytes(found[0]), *found[1:])
+        with lock:
+            connection.send((number, (well, found)))
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        while True:
+            try:
+                number, arguments = connection.recv()
+            except (EOFError, OSError):
+                return
+            pool.submit(answer, number, arguments)
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])))

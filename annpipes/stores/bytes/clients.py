@@ -1,0 +1,49 @@
+"""Who makes requests: what is asked of the library that does, and how it tells what went wrong."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+__all__ = ["Client", "Failure", "Kind", "Seen"]
+
+Kind = Literal["passing", "gone", "denied", "changed", "ranges", "unknown"]
+
+
+class Seen(NamedTuple):
+    """What an object was when it was looked at: its size in bytes, and a text that differs once it is another one."""
+
+    size: int
+    etag: str
+
+
+class Failure(Exception):  # noqa: N818 (never seen outside of this room)
+    """A request that failed once.
+
+    Parameters
+    ----------
+    kind
+        Whether that may pass, the object is not there, access to it is denied, it is another one by now, it cannot be
+        read in ranges, or it failed for some other reason.
+    told
+        What the library says.
+    """
+
+    def __init__(self, kind: Kind, told: str) -> None:
+        super().__init__(told)
+        self.kind, self.told = kind, told
+
+
+class Client(Protocol):
+    """Requests for objects below one address, each once. It pickles, and may be used by any thread and process."""
+
+    looks: bool
+    """Whether only another look (`head`) tells that what was read was still the same object."""
+
+    def head(self, key: str) -> Seen:
+        """What an object is; a `Failure` as of all requests."""
+
+    def get(self, key: str, first: int, size: int, seen: Seen) -> memoryview:
+        """``size`` bytes from ``first`` of the object that was seen, or fewer where the answer is cut off."""
+
+    def list(self, prefix: str) -> dict[str, Seen]:
+        """The objects in the folder ``prefix`` and those in it, by key."""

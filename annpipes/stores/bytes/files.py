@@ -1,0 +1,93 @@
+"""Many local files as one source of bytes: for arrays that have a file for each storage chunk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annpipes.errors import ChangedError, SourceError
+from annpipes.stores.bytes.protocol import read_each
+from annpipes.stores.compiled.kernels import Bytes, Offsets
+
+__all__ = ["FileSequence"]
+
+
+class FileSequence:
+    """Files one after the other, each open only while it is read, for they may be more than a process can open.
+
+    A file whose size or time of change differs from when it was first seen is refused when it is read.
+
+    Parameters
+    ----------
+    folder, names
+        Where they are, and what they are called there.
+    stamps
+        Size and time of change of each when it was first seen; int64 ``(files, 2)``.
+    """
+
+    descriptor = None
+    distant = False
+    requesting = None
+
+    def __init__(self, folder: str, names: Sequence[str], stamps: NDArray[np.int64]) -> None:
+        self.name = folder  # as given
+        self.folder, self.names, self.stamps = os.path.abspath(folder), tuple(names), stamps
+
+    @cached_property
+    def firsts(self) -> Offsets:
+        """Where each file begins among the bytes of all, and the end of the last; ``(files + 1,)``."""
+        return np.concatenate([[0], np.cumsum(self.stamps[:, 0])])
+
+    @property
+    def size(self) -> int:
+        """Of all files together."""
+        return int(self.firsts[-1])
+
+    @property
+    def stamp(self) -> tuple[Any, ...]:
+        """Differs once a file is another one."""
+        return tuple(self.stamps.ravel().tolist())
+
+    def opened(self) -> FileSequence:
+        """Itself: nothing stays open."""
+        return self
+
+    def steady(self) -> AbstractContextManager[None]:
+        """A block that needs nothing: each read looks at its file."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset``, which lie in one file, or fewer where that ends."""
+        number = int(np.searchsorted(self.firsts, offset, side="right")) - 1
+        try:
+            with open(os.path.join(self.folder, self.names[number]), "rb", buffering=0) as file:
+                status = os.fstat(file.fileno())
+                if (status.st_size, status.st_mtime_ns) != tuple(self.stamps[number].tolist()):
+                    raise ChangedError(self._told(number, "changed"))
+                file.seek(offset - int(self.firsts[number]))
+                return file.read(size) or b""
+        except FileNotFoundError:
+            raise SourceError(self._told(number, "is gone")) from None
+
+    def _told(self, number: int, what: str) -> str:
+        return f"{self.names[number]} of {self.name} {what} since it was first opened; make the source anew"
+
+    def read_ranges(self, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes) -> int:
+        """As `OpenBytes.read_ranges`."""
+        return read_each(self, froms, tos, lengths, start, stop, out)
+
+    def mapped(self) -> None:
+        """Not to be had."""
+
+    def cached(self, offsets: Offsets) -> bool:
+        """No: so that several are read at once."""
+        return False

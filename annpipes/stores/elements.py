@@ -1,0 +1,106 @@
+"""The rows of a matrix in a file, whatever the container: dense, CSR, a table, or refused with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from annpipes.errors import FormatError
+from annpipes.stores.arrays import DenseByNumpy
+from annpipes.stores.containers.base import Container
+from annpipes.stores.matrices import open_csr, open_dense
+from annpipes.stores.protocol import MatrixReader
+from annpipes.stores.refusals import refuse_numbers
+from annpipes.stores.routes import Route
+from annpipes.stores.surveying import SPARSE
+from annpipes.stores.tables import matrix_of
+
+__all__ = ["Element", "open_element"]
+
+
+@dataclass(frozen=True)
+class Element:
+    """What a container says of an element that may be a matrix.
+
+    Parameters
+    ----------
+    kind
+        An ``array``, a ``table``, or a ``group`` of any other encoding.
+    encoding
+        As anndata calls it; "" if it is not said.
+    shape, dtype
+        Of an array; of a sparse matrix its sides, None if it does not say them, and the type of its values,
+        None if they are not there.
+    said
+        What stands where the sides of a sparse matrix should.
+    """
+
+    kind: Literal["array", "table", "group"]
+    encoding: str = ""
+    shape: tuple[int, ...] | None = None
+    dtype: np.dtype[Any] | None = None
+    said: Any = None
+
+
+def open_element(
+    container: Container, path: str, element: Element, table: Callable[[], pd.DataFrame], function: str
+) -> MatrixReader:
+    """The rows of the matrix at ``path``; ``table`` reads it if it is one, ``function`` is anndata's for such files.
+
+    Raises
+    ------
+    FormatError
+        It is stored by columns, or is no matrix.
+    """
+    where = f"{path} of {container.path}"
+    if element.kind == "table":
+        return DenseByNumpy(matrix_of(table(), where), route=Route("memory", "a table"))
+    if element.kind == "array":
+        shape = element.shape or ()
+        if len(shape) != 2:
+            raise FormatError(f"{where} has shape {shape}, not two dimensions")
+        refuse_numbers(element.dtype, where, dense=True)
+        return open_dense(container, path)
+    layout = SPARSE.get(element.encoding, "")
+    if layout == "csr":
+        if element.dtype is not None:
+            refuse_numbers(element.dtype, where)
+        return open_csr(container, path, _sides(element, where))
+    if layout == "csc":
+        raise _by_columns(container.path, path, function)
+    raise FormatError(
+        f"{where} is encoded as {element.encoding or 'unknown'!r}, not as a dense or CSR matrix, so it has no rows to "
+        f"read: leave it out, or store what you need of it as an array"
+    )
+
+
+def _sides(element: Element, where: str) -> tuple[int, int]:
+    if element.shape is None:
+        lacks = (
+            "lacks the attribute 'shape'" if element.said is None else f"has shape {element.said!r}, not two numbers"
+        )
+        raise FormatError(
+            f"{where} is a sparse matrix that {lacks}, rows and columns, so its width is unknown: "
+            f"set it in the file, or write it anew with anndata"
+        ).with_remedy("set the attribute in the file, or write it anew with anndata")
+    rows, columns = element.shape
+    return rows, columns
+
+
+def _by_columns(file: str, path: str, function: str) -> FormatError:
+    write = function.replace("read", "write")
+    name = _attribute(path)
+    remedy = f"adata = anndata.{function}({file!r}); {name} = {name}.tocsr(); adata.{write}(…)"
+    return FormatError(
+        f"{path} of {file} is stored by columns (CSC), which has no rows to read. Write it as CSR once: {remedy}"
+    ).with_remedy(remedy)
+
+
+def _attribute(path: str) -> str:
+    """How Python reaches an element: ``layers/counts`` is ``adata.layers['counts']``."""
+    group, _, key = path.partition("/")
+    return f"adata.{group}" if not key else f"adata.raw.{key}" if group == "raw" else f"adata.{group}[{key!r}]"

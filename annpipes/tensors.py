@@ -1,0 +1,187 @@
+"""Sparse rows as tensors: what X of a batch is with ``form="csr"``."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn, overload
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from annpipes.errors import ParameterTypeError, RowIndexError
+from annpipes.types import SparseRows
+
+__all__ = ["CsrTensors"]
+
+_REMEDY = "make it dense, x.to_dense(), or a sparse tensor of torch's, x.to_sparse_csr()"
+
+
+def _refused(sign: str) -> Callable[..., NoReturn]:
+    def refuse(self: CsrTensors, *others: Any) -> NoReturn:
+        raise ParameterTypeError(f"CsrTensors has no {sign}: {_REMEDY}")
+
+    return refuse
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CsrTensors:
+    """Rows of a sparse matrix as three tensors, which pass through queues and pinning as torch's sparse ones do not.
+
+    >>> import torch
+    >>> rows = CsrTensors(torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1]), torch.tensor([1.0, 2.0, 5.0]), 4)
+    >>> rows
+    CsrTensors(2 rows × 4, 3 values, float32)
+    >>> len(rows), rows.shape, rows[1]
+    (2, (2, 4), tensor([0., 5., 0., 0.]))
+    >>> rows[:1].to_dense()
+    tensor([[1., 0., 0., 2.]])
+
+    A number gives a row as a dense tensor ``(n_vars,)``; slices, positions and masks give fewer rows. It
+    computes nothing by itself: what is asked of it says how to make a tensor of it.
+
+    Parameters
+    ----------
+    crow_indices
+        Where each row begins and ends; shape ``(n + 1,)``, int32, or int64 where columns or values are beyond 2³¹.
+    col_indices
+        The gene of each value; shape ``(nnz,)``, of the same type.
+    values
+        Shape ``(nnz,)``, float32.
+    n_vars
+        Width of the matrix.
+    """
+
+    crow_indices: Tensor
+    col_indices: Tensor
+    values: Tensor
+    n_vars: int
+
+    def __len__(self) -> int:
+        return len(self.crow_indices) - 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n, n_vars)``."""
+        return len(self), self.n_vars
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the values."""
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where all three tensors are."""
+        return self.values.device
+
+    def __repr__(self) -> str:
+        where = "" if self.device.type == "cpu" else f", {self.device}"
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"CsrTensors({len(self):,} rows × {self.n_vars:,}, {len(self.values):,} values, {dtype}{where})"
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The rows one by one, dense, each ``(n_vars,)``."""
+        return (self[place] for place in range(len(self)))
+
+    @overload
+    def __getitem__(self, rows: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, rows: Any) -> CsrTensors: ...
+    def __getitem__(self, rows: Any) -> Tensor | CsrTensors:
+        if isinstance(rows, tuple):
+            raise ParameterTypeError(f"rows are chosen, not columns: {_REMEDY}, and take columns of that")
+        try:
+            place = operator.index(rows)
+        except TypeError:
+            return self._span(rows) if isinstance(rows, slice) and rows.step in (None, 1) else self._take(rows)
+        if not -len(self) <= place < len(self):
+            raise RowIndexError(f"row {place} is outside of {len(self)} rows")
+        first = place % len(self)
+        return self._span(slice(first, first + 1)).to_dense()[0]
+
+    def _span(self, rows: slice) -> CsrTensors:
+        start, stop, _ = rows.indices(len(self))
+        crow = self.crow_indices[start : max(start, stop) + 1]  # (n + 1,)
+        first, last = int(crow[0]), int(crow[-1])
+        return CsrTensors(crow - first, self.col_indices[first:last], self.values[first:last], self.n_vars)
+
+    def _take(self, rows: Any) -> CsrTensors:
+        chosen = torch.arange(len(self), device=self.device)[rows]  # (rows,), by torch's own rules
+        begins, lengths = self.crow_indices[chosen], self.crow_indices.diff()[chosen]
+        crow = torch.cat([lengths.new_zeros(1), lengths.cumsum(0, dtype=lengths.dtype)])
+        shifts = torch.repeat_interleave(begins - crow[:-1], lengths)  # (values,)
+        places = torch.arange(len(shifts), device=self.device) + shifts
+        return CsrTensors(crow, self.col_indices[places], self.values[places], self.n_vars)
+
+    def to(self, *target: Any, non_blocking: bool = False, **options: Any) -> CsrTensors:
+        """The same on another device, or with values of another type: takes what `torch.Tensor.to` does."""
+        before: Any = self.values  # whose `to` has several forms, all of them taken
+        values: Tensor = before.to(*target, non_blocking=non_blocking, **options)
+        parts = self.crow_indices, self.col_indices
+        crow, col = (part.to(values.device, non_blocking=non_blocking) for part in parts)
+        return CsrTensors(crow, col, values, self.n_vars)
+
+    def cpu(self) -> CsrTensors:
+        """The same in the machine's own memory."""
+        return self.to("cpu")
+
+    def cuda(self) -> CsrTensors:
+        """The same on the current GPU of CUDA."""
+        return self.to("cuda")
+
+    def pin_memory(self) -> CsrTensors:
+        """The same in memory from which a GPU can fetch it."""
+        crow, col, values = (part.pin_memory() for part in (self.crow_indices, self.col_indices, self.values))
+        return CsrTensors(crow, col, values, self.n_vars)
+
+    def to_sparse_csr(self) -> Tensor:
+        """A torch sparse CSR tensor ``(n, n_vars)`` over the same memory."""
+        parts = self.crow_indices, self.col_indices, self.values
+        return torch.sparse_csr_tensor(*parts, self.shape, check_invariants=False)
+
+    def to_dense(self) -> Tensor:
+        """A dense tensor ``(n, n_vars)``, made on the device where the values are."""
+        n, width = self.shape
+        rows = torch.repeat_interleave(torch.arange(n, device=self.device), self.crow_indices.diff())
+        places = rows * width + self.col_indices
+        dense = torch.zeros(n * width, dtype=self.dtype, device=self.device)
+        return dense.index_add_(0, places, self.values).view(n, width)
+
+    def to_scipy(self) -> csr_matrix:
+        """A `scipy.sparse.csr_matrix`, over the same memory unless that is a GPU's."""
+        values, col, crow = (part.numpy(force=True) for part in (self.values, self.col_indices, self.crow_indices))
+        return csr_matrix((values, col, crow), self.shape)
+
+    @classmethod
+    def of(cls, rows: SparseRows) -> CsrTensors:
+        """Sparse rows as tensors of the types that torch wants; over the same memory where they have them."""
+        narrow = np.iinfo(np.int32).max
+        wide = rows.n_vars > narrow or rows.indptr[-1] > narrow  # torch wants both of one type
+        dtype = np.int64 if wide else np.int32
+        return cls(
+            torch.from_numpy(rows.indptr.astype(dtype)),
+            torch.from_numpy(rows.indices.astype(dtype, copy=False)),
+            torch.from_numpy(rows.data.astype(np.float32, copy=False)),
+            rows.n_vars,
+        )
+
+    __add__ = __radd__ = _refused("+")
+    __sub__ = __rsub__ = __neg__ = _refused("-")
+    __mul__ = __rmul__ = _refused("*")
+    __truediv__ = __rtruediv__ = _refused("/")
+    __matmul__ = __rmatmul__ = _refused("@")
+    __pow__ = __rpow__ = _refused("**")
+    __lt__ = __le__ = __gt__ = __ge__ = _refused("comparison")
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
+        """Torch's functions, and tensors that meet this, end here."""
+        name = getattr(function, "__name__", "torch's function")
+        raise ParameterTypeError(f"{name} does not take CsrTensors: {_REMEDY}")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"CsrTensors has no {name!r}: {_REMEDY}")

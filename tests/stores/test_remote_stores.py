@@ -1,0 +1,131 @@
+"""Files in an S3 store, and on file systems of fsspec: the same batches, and patterns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import adata_of, write
+from web_servers import seen
+
+from annpipes import Collection, Remote, stream
+from annpipes.errors import ChangedError, FormatError, RemoteError, SourceError
+
+pytest.importorskip("obstore")
+fsspec = pytest.importorskip("fsspec")
+moto_server = pytest.importorskip("moto.server")
+
+HOW: dict[str, Any] = {"batch_size": 8, "fields": ["X", "obs/cell_type", "obs/barcode"], "seed": 3, "block_size": 2}
+NAMES = ("a 1.h5ad", "b.h5ad", "deeper/c.h5ad", "note.txt")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("atlas")
+    (top / "deeper").mkdir()
+    for name, form in zip(NAMES, ("csr", "dense", "csr"), strict=False):
+        write(adata_of(x=form), top / name, "gzip")
+    (top / "note.txt").write_text("no file of this kind")
+    return top
+
+
+@pytest.fixture(scope="module")
+def options(folder: Path) -> Iterator[dict[str, Any]]:
+    """What reaches a server with the folder in ``s3://atlas/cells``."""
+    import obstore
+    from obstore.store import S3Store
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    reached: dict[str, Any] = {
+        "endpoint": f"http://{host}:{port}",
+        "region": "us-east-1",
+        "access_key_id": "some",
+        "secret_access_key": "hush",
+        "client_options": {"allow_http": True},
+    }
+    import urllib.request
+
+    bucket = urllib.request.Request(f"http://{host}:{port}/atlas", method="PUT")
+    urllib.request.urlopen(bucket).close()  # noqa: S310
+    store = S3Store("atlas", **reached)
+    for name in NAMES:
+        obstore.put(store, f"cells/{name}", (folder / name).read_bytes())
+    yield reached
+    server.stop()
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_batches_of_an_s3_store_are_those_of_the_local_file(folder: Path, options: Any, name: str) -> None:
+    remote = Remote(f"s3://atlas/cells/{name}", **options)
+    assert seen(stream(remote, **HOW)) == seen(stream(folder / name, **HOW))
+
+
+@pytest.mark.parametrize(("pattern", "found"), [("*.h5ad", 2), ("[ab]*", 2), ("*/*.h5ad", 1), ("?.h5ad", 1)])
+def test_a_pattern_names_what_it_does_in_a_folder(folder: Path, options: Any, pattern: str, found: int) -> None:
+    remote = Collection(Remote(f"s3://atlas/cells/{pattern}", **options))
+    local = Collection(str(folder / pattern))
+    assert len(remote.files) == len(local.files) == found
+    assert seen(stream(remote, **HOW)) == seen(stream(local, **HOW))
+
+
+def test_a_pattern_is_one_wherever_a_path_may_stand(folder: Path, options: Any) -> None:
+    loader = stream(Remote("s3://atlas/cells/*.h5ad", **options), **HOW)
+    assert seen(loader) == seen(stream(str(folder / "*.h5ad"), **HOW))
+
+
+def test_a_pattern_without_matches_and_one_on_a_web_server_are_refused(options: Any) -> None:
+    with pytest.raises(SourceError, match=r"nothing matches 's3://atlas/cells/\*\.loom'"):
+        stream(Remote("s3://atlas/cells/*.loom", **options))
+    with pytest.raises(FormatError, match=r"does not list what it has: give a list"):
+        stream("https://localhost/cells/*.h5ad")
+
+
+def test_an_object_that_is_not_there_is_told(options: Any) -> None:
+    with pytest.raises(RemoteError, match=r"s3://atlas/cells/none.h5ad could not be read"):
+        stream(Remote("s3://atlas/cells/none.h5ad", **options))
+
+
+def test_an_object_that_changed_is_refused(folder: Path, options: Any) -> None:
+    import obstore
+    from obstore.store import S3Store
+
+    store = S3Store("atlas", **options)
+    obstore.put(store, "changing.h5ad", (folder / "a 1.h5ad").read_bytes())
+    loader = stream(Remote("s3://atlas/changing.h5ad", **options), **HOW)
+    obstore.put(store, "changing.h5ad", (folder / "a 1.h5ad").read_bytes() + b"more")
+    with pytest.raises(ChangedError, match=r"s3://atlas/changing.h5ad changed since"):
+        list(loader)
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_other_protocols_are_read_by_fsspec(folder: Path, name: str) -> None:
+    fsspec.filesystem("memory").pipe(f"/cells/{name}", (folder / name).read_bytes())
+    local = seen(stream(folder / name, **HOW))
+    assert seen(stream(f"memory://cells/{name}", **HOW)) == local
+    assert seen(stream((folder / name).as_uri().replace("%20", " "), **HOW)) == local
+    fsspec.filesystem("memory").rm("/cells", recursive=True)
+
+
+def test_a_file_that_fsspec_sees_change_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = write(adata_of(), tmp_path / "cells.h5ad")
+    loader = stream(path.as_uri(), **HOW)
+    write(adata_of(40), path)
+    with pytest.raises(ChangedError, match=r"cells.h5ad changed since"):
+        list(loader)
+
+
+def test_patterns_are_listed_by_fsspec(folder: Path) -> None:
+    assert seen(stream(f"file://{folder}/*.h5ad", **HOW)) == seen(stream(f"{folder}/*.h5ad", **HOW))
+
+
+def test_what_fsspec_does_not_find_is_told() -> None:
+    with pytest.raises(RemoteError, match=r"could not be read.*check the address"):
+        stream("memory://nowhere/cells.h5ad")
+    with pytest.raises(RemoteError, match="nosuch"):
+        stream("nosuch://nowhere/cells.h5ad")
