@@ -40,7 +40,7 @@ def stream(
     num_workers: int = 0,
     method: Literal["thread", "process"] = "thread",
     multiprocessing_context: str | None = None,
-    prefetch: int = 1,
+    prefetch: int | None = None,
     memory: int | str | None = None,
     rank: int | None = None,
     world_size: int | None = None,

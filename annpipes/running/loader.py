@@ -20,7 +20,7 @@ from annpipes.running.pool import ProcessPool
 from annpipes.running.ranks import agree, find_ranks
 from annpipes.running.statistics import Statistics
 from annpipes.running.steps import One, ReadChunk, Stretch, need_cut
-from annpipes.running.workers import Workers, flatten_ahead, map_ahead, start_method_of
+from annpipes.running.workers import READ_AHEAD, Workers, flatten_ahead, map_ahead, start_method_of
 from annpipes.stages.base import fingerprint_of, pipe_table
 from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.collating import as_device, can_pin, place
@@ -62,6 +62,7 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         How processes start: ``"fork"``, ``"spawn"`` or ``"forkserver"``.
     prefetch
         Chunks read ahead, each by a thread of its own; with 0 a chunk is read when its first batch is asked for.
+        When None: 3 where reading waits for a network, else 1.
     memory
         In place of the pipe's chunk size: bytes, or a string such as ``"2GB"``, that two
         chunks may take, one in use and one being read (each further one that ``prefetch``
@@ -100,7 +101,7 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         num_workers: int = 0,
         method: Literal["thread", "process"] = "thread",
         multiprocessing_context: str | None = None,
-        prefetch: int = 1,
+        prefetch: int | None = None,
         memory: int | str | None = None,
         rank: int | None = None,
         world_size: int | None = None,
@@ -113,7 +114,6 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         self._given = {name: value for name, value in locals().items() if name not in ("self", "pipe")}
         self.seed = as_natural(seed, "seed")
         self.num_workers = as_natural(num_workers, "num_workers")
-        self.prefetch = as_natural(prefetch, "prefetch")
         self.start_method = start_method_of(method, multiprocessing_context)
         self._place = partial(place, pin_memory=can_pin(pin_memory), device=as_device(device))
         self.ranks = find_ranks(rank, world_size)
@@ -121,6 +121,8 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         need_cut(self._batcher, self._batcher.cut)
         self._sorter = upstream(self._batcher, ChunkSorter, "Loader", ChunkSorter.verb)
         self.source = upstream(self._sorter, Source, "Loader")
+        ahead = READ_AHEAD[self.source.store.distant] if prefetch is None else prefetch
+        self.prefetch = as_natural(ahead, "prefetch")
         self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         known = as_tail(tail, drop_last=self._batcher.drop_last, world_size=self.ranks.world_size)

@@ -20,7 +20,10 @@ import torch
 
 from annpipes.errors import ParameterError, WorkerError
 
-__all__ = ["Workers", "flatten_ahead", "map_ahead", "start_method_of"]
+__all__ = ["READ_AHEAD", "Workers", "flatten_ahead", "map_ahead", "start_method_of"]
+
+READ_AHEAD = {False: 1, True: 3}
+"""How many chunks are read ahead, by whether that waits for a network."""
 
 _installed: Callable[[Any], Any] | None = None  # in a worker process: the function it is there for
 

@@ -50,6 +50,8 @@ class FieldStore:
     name: str
     n_obs: int
     n_vars: int
+    distant: bool = False
+    """Whether reading waits for a network."""
     decoded_in: SourceCache | None = None
     """Where decoded storage chunks of matrices are kept."""
 

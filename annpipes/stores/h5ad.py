@@ -51,6 +51,7 @@ class H5adStore(FieldStore):
         self.remote = path if isinstance(path, Remote) else None
         self.name = path.last if isinstance(path, Remote) else os.path.basename(path)
         self.file = Hdf5File(path if isinstance(path, Remote) else os.fspath(path))
+        self.distant = self.file.source.distant
         with self.file.open() as file:
             refuse_other_hdf5(file, self.file.path)
             self.n_obs, self.n_vars = frame_length(file["obs"]), frame_length(file["var"])

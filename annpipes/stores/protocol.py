@@ -57,6 +57,10 @@ class Store(Protocol):
         """Names of the rows."""
 
     @property
+    def distant(self) -> bool:
+        """Whether reading waits for a network."""
+
+    @property
     def var_names(self) -> pd.Index[Any]:
         """Names of the genes."""
 

@@ -40,6 +40,7 @@ class ZarrStore(FieldStore):
     def __init__(self, path: str | os.PathLike[str] | Remote) -> None:
         super().__init__()
         self.remote = path if isinstance(path, Remote) else None
+        self.distant = self.remote is not None
         self.container = ZarrGroup(path if isinstance(path, Remote) else os.fspath(path))
         self.path = self.container.path
         self.name = os.path.basename(os.path.normpath(self.path))

@@ -36,7 +36,7 @@ def decoded(filters: Pipeline, encoded: bytes, size: int) -> bytes | None:
     decoder = Decoder.of(steps)
     scratch = scratch_for([decoder], len(encoded), size)
     scratch.encoded[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    return scratch.decoded.tobytes() if decode(decoder.steps, len(encoded), scratch) else None
+    return scratch.decoded.tobytes() if decode(decoder.steps, len(encoded), scratch, 0, size) else None
 
 
 def pipeline(*parts: tuple[str, Parameters]) -> Pipeline:
@@ -218,6 +218,21 @@ def test_a_pipeline_that_was_used_can_be_pickled() -> None:
     assert decoded(copy, encoded, 40) == bytes(40)
 
 
+@pytest.mark.parametrize("compressor", blosc.list_compressors())
+@pytest.mark.parametrize(("width", "shuffle"), [(1, blosc.NOSHUFFLE), (4, blosc.SHUFFLE), (8, blosc.BITSHUFFLE)])
+def test_of_a_blosc_buffer_a_window_is_decoded(compressor: str, width: int, shuffle: int) -> None:
+    content = np.sort(np.random.default_rng(0).integers(0, 100, 20_003)).astype(f"i{width}")  # the last block is short
+    encoded = np.frombuffer(blosc.compress(content, compressor.encode(), 5, shuffle, 2048), np.uint8)
+    whole = np.frombuffer(blosc.decompress(encoded), np.uint8)
+    decoder = Decoder.of([BY_NAME["blosc"].step(())])  # type: ignore[list-item] # there is one on these platforms
+    for first, last in [(0, 1), (1, 2), (2047, 2049), (2048, 4096), (700, 2400), (len(whole) - 1, len(whole)), (3, 3)]:
+        scratch = scratch_for([decoder], len(encoded), len(whole))
+        scratch.encoded[: len(encoded)], scratch.decoded[:] = encoded, 255
+        assert decode(decoder.steps, len(encoded), scratch, first, last)
+        assert (scratch.decoded[first:last] == whole[first:last]).all()
+        assert scratch.decoded[(last + 3000) % len(whole)] == 255, "more was decoded than the blocks of the window"
+
+
 COMPILE = """
 import numpy as np, zlib
 from numcodecs import blosc
@@ -228,7 +243,8 @@ for names, encoded in (("gzip", "shuffle"), zlib.compress(content)), (("blosc",)
     decoder = Decoder.of([BY_NAME[name].step((4,)) for name in names])
     scratch = scratch_for([decoder], len(encoded), 40)
     scratch.encoded[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    assert decode(decoder.steps, len(encoded), scratch)
+    assert decode(decoder.steps, len(encoded), scratch, 0, 40)
+    assert decode(decoder.steps, len(encoded), scratch, 4, 8)
 """
 
 

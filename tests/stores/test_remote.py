@@ -174,12 +174,14 @@ def test_an_option_that_the_library_lacks_is_refused(server: WebServer) -> None:
         open_store(Remote("s3://atlas/cells.h5ad", no_such_option="1"))
 
 
-def test_inspect_tells_of_a_remote_file_what_it_tells_of_the_local_one(server: WebServer) -> None:
-    far, near_by = inspect(f"{server.url}/gzip.h5ad"), inspect(near(server, "gzip.h5ad"))
+@pytest.mark.parametrize("how", [str, Remote])
+def test_inspect_tells_of_a_remote_file_what_it_tells_of_the_local_one(server: WebServer, how: Any) -> None:
+    far, near_by = inspect(how(f"{server.url}/gzip.h5ad")), inspect(near(server, "gzip.h5ad"))
     assert (far.fields, far.file_bytes, far.block_size) == (near_by.fields, near_by.file_bytes, near_by.block_size)
 
 
+@pytest.mark.parametrize("how", [str, Remote])
 @pytest.mark.parametrize("tool", [check, bench, partial(rewrite_shuffled, output="out.h5ad")])
-def test_tools_that_need_a_file_say_so(server: WebServer, tool: Any) -> None:
+def test_tools_that_need_a_file_say_so(server: WebServer, tool: Any, how: Any) -> None:
     with pytest.raises(FormatError, match=r"is a remote address.*download it"):
-        tool(f"{server.url}/gzip.h5ad")
+        tool(how(f"{server.url}/gzip.h5ad"))

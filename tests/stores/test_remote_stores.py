@@ -129,3 +129,9 @@ def test_what_fsspec_does_not_find_is_told() -> None:
         stream("memory://nowhere/cells.h5ad")
     with pytest.raises(RemoteError, match="nosuch"):
         stream("nosuch://nowhere/cells.h5ad")
+
+
+def test_more_is_read_ahead_over_a_network(folder: Path) -> None:
+    path = str(folder / NAMES[0])
+    assert [stream(data).prefetch for data in (path, f"file://{path}", [path, f"file://{path}"])] == [1, 3, 3]
+    assert stream(f"file://{path}", prefetch=0).prefetch == 0

@@ -99,7 +99,7 @@ def entry_of(decoded: Any) -> int:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _entry(checksum: int, address: int, size: int) -> int:
-    found: int = call(checksum, 0, address, size, 0, 0, 0)
+    found: int = call(checksum, 0, address, size, 0, 0, 0, 0, 0)
     return _MARK | found
 
 

@@ -30,11 +30,16 @@ class Step(NamedTuple):
         Numbers and addresses that it gets as an array of int64, seven at most.
     scratch_bytes
         How much working memory it needs, from a multiple of 8 on.
+    window
+        Address of a function that has two more arguments, ``first`` and ``last``: of the decoded bytes, only
+        ``first … last-1`` are wanted, and what is in the others afterwards does not matter. 0 if decoding a part would
+        be no less work.
     """
 
     entry: int
     parameters: tuple[int, ...]
     scratch_bytes: int = 0
+    window: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,9 +24,10 @@ from annpipes.stores.codecs.base import Buffer, Codec, Encoding, Output, Paramet
 from annpipes.stores.compiled.calling import address_of, addresses_in, call
 from annpipes.stores.compiled.kernels import Bytes
 
-__all__ = ["Blosc", "blosc_function"]
+__all__ = ["Blosc", "blosc_functions"]
 
 _HEADER_BYTES = 16
+_SMALL_SHARE = 2  # up to half of it, only the blocks that are wanted are decoded
 _PLUGIN = "hdf5plugin"
 _LEVEL = {"lz4": 5, "zstd": 3}
 _COMPRESSORS = {  # https://github.com/Blosc/hdf5-blosc
@@ -68,8 +69,8 @@ class Blosc(Codec):
         return decompressed(blosc.decompress, encoded)
 
     def step(self, parameters: Parameters) -> Step | None:
-        function = blosc_function()
-        return None if function is None else Step(address_of(_entry), (function,))
+        functions = blosc_functions()
+        return None if functions is None else Step(address_of(_entry), functions, window=address_of(_window))
 
     def outputs(self) -> Sequence[Output]:
         return [Output(name, place, partial(_encoding, name), _PLUGIN) for place, name in enumerate(_LEVEL)]
@@ -91,34 +92,80 @@ def _shrink(name: bytes, level: int, values: NDArray[Any]) -> bytes:
 
 
 @lru_cache(1)
-def blosc_function() -> int | None:
-    """Where ``blosc_decompress_ctx`` (blosc.h) lies in this process, or None if it cannot be called from here."""
-    found = addresses_in(blosc.__file__, "blosc_decompress_ctx")
-    if found is None or not found[0] or sys.byteorder != "little":
+def blosc_functions() -> tuple[int, int] | None:
+    """Where ``blosc_decompress_ctx`` and ``blosc_getitem`` (blosc.h) lie in this process.
+
+    None if they cannot be called from here.
+    """
+    found = addresses_in(blosc.__file__, "blosc_decompress_ctx", "blosc_getitem")
+    if found is None or not all(found) or sys.byteorder != "little":
         return None
-    content = np.arange(1000, dtype=np.int32)
+    content = np.arange(100_000, dtype=np.int32)  # two blocks at least
     encoded = np.frombuffer(blosc.compress(content, b"lz4", 5, blosc.SHUFFLE), np.uint8)
-    decoded = np.empty(content.nbytes, np.uint8)
-    understood = _decompress(found[0], encoded, decoded) and (decoded.view(np.int32) == content).all()
-    return found[0] if understood else None
+    whole, part = np.zeros_like(content), np.zeros_like(content)
+    understood = (
+        _decompress(found[0], encoded, whole.view(np.uint8))
+        and _get(found[1], encoded, part.view(np.uint8), 398_001, 399_998)
+        and (whole == content).all()
+        and (part[99_500:99_999] == content[99_500:99_999]).all()
+    )
+    return (found[0], found[1]) if understood else None
 
 
 def _entry(parameters: Any, scratch: Any, encoded: Any, encoded_size: int, decoded: Any, decoded_size: int) -> int:
-    function = carray(parameters, 1, np.int64)[0]
-    done = _decompress(function, carray(encoded, encoded_size, np.uint8), carray(decoded, decoded_size, np.uint8))
+    functions = carray(parameters, 2, np.int64)
+    done = _decompress(functions[0], carray(encoded, encoded_size, np.uint8), carray(decoded, decoded_size, np.uint8))
     return 1 if done else 0
+
+
+def _window(
+    parameters: Any,
+    scratch: Any,
+    encoded: Any,
+    encoded_size: int,
+    decoded: Any,
+    decoded_size: int,
+    first: int,
+    last: int,
+) -> int:
+    functions = carray(parameters, 2, np.int64)
+    source, target = carray(encoded, encoded_size, np.uint8), carray(decoded, decoded_size, np.uint8)
+    if (last - first) * _SMALL_SHARE > decoded_size:
+        return 1 if _decompress(functions[0], source, target) else 0
+    return 1 if _get(functions[1], source, target, first, last) else 0
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _decompress(function: int, encoded: Bytes, decoded: Bytes) -> bool:
     """Whether ``encoded`` is a Blosc buffer of just as much as ``decoded``, which gets it."""
-    # Both sizes stand in the header, and the library trusts them (README_CHUNK_FORMAT.rst of c-blosc).
+    if not _fits(encoded, decoded):
+        return False
+    done: int = call(function, encoded.ctypes.data, decoded.ctypes.data, len(decoded), 1, 0, 0, 0, 0)
+    return done == len(decoded)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _get(function: int, encoded: Bytes, decoded: Bytes, first: int, last: int) -> bool:
+    """Whether the bytes ``first … last-1`` could be decoded, with the blocks of the Blosc buffer that they lie in."""
+    if not _fits(encoded, decoded):
+        return False
+    width = np.int64(encoded[3])  # of the items that a block has whole numbers of
+    if width == 0:
+        return False
+    item, items = first // width, -(-last // width) - first // width
+    if (item + items) * width > len(decoded):  # the last one is not whole
+        return False
+    done: int = call(function, encoded.ctypes.data, item, items, decoded.ctypes.data + item * width, 0, 0, 0, 0)
+    return done == items * width
+
+
+@numba.njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
+def _fits(encoded: Bytes, decoded: Bytes) -> bool:
+    """Whether both sizes are those in the header, which the library trusts (README_CHUNK_FORMAT.rst of c-blosc)."""
     if len(encoded) < _HEADER_BYTES:
         return False
-    if _number_at(encoded, 4) != len(decoded) or _number_at(encoded, 12) != len(encoded):
-        return False
-    done: int = call(function, encoded.ctypes.data, decoded.ctypes.data, len(decoded), 1, 0, 0)
-    return done == len(decoded)
+    fits: bool = _number_at(encoded, 4) == len(decoded) and _number_at(encoded, 12) == len(encoded)
+    return fits
 
 
 @numba.njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]

@@ -123,17 +123,17 @@ def inflate(functions: Functions, state: NDArray[np.uint64], encoded: Bytes, siz
     header = (encoded[0] << 8) + encoded[1]
     if encoded[0] & 15 != 8 or header % 31 != 0 or header & 32 != 0:
         return False
-    call(initialise, state.ctypes.data, 0, 0, 0, 0, 0)
+    call(initialise, state.ctypes.data, 0, 0, 0, 0, 0, 0, 0)
     # struct inflate_state begins with next_out, avail_out and total_out, next_in, read_in, avail_in and …
     state[0] = decoded.ctypes.data
     state[1] = len(decoded)
     state[2] = encoded.ctypes.data + 2
     state[4] = size - 2
-    failed = call(inflate_stateless, state.ctypes.data, 0, 0, 0, 0, 0) != 0
+    failed = call(inflate_stateless, state.ctypes.data, 0, 0, 0, 0, 0, 0, 0) != 0
     if failed or state[1] & _LOW != 0 or state[4] & _LOW != 4:
         return False
     stored = 0
     for i in range(size - 4, size):
         stored = (stored << 8) + encoded[i]
-    found: int = call(adler32, 1, decoded.ctypes.data, len(decoded), 0, 0, 0)
+    found: int = call(adler32, 1, decoded.ctypes.data, len(decoded), 0, 0, 0, 0, 0)
     return found == stored

@@ -89,9 +89,8 @@ def _decompress(functions: Functions, state: NDArray[np.uint64], encoded: Bytes,
     """Whether ``encoded`` are frames of just as much as ``decoded``, which gets it."""
     initialise, decompress, size = functions
     # A context in memory of the caller's lies where that memory begins, or is NULL.
-    if call(initialise, state.ctypes.data, size, 0, 0, 0, 0) != state.ctypes.data & _LOW:
+    if call(initialise, state.ctypes.data, size, 0, 0, 0, 0, 0, 0) != state.ctypes.data & _LOW:
         return False
-    done: int = call(
-        decompress, state.ctypes.data, decoded.ctypes.data, len(decoded), encoded.ctypes.data, len(encoded), 0
-    )
+    target, source = decoded.ctypes.data, encoded.ctypes.data
+    done: int = call(decompress, state.ctypes.data, target, len(decoded), source, len(encoded), 0, 0, 0)
     return done == len(decoded)  # an error is a number just below 2 ** 64

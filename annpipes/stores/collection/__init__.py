@@ -133,7 +133,7 @@ class Collection(FieldStore):
         self.space = RowSpace([store.n_obs for store in self.stores])
         self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
         self._names: pd.Index[Any] = join_names([store.var_names for store in self.stores], self.files, self.join)
-        self.n_vars = len(self._names)
+        self.n_vars, self.distant = len(self._names), any(store.distant for store in self.stores)
 
     def parts(self) -> list[FieldStore]:
         """The stores, to be part of another collection, which has rules for all of them."""

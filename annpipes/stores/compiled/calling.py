@@ -8,6 +8,7 @@ pickled or cached on disk.
 from __future__ import annotations
 
 import ctypes
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -18,16 +19,18 @@ from numba.extending import intrinsic
 
 __all__ = ["address_of", "addresses_in", "call"]
 
-_ARGUMENTS = 6
-_ENTRY = types.int32(types.voidptr, types.voidptr, types.voidptr, types.int64, types.voidptr, types.int64)
+_ARGUMENTS = 8
+_ENTRY = (types.voidptr, types.voidptr, types.voidptr, types.int64, types.voidptr, types.int64)
+_SIGNATURES = {6: types.int32(*_ENTRY), 8: types.int32(*_ENTRY, types.int64, types.int64)}
 
 _compiled: dict[Callable[..., Any], Any] = {}  # kept, as compiled code is gone with what numba makes of it
 
 
-def address_of(entry: Callable[[Any, Any, Any, int, Any, int], int]) -> int:
+def address_of(entry: Callable[..., int]) -> int:
     """Where a codec's entry point (see `Step`) lies in this process once it is compiled, which is done at first use."""
     if entry not in _compiled:
-        _compiled.setdefault(entry, numba.cfunc(_ENTRY, cache=True)(entry))  # atomic: of two threads, one's is used
+        signature = _SIGNATURES[len(inspect.signature(entry).parameters)]
+        _compiled.setdefault(entry, numba.cfunc(signature, cache=True)(entry))  # atomic: of two threads, one's is used
     address: int = _compiled[entry].address
     return address
 
@@ -42,8 +45,8 @@ def addresses_in(library: str, *names: str) -> tuple[int, ...] | None:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def call(context: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:
-    """Call a C function of up to six numbers or pointers at an address, for an unsigned int.
+def call(context: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
+    """Call a C function of up to eight numbers or pointers at an address, for an unsigned int.
 
     A function takes no notice of more arguments than it has: the caller removes them.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from annpipes.errors import ParameterError
+from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.describing.fields import FileFacts
 from annpipes.stores.describing.hdf5 import describe_h5ad
 from annpipes.stores.describing.zarr import describe_zarr
@@ -13,7 +14,7 @@ from annpipes.stores.zarr import ZarrStore
 __all__ = ["describe_file"]
 
 
-def describe_file(path: str) -> FileFacts:
+def describe_file(path: str | Remote) -> FileFacts:
     """How a file, or a Zarr store, is stored."""
     store = open_one(path)
     if isinstance(store, ZarrStore):

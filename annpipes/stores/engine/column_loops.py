@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.stores.compiled.kernels import Bytes, Offsets, largest, memcpy
-from annpipes.stores.engine.decoding import Chunks, Scratch, read_decoded
+from annpipes.stores.engine.decoding import Chunks, Scratch, extent, read_decoded
 
 __all__ = ["Kept", "Room", "Sources", "select_decoded", "select_pieces"]
 
@@ -123,9 +123,16 @@ def select_decoded(
     what ``sources`` has as numbers.
     """
     for k in range(first, last):
-        if not (read_decoded(chunks[0], k, scratch[0]) and read_decoded(chunks[1], k, scratch[1])):
+        start, stop = chunks[0].edges[k], chunks[0].edges[k + 1]
+        index_first, index_last = extent(sources.index_froms, sources.lengths, start, stop)
+        first, last = extent(sources.froms, sources.lengths, start, stop)
+        index_bytes, value_bytes = sources.indices.itemsize, sources.data.itemsize
+        if not (
+            read_decoded(chunks[0], k, scratch[0], index_first * index_bytes, index_last * index_bytes)
+            and read_decoded(chunks[1], k, scratch[1], first * value_bytes, last * value_bytes)
+        ):
             return k, to
-        wrong, to = select_pieces(sources, chunks[0].edges[k], chunks[0].edges[k + 1], to, room, kept)
+        wrong, to = select_pieces(sources, start, stop, to, room, kept)
         if wrong >= 0:
             return k, to
     return last, to

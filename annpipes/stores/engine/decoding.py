@@ -30,12 +30,13 @@ __all__ = [
     "copy_decoded",
     "decode",
     "decoder_of",
+    "extent",
     "loop_of",
     "read_decoded",
     "scratch_for",
 ]
 
-_PARAMETERS = 7
+_ENTRIES, _PARAMETERS = 2, 7
 _WORD = 8
 
 
@@ -45,7 +46,8 @@ class Decoder(NamedTuple):
     Parameters
     ----------
     steps
-        The `Step` of each codec in the order of decoding: its entry point, then its parameters; shape ``(steps, 8)``.
+        The `Step` of each codec in the order of decoding: its entry point, that for a window, then its parameters;
+        shape ``(steps, 9)``.
     scratch_bytes
         Working memory that the neediest of them needs.
     """
@@ -56,9 +58,10 @@ class Decoder(NamedTuple):
     @classmethod
     def of(cls, steps: Sequence[Step]) -> Decoder:
         """These steps one after the other."""
-        table = np.zeros((len(steps), 1 + _PARAMETERS), np.int64)
+        table = np.zeros((len(steps), _ENTRIES + _PARAMETERS), np.int64)
         for row, step in zip(table, steps, strict=True):
-            row[0], row[1 : 1 + len(step.parameters)] = step.entry, step.parameters
+            row[:_ENTRIES] = step.entry, step.window
+            row[_ENTRIES : _ENTRIES + len(step.parameters)] = step.parameters
         return cls(table, max(step.scratch_bytes for step in steps))
 
 
@@ -179,7 +182,7 @@ def copy_decoded(chunks: Chunks, first: int, last: int, scratch: Scratch, moves:
     out, words, limit = output
     edges, source, target, size = chunks.edges, scratch.decoded.ctypes.data, out.ctypes.data, words.itemsize
     for k in range(first, last):
-        if not read_decoded(chunks, k, scratch):
+        if not read_decoded(chunks, k, scratch, *extent(froms, lengths, edges[k], edges[k + 1])):
             return k
         for i in range(edges[k], edges[k + 1]):
             memcpy(target + tos[i], source + froms[i], lengths[i])
@@ -189,8 +192,20 @@ def copy_decoded(chunks: Chunks, first: int, last: int, scratch: Scratch, moves:
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def read_decoded(chunks: Chunks, number: int, scratch: Scratch) -> bool:
-    """Whether a storage chunk could be read and decodes to just as much as ``scratch.decoded``, which gets it."""
+def extent(froms: Offsets, lengths: Offsets, start: int, stop: int) -> tuple[int, int]:
+    """Where the first of the pieces ``start … stop-1`` begins, and where the last ends."""
+    first, last = froms[start], froms[start] + lengths[start]
+    for i in range(start + 1, stop):
+        first, last = min(first, froms[i]), max(last, froms[i] + lengths[i])
+    return first, last
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def read_decoded(chunks: Chunks, number: int, scratch: Scratch, first: int, last: int) -> bool:
+    """Whether a storage chunk could be read and decodes to just as much as ``scratch.decoded``, which gets it.
+
+    Of what it decodes to, it gets the bytes ``first … last-1`` at least.
+    """
     shelf = chunks.shelf
     mode = shelf.modes[number] if shelf.data >= 0 else 0
     if mode == RECALL:
@@ -201,21 +216,27 @@ def read_decoded(chunks: Chunks, number: int, scratch: Scratch) -> bool:
         memcpy(scratch.encoded.ctypes.data, offset, size)
     elif not read_whole(chunks.descriptors[number], scratch.encoded.ctypes.data, offset, size):
         return False
-    decoded: bool = decode(chunks.steps, size, scratch)
+    if mode == KEEP:
+        first, last = 0, len(scratch.decoded)
+    decoded: bool = decode(chunks.steps, size, scratch, first, last)
     if decoded and mode == KEEP:
         keep(shelf, number, scratch.decoded)
     return decoded
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def decode(steps: NDArray[np.int64], size: int, scratch: Scratch) -> bool:
-    """Whether the first ``size`` bytes decode to just as much as ``scratch.decoded``, which gets it."""
+def decode(steps: NDArray[np.int64], size: int, scratch: Scratch, first: int, last: int) -> bool:
+    """Whether the first ``size`` bytes decode to just as much as ``scratch.decoded``, which gets it.
+
+    Of what they decode to, it gets the bytes ``first … last-1`` at least.
+    """
     source, total, table = scratch.encoded.ctypes.data, len(scratch.decoded), steps.ctypes.data
     for i in range(len(steps)):
-        last = (len(steps) - 1 - i) % 2 == 0  # in turns, so that the last step ends where it should
-        target = scratch.decoded.ctypes.data if last else scratch.between.ctypes.data
-        parameters = table + i * steps.strides[0] + steps.itemsize
-        if call(steps[i, 0], parameters, scratch.state.ctypes.data, source, size, target, total) == 0:
+        left = len(steps) - 1 - i  # in turns, so that the last step ends where it should
+        target = scratch.between.ctypes.data if left % 2 else scratch.decoded.ctypes.data
+        parameters = table + i * steps.strides[0] + _ENTRIES * steps.itemsize
+        entry = steps[i, 0] if left or steps[i, 1] == 0 else steps[i, 1]
+        if call(entry, parameters, scratch.state.ctypes.data, source, size, target, total, first, last) == 0:
             return False
         source, size = target, total
     return True

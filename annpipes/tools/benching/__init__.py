@@ -16,7 +16,7 @@ from annpipes.errors import FormatError, ParameterError, ParameterTypeError
 from annpipes.messages.progress import Progress, Steps, no_progress
 from annpipes.plans.rows import as_count, as_seconds
 from annpipes.stages.sources import IndexSource
-from annpipes.stores import Threads, bytes_of
+from annpipes.stores import Threads, bytes_of, refuse_remote
 from annpipes.tools.benching.cases import Cold, Sample, Trial
 from annpipes.tools.benching.peers import as_peers
 from annpipes.tools.benching.results import BenchCase, BenchLimit, Benchmark, BenchPeer
@@ -114,6 +114,7 @@ def bench(
 
 def _source(data: Any, cache: Any) -> IndexSource:
     """The rows of one file that has an X to be measured."""
+    refuse_remote(data)
     if not isinstance(data, str | os.PathLike):
         raise ParameterTypeError(
             f"data must be the path of one file, got {type(data).__name__}: measure the files of a collection "

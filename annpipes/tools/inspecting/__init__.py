@@ -1,5 +1,6 @@
 """What a file holds, how it is stored, and whether it is intact.
 
+`tables`     what is said of each matrix and column, a line each
 `isolation`  a check done in a process of its own
 """
 
@@ -11,13 +12,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from annpipes.errors import FieldError, ParameterTypeError
-from annpipes.messages.brevity import brief_bytes, brief_number
+from annpipes.messages.brevity import brief_bytes
 from annpipes.messages.progress import Progress, no_progress
 from annpipes.messages.reporting import Report
-from annpipes.messages.showing import PAGE, Labelled, Page, Part, Shown, Table, Title, text_of
+from annpipes.messages.showing import PAGE, Labelled, Page, Part, Shown, Title, text_of
 from annpipes.plans.rows import as_count
-from annpipes.stores import Damage, Element, FieldReport, Finding, check_file, describe_file, findings_of
+from annpipes.stores import (
+    Damage,
+    Element,
+    FieldReport,
+    Finding,
+    Remote,
+    check_file,
+    describe_file,
+    findings_of,
+    refuse_remote,
+)
 from annpipes.tools.inspecting.isolation import check_apart
+from annpipes.tools.inspecting.tables import column_table, density_table, matrix_table
 
 __all__ = ["CheckReport", "Damage", "FieldReport", "Finding", "Inspection", "check", "inspect"]
 
@@ -74,9 +86,9 @@ class Inspection(Report, Shown):
         columns = [report for report in self.fields if report.field.partition("/")[0] in _COLUMNS]
         return [
             Title(f"{self.file}: {self.n_obs:,} rows × {self.n_vars:,} genes, {brief_bytes(self.file_bytes)}"),
-            _matrix_table(matrices),
-            _density_table([report for report in matrices if report.stored_values is not None]),
-            _column_table(columns),
+            matrix_table(matrices),
+            density_table([report for report in matrices if report.stored_values is not None]),
+            column_table(columns),
             self._advice(),
             Labelled([entry for found in self.findings for entry in _told(found)] or [("problems", "none found")]),
         ]
@@ -137,7 +149,7 @@ class CheckReport(Report, Shown):
         ]
 
 
-def inspect(path: str | os.PathLike[str], *, chunk_size: int = 16_384) -> Inspection:
+def inspect(path: str | os.PathLike[str] | Remote, *, chunk_size: int = 16_384) -> Inspection:
     """How a file is stored, how it is read, and what could be better.
 
     >>> report = inspect("pbmc.h5ad")
@@ -152,7 +164,7 @@ def inspect(path: str | os.PathLike[str], *, chunk_size: int = 16_384) -> Inspec
     Parameters
     ----------
     path
-        Path of an ``.h5ad`` file or a Zarr store.
+        Path of an ``.h5ad`` file or a Zarr store, or its address.
     chunk_size
         Rows of the chunk whose memory is told.
 
@@ -183,7 +195,9 @@ def inspect(path: str | os.PathLike[str], *, chunk_size: int = 16_384) -> Inspec
     )
 
 
-def check(path: str | os.PathLike[str], *, own_process: bool = False, progress: Progress = no_progress) -> CheckReport:
+def check(
+    path: str | os.PathLike[str] | Remote, *, own_process: bool = False, progress: Progress = no_progress
+) -> CheckReport:
     """All damage of a file, after everything in it was read once.
 
     >>> report = check("pbmc.h5ad")
@@ -198,7 +212,7 @@ def check(path: str | os.PathLike[str], *, own_process: bool = False, progress: 
     Parameters
     ----------
     path
-        Path of an ``.h5ad`` file or a Zarr store.
+        Path of an ``.h5ad`` file or a Zarr store on this machine.
     own_process
         Read in a process of its own, as the command does: some damage crashes HDF5 itself, which is then told as
         damage. A script must guard its work by ``if __name__ == "__main__"``.
@@ -208,78 +222,26 @@ def check(path: str | os.PathLike[str], *, own_process: bool = False, progress: 
     Raises
     ------
     SourceError, FormatError
-        No such file, or a directory.
+        No such file, a directory, or an address.
     ParameterTypeError
         ``path`` is no path.
     """
-    name = _as_path(path, "check")
+    refuse_remote(path)
+    name = str(_as_path(path, "check"))
     found = check_apart(name, progress) if own_process else check_file(name, progress)
     healthy = not found.damage and not found.unchecked
     return CheckReport(name, healthy, found.read_bytes, found.damage, found.remarks, found.unchecked)
 
 
-def _as_path(path: Any, function: str) -> str:
+def _as_path(path: Any, function: str) -> str | Remote:
+    if isinstance(path, Remote):
+        return path
     if not isinstance(path, str | os.PathLike):
         raise ParameterTypeError(
             f"path must be the path of one file, got {type(path).__name__}: {function} looks at how a file is "
             f"stored, so write an AnnData first (adata.write_h5ad), and call it for each of many files"
         )
     return os.path.expanduser(path)
-
-
-def _matrix_table(reports: list[FieldReport]) -> Table:
-    header = ["matrix", "encoding", "dtype", "columns", "stored", "ratio", "codec", "storage chunk", "route"]
-    rows = [
-        [
-            report.field,
-            report.encoding,
-            report.dtype + (f" + {report.index_dtype}" if report.index_dtype else ""),
-            f"{report.shape[1]:,}" if len(report.shape) > 1 else "–",
-            *_size(report),
-            _storage_chunk(report),
-            _route(report),
-        ]
-        for report in reports
-    ]
-    return Table(header, rows, numbers=[3, 4, 5])
-
-
-def _density_table(reports: list[FieldReport]) -> Table:
-    rows = []
-    for report in reports:
-        counts = report.per_row
-        numbers = (counts.least, counts.median, counts.mean, counts.most) if counts else ()
-        density = f"{report.density:.3g}" if report.density is not None else "–"
-        rows.append([report.field, *(map(brief_number, numbers) if counts else "––––"), density])
-    return Table(["values per row", "least", "median", "mean", "most", "density"], rows, numbers=range(1, 6))
-
-
-def _column_table(reports: list[FieldReport]) -> Table:
-    header = ["column", "encoding", "dtype", "stored", "ratio", "codec", "storage chunk"]
-    rows = []
-    for report in reports:
-        count = f"{report.categories:,} " if report.categories is not None else ""
-        rows.append([report.field, count + report.encoding, report.dtype, *_size(report), _storage_chunk(report)])
-    return Table(header, rows, numbers=[3, 4])
-
-
-def _size(report: FieldReport) -> list[str]:
-    stored = brief_bytes(report.stored_bytes) if report.stored_bytes is not None else "–"
-    ratio = brief_number(report.ratio) if report.ratio is not None and report.codec else "–"
-    return [stored, ratio, report.codec or "–"]
-
-
-def _storage_chunk(report: FieldReport) -> str:
-    if report.storage_chunk is None:
-        return "–"
-    sides = " × ".join(f"{side:,}" for side in report.storage_chunk)
-    if report.index_dtype is None or report.storage_chunk_rows is None:
-        return sides
-    return f"{sides} (about {brief_number(report.storage_chunk_rows)} rows)"
-
-
-def _route(report: FieldReport) -> str:
-    return "–" if report.route is None else report.route.kind
 
 
 def _told(finding: Finding) -> Iterator[tuple[str, str]]:
