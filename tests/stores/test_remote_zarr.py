@@ -11,11 +11,11 @@ import torch
 from builders import adata_of
 from torch.utils.data import DataLoader
 from web_servers import FAULTS, WebServer, calm, seen, serving
+from zarr_stores import put, stored, written
 
 from annpipes import AnnDataset, stream
 from annpipes.errors import ChangedError
 from annpipes.stores import open_store
-from zarr_stores import put, stored, written
 
 pytest.importorskip("obstore")
 FIELDS = ["X", "layers/counts", "obs/cell_type", "obs/donor:code", "obsm/X_pca", "rows"]
