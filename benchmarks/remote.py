@@ -3,7 +3,8 @@
 The server is a process of its own on this machine, so bytes come fast once they come, unless each connection has so
 many MB/s only, as object stores have it. The limit is the same bytes
 in the same merged ranges, asked for by as many threads and not decoded: where cores are busy, decoding makes the
-difference, and ``local_cells_per_second`` is what the file itself gives then. h5py over fsspec (which needs aiohttp)
+difference, and ``local_cells_per_second`` is what the file itself gives then; ``later_beside_plain`` is an epoch out of
+a cache against the uncompressed file on this machine. h5py over fsspec (which needs aiohttp)
 reads a few blocks of rows of the same file.
 """
 
@@ -97,14 +98,16 @@ def served(path: Path, rate: int) -> Iterator[str]:
 class Reading:
     """A pass over the file, and its limit."""
 
-    def __init__(self, path: Path, url: str) -> None:
-        self.path, self.store = path, open_store(url)
+    def __init__(self, path: Path, uncompressed: Path, url: str, folder: str) -> None:
+        self.path, self.uncompressed, self.store = path, uncompressed, open_store(url)
         source = ap.IndexSource(self.store, block_size=BLOCK)
         self.rows = self.store.n_obs
         plan = ChunkPlan(source.shuffle_blocks().plan, CHUNK)
         epoch = plan.epoch((0, 0))
         self.chunks = [epoch.chunk(number) for number in range(plan.n_chunks)]
         self.matrix = self.store.matrix("X")
+        self.kept = self._loader(url, ap.Cache(folder, "100GB"))
+        self.cached()
 
     def batches(self) -> None:
         """All rows, decoded, in batches."""
@@ -115,8 +118,16 @@ class Reading:
         """The same from the file itself."""
         measuring.consume(self._loader(self.path))
 
-    def _loader(self, data: Any) -> ap.Loader:
-        pipe = ap.IndexSource(data, block_size=BLOCK).shuffle_blocks().sort_within_chunks(CHUNK)
+    def plain(self) -> None:
+        """The same from an uncompressed file."""
+        measuring.consume(self._loader(self.uncompressed))
+
+    def cached(self) -> None:
+        """The same once all of it was kept in a cache."""
+        measuring.consume(self.kept)
+
+    def _loader(self, data: Any, cache: ap.Cache | None = None) -> ap.Loader:
+        pipe = ap.IndexSource(data, block_size=BLOCK, cache=cache).shuffle_blocks().sort_within_chunks(CHUNK)
         return ap.Loader(pipe.read_rows().batch_rows(BATCH).collate_rows("csr"))
 
     def limit(self) -> None:
@@ -161,12 +172,14 @@ def first_batch(url: str) -> float:
 def measure(rate: int, quick: bool) -> dict[str, Any]:
     n_obs, turns = (20_000, 2) if quick else (60_000, 5)
     path = files.sparse_file(n_obs, "gzip")
-    with tempfile.TemporaryDirectory() as cache, served(path, rate) as url:
+    uncompressed = files.sparse_file(n_obs, None)
+    with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as kept, served(path, rate) as url:
         os.environ["ANNPIPES_CACHE_DIR"] = cache
         cold = first_batch(url)
         warm = first_batch(url)
-        reading = Reading(path, url)
-        contenders = {"batches": reading.batches, "limit": reading.limit, "local": reading.local}
+        reading = Reading(path, uncompressed, url, kept)
+        names = ("batches", "limit", "local", "plain", "cached")
+        contenders = {name: getattr(reading, name) for name in names}
         times = measuring.interleaved(contenders, turns, lambda: None)
         h5py = by_h5py(url, reading)
         statistics = reading.loader.stats()
@@ -176,6 +189,8 @@ def measure(rate: int, quick: bool) -> dict[str, Any]:
         "cells_per_second": times.rate("batches", reading.rows),
         "limit_cells_per_second": times.rate("limit", reading.rows),
         "local_cells_per_second": times.rate("local", reading.rows),
+        "later_beside_plain": times.speed("cached", "plain"),
+        "later_beside_plain_spread": times.spread("cached", "plain"),
         "ratio": times.speed("batches", "limit"),
         "ratio_spread": times.spread("batches", "limit"),
         "h5py_cells_per_second": h5py,

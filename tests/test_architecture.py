@@ -55,7 +55,8 @@ LAYERS = [
 """DESIGN §3 from the bottom up: a module imports from lower layers alone, or from its own room."""
 
 ROOMS_OF_STORES = [
-    {"damage", "routes", "choices", "witness", "unknown", "columns", "series", "row_space", "compiled"},
+    {"indptr", "routes"},
+    {"damage", "choices", "witness", "unknown", "columns", "series", "row_space", "compiled"},
     {"refusals", "expressions", "bytes.mapping"},
     {"bytes"},
     {"codecs", "caching"},
@@ -283,9 +284,8 @@ def watch(event, details):
     if event.split(".")[0] in {"socket", "subprocess", "shutil", "tempfile"}:
         seen.append(event)
     # numba looks, as it decorates, whether its compiled code could be kept in __pycache__.
-    if event == "open" and not str(details[0]).endswith((".py", ".pyc", ".so", "__pycache__")) and ".pyc." not in str(
-        details[0]
-    ):
+    path = str(details[0]) if event == "open" else ""
+    if path and not path.endswith((".py", ".pyc", ".so", "__pycache__")) and ".pyc." not in path:
         seen.append(f"open {details[0]}")
 threads = threading.active_count()
 sys.addaudithook(watch)

@@ -23,6 +23,7 @@
 `choices`       rows or genes chosen with objects of others
 `expressions`   rows for which an expression is true
 `unknown`       labels that an expression names, and no row has
+`indptr`        where the rows of a CSR matrix begin
 `row_space`     rows of several stores, one store after the other
 `witness`       what an AnnData in memory was
 `surveying`     what a file holds, element by element

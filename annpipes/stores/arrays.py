@@ -15,6 +15,7 @@ from annpipes.stores.damage import Origin
 from annpipes.stores.engine.elements import open_array
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.genes import Genes, take_genes
+from annpipes.stores.indptr import PlainIndptr
 from annpipes.stores.matrices import CsrRows, DenseRows
 from annpipes.stores.protocol import BlockAdvice, MatrixKind, MatrixReader
 from annpipes.stores.routes import Route
@@ -58,18 +59,17 @@ class CsrMemory(CsrRows):
 
     def __init__(self, matrix: Any, field: str, name: str) -> None:
         self.name = name
-        data = open_array(matrix.data, Origin(name, f"{field}/data", matrix.indptr))
-        indices = open_array(matrix.indices, Origin(name, f"{field}/indices", matrix.indptr))
-        super().__init__(
-            data, indices, matrix.indptr, matrix.shape, f"{field}/indptr of {name}", _IN_MEMORY, route=_MEMORY
-        )
+        indptr = PlainIndptr(matrix.indptr)
+        data = open_array(matrix.data, Origin(name, f"{field}/data", indptr))
+        indices = open_array(matrix.indices, Origin(name, f"{field}/indices", indptr))
+        super().__init__(data, indices, indptr, matrix.shape, f"{field}/indptr of {name}", _IN_MEMORY, route=_MEMORY)
 
     def _check(self) -> None:
         """Each read checks its rows."""
 
     def lengths(self, rows: RowArray) -> RowArray:
         lengths = super().lengths(rows)
-        self._inside(self.indptr[rows], lengths)  # before memory is taken for so many values
+        self._inside(self.indptr.begins(rows), lengths)  # before memory is taken for so many values
         return lengths
 
     def _spans(self, rows: RowArray, lengths: RowArray, tos: RowArray) -> Spans:

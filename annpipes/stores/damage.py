@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from annpipes.errors import DamageError
-from annpipes.plans.rows import RowArray
+from annpipes.stores.indptr import Indptr
 
 __all__ = ["Origin"]
 
@@ -23,15 +21,15 @@ class Origin:
     path
         The dataset's path in it.
     indptr
-        Where each row begins among the elements; without it, elements are counted in rows.
+        Where rows begin among the elements; without it, elements are counted in rows.
     """
 
     file: str
     path: str
-    indptr: RowArray | None = None
+    indptr: Indptr | None = None
 
     def damage(self, first: int, last: int, reason: str) -> DamageError:
         """The error that says which rows have the elements ``first … last``, and what is wrong with them."""
         if self.indptr is not None:
-            first, last = (np.searchsorted(self.indptr, [first, last], side="right") - 1).tolist()
+            first, last = self.indptr.rows_at([first, last]).tolist()
         return DamageError(f"{self.path} of {self.file}, rows {first} … {last}: {reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work, empty, run
 from annpipes.stores.gene_subsets import select_rows
 from annpipes.stores.genes import Genes, take_genes
+from annpipes.stores.indptr import CompactIndptr, Indptr
 from annpipes.stores.marks import is_mixed
 from annpipes.stores.protocol import BlockAdvice, MatrixKind
 from annpipes.stores.routes import Route
@@ -92,7 +94,7 @@ class CsrRows(MatrixKind):
     Parameters
     ----------
     data, indices, indptr
-        Its parts; ``indptr`` in memory, ``(n_obs + 1,)``.
+        Its parts; ``indptr`` in memory.
     shape
         ``(n_obs, n)``.
     where
@@ -107,7 +109,7 @@ class CsrRows(MatrixKind):
         self,
         data: Dataset,
         indices: Dataset,
-        indptr: NDArray[Any],
+        indptr: Indptr,
         shape: tuple[int, int],
         where: str,
         advice: BlockAdvice | None = None,
@@ -123,13 +125,15 @@ class CsrRows(MatrixKind):
 
     @property
     def row_bytes(self) -> float:
-        return float(self.indptr[-1] / max(1, self.shape[0]) * (self.data.dtype.itemsize + self.indices.dtype.itemsize))
+        return float(
+            self.indptr.last / max(1, self.shape[0]) * (self.data.dtype.itemsize + self.indices.dtype.itemsize)
+        )
 
     @property
     def block_advice(self) -> BlockAdvice:
         if self.advice is not None:
             return self.advice
-        per_row = max(1.0, self.indptr[-1] / max(1, self.shape[0]))
+        per_row = max(1.0, self.indptr.last / max(1, self.shape[0]))
         if self.data.step == 1:
             return _longer(_small_blocks(per_row * self.data.dtype.itemsize, self.route), self.container)
         rows = self.data.step / per_row
@@ -139,15 +143,10 @@ class CsrRows(MatrixKind):
 
     def _check(self) -> None:
         """Refuse an indptr that no CSR matrix has, so that reading can rely on it."""
-        where, lengths = self.where, (self.data.shape[0], self.indices.shape[0])
-        if len(self.indptr) != self.shape[0] + 1:
-            raise DamageError(f"{where} has {len(self.indptr)} entries, but {self.shape[0]} rows need one more")
-        if len(wrong := np.flatnonzero(np.diff(self.indptr) < 0)):
-            raise DamageError(f"{where} decreases after row {wrong[0]}")
-        if self.indptr[0] != 0 or lengths != (self.indptr[-1], self.indptr[-1]):
+        (first, last), lengths = (self.indptr.first, self.indptr.last), (self.data.shape[0], self.indices.shape[0])
+        if first != 0 or lengths != (last, last):
             raise DamageError(
-                f"{where} runs from {self.indptr[0]} to {self.indptr[-1]}, but there are {lengths[0]} values "
-                f"and {lengths[1]} columns"
+                f"{self.where} runs from {first} to {last}, but there are {lengths[0]} values and {lengths[1]} columns"
             )
 
     def keep_decoded(self, cache: SourceCache) -> None:
@@ -156,11 +155,10 @@ class CsrRows(MatrixKind):
 
     def lengths(self, rows: RowArray) -> RowArray:
         """How many values each of these rows stores; shape ``(n,)``."""
-        lengths: RowArray = (self.indptr[rows + 1] - self.indptr[rows]).astype(np.int64, copy=False)
-        return lengths
+        return self.indptr.lengths(rows)
 
     def _spans(self, rows: RowArray, lengths: RowArray, tos: RowArray) -> Spans:
-        return Spans(self.indptr[rows].astype(np.int64, copy=False), lengths, tos)
+        return Spans(self.indptr.begins(rows), lengths, tos)
 
     def copy(
         self, rows: RowArray, lengths: RowArray, tos: RowArray, data: NDArray[Any], indices: NDArray[Any]
@@ -200,7 +198,7 @@ def open_csr(container: Container, path: str, shape: tuple[int, int]) -> CsrRows
         ``indptr`` is one that no CSR matrix has.
     """
     where = f"{path}/indptr of {container.path}"
-    indptr: RowArray = _offsets(container, f"{path}/indptr").astype(np.int64)  # (n_obs + 1,)
+    indptr = CompactIndptr(_offsets(container, f"{path}/indptr"), shape[0], where)
     data, indices = (open_dataset(container, f"{path}/{part}", indptr) for part in ("data", "indices"))
     for part in (data, indices):
         if len(part.shape) != 1 or part.dtype.kind not in "biuf":
@@ -224,7 +222,7 @@ def refuse_lost(container: Container, path: str, matrix: CsrRows) -> None:
         Some are not there that cannot be zeros.
     """
     for number, first, last in container.absent(f"{path}/indices").extents(matrix.indices.shape[0]):
-        rows = np.searchsorted(matrix.indptr, [first, last], side="right") - 1
+        rows = matrix.indptr.rows_at([first, last])
         if last - first > rows[1] - rows[0]:
             origin = Origin(container.path, f"{path}/indices", matrix.indptr)
             raise origin.damage(first, last, f"storage chunk {number} is not there")
@@ -235,14 +233,15 @@ def refuse_lost(container: Container, path: str, matrix: CsrRows) -> None:
         )
 
 
-def _offsets(container: Container, path: str) -> NDArray[Any]:
-    """A whole array of integers; from afar by the engine, which makes few requests, if it can."""
+def _offsets(container: Container, path: str) -> Iterator[NDArray[Any]]:
+    """An array of integers in pieces; from afar by the engine, which makes few requests, if it can."""
     dataset = open_dataset(container, path) if container.remote else None
     if dataset is None or dataset.route.kind != "direct" or len(dataset.shape) != 1 or dataset.dtype.kind not in "iu":
-        return container.numbers(path)
+        yield from container.numbers(path)
+        return
     values, begin = empty(dataset.shape, dataset.dtype), np.zeros(1, np.int64)
     run(dataset.copy_spans(Spans(begin, np.array(dataset.shape), begin), values))
-    return values
+    yield values
 
 
 def _small_blocks(row_bytes: float, route: Route) -> BlockAdvice:

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from annpipes.errors import AnnpipesError, DamageError
 from annpipes.stores.containers.layout import Layout
 
-__all__ = ["Absent", "Container", "StoredArray", "as_damage"]
+__all__ = ["PIECE", "Absent", "Container", "StoredArray", "as_damage"]
+
+PIECE = 1 << 20
+"""How many numbers are read at a time where all are looked at."""
 
 
 @contextmanager
@@ -112,8 +115,8 @@ class Container(ABC):
         """``first … last-1`` along the first axis of an array, through the library, which raises what it likes."""
 
     @abstractmethod
-    def numbers(self, path: str) -> NDArray[Any]:
-        """A whole array of integers, of one dimension, through the library.
+    def numbers(self, path: str) -> Iterator[NDArray[Any]]:
+        """An array of integers, of one dimension, piece by piece through the library.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from annpipes.errors import FormatError
 from annpipes.stores.bytes.local import LocalFile, busy
 from annpipes.stores.bytes.remote import Remote, refuse_remote
 from annpipes.stores.bytes.remote_file import RemoteFile
-from annpipes.stores.containers.base import Container, StoredArray, as_damage
+from annpipes.stores.containers.base import PIECE, Container, StoredArray, as_damage
 from annpipes.stores.containers.hdf5_tables import check_extent, layout_of, need_filters
 from annpipes.stores.refusals import refuse_content, refuse_path
 
@@ -100,14 +100,14 @@ class Hdf5File(Container):
             values: NDArray[Any] = opened[path][first:last]
         return values
 
-    def numbers(self, path: str) -> NDArray[Any]:
+    def numbers(self, path: str) -> Iterator[NDArray[Any]]:
         with self.reading(path) as opened:
             stored, where = opened[path], f"{path} of {self.path}"
             if not isinstance(stored, h5py.Dataset) or len(stored.shape) != 1 or stored.dtype.kind not in "iu":
                 raise FormatError(f"{where} is no row of integers")
             need_filters(stored, where)
-            values: NDArray[Any] = stored[:]
-        return values
+            for first in range(0, len(stored), PIECE):
+                yield stored[first : first + PIECE]
 
     def attribute(self, name: str) -> Any:
         with self.open() as opened:

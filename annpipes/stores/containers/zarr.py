@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import ChangedError, FormatError, SourceError
 from annpipes.stores.bytes.remote import Remote
-from annpipes.stores.containers.base import Absent, Container, StoredArray, as_damage
+from annpipes.stores.containers.base import PIECE, Absent, Container, StoredArray, as_damage
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.containers.zarr_places import Zip, places_at
 from annpipes.stores.containers.zarr_remote import RemotePlaces
@@ -129,13 +129,13 @@ class ZarrGroup(Container):
         values: NDArray[Any] = np.asarray(self.group[path][first:last])
         return values
 
-    def numbers(self, path: str) -> NDArray[Any]:
+    def numbers(self, path: str) -> Iterator[NDArray[Any]]:
         with self.reading(path):
             found = self.group[path]
             if len(found.shape) != 1 or np.dtype(found.dtype).kind not in "iu":
                 raise FormatError(f"{path} of {self.path} is no row of integers")
-            values: NDArray[Any] = np.asarray(found[:])
-        return values
+            for first in range(0, found.shape[0], PIECE):
+                yield np.asarray(found[first : first + PIECE])
 
     def attribute(self, name: str) -> Any:
         return self.group.attrs.get(name)

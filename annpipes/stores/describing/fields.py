@@ -171,7 +171,7 @@ def with_reading(store: FieldStore, report: FieldReport) -> FieldReport:
     report = replace(report, route=store.route(name), row_bytes=store.row_bytes([name]))
     reader = store.reader(name)
     if isinstance(reader, CsrRows):
-        lengths = np.diff(reader.indptr)
+        lengths = reader.indptr.all_lengths()
         report = replace(report, per_row=_per_row(lengths))
         if report.storage_chunk and report.stored_values:
             report = replace(report, storage_chunk_rows=report.storage_chunk[0] / max(1e-9, float(lengths.mean())))

@@ -27,6 +27,7 @@ from annpipes.stores.engine.fetching import Fetching
 from annpipes.stores.engine.pieces import Pieces, Spans, row_pieces
 from annpipes.stores.engine.pools import DISK_REQUESTS, Guard, Work, thread_count
 from annpipes.stores.engine.targets import Decoding, Target
+from annpipes.stores.indptr import Indptr
 from annpipes.stores.routes import Route
 
 __all__ = ["FEW", "Dataset", "Direct", "InMemory", "decode", "open_array", "open_dataset", "plain_from", "shares"]
@@ -56,7 +57,7 @@ class Dataset(Protocol):
         """Copy ``rows``, ascending, of a two-dimensional dataset to rows ``places`` of ``out``."""
 
 
-def open_dataset(container: Container, path: str, indptr: RowArray | None = None) -> Dataset:
+def open_dataset(container: Container, path: str, indptr: Indptr | None = None) -> Dataset:
     """The array at ``path``, read directly if it has a layout; ``indptr`` says where its rows begin."""
     origin, found = Origin(container.path, path, indptr), container.array(path)
     if isinstance(found.layout, Layout):

@@ -232,9 +232,9 @@ def _spans(matrix: CsrRows | DenseRows, chunk: Chunk) -> tuple[RowArray, RowArra
     places = places_of(chunk)
     if isinstance(matrix, DenseRows):
         return chunk.rows, np.ones_like(chunk.rows), places
-    lengths = matrix.indptr[chunk.rows + 1] - matrix.indptr[chunk.rows]
+    lengths = matrix.indptr.lengths(chunk.rows)
     drawn = lengths[chunk.order]
-    return matrix.indptr[chunk.rows], lengths, (np.cumsum(drawn) - drawn)[places]
+    return matrix.indptr.begins(chunk.rows), lengths, (np.cumsum(drawn) - drawn)[places]
 
 
 def _pieces(layout: Layout, firsts: RowArray, lengths: RowArray, tos: RowArray) -> Pieces:

@@ -25,6 +25,7 @@ from annpipes.stores.engine.elements import Dataset, open_dataset
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work, run
 from annpipes.stores.h5ad import H5adStore
+from annpipes.stores.indptr import CompactIndptr, PlainIndptr
 from annpipes.stores.matrices import CsrRows, refuse_lost
 from annpipes.stores.protocol import is_matrix_field
 from annpipes.stores.routes import Route
@@ -66,22 +67,24 @@ class TurnedRows(CsrRows):
 
     def __init__(self, container: Container, field: str, path: str, shape: tuple[int, int], file: str) -> None:
         self.field, self.file, where = field, file, f"{path} of {container.path}"
-        self.columns = container.numbers(f"{path}/indptr").astype(np.int64)  # (n_vars + 1,), where each begins
-        data, indices = (open_dataset(container, f"{path}/{part}", self.columns) for part in ("data", "indices"))
+        pieces = list(container.numbers(f"{path}/indptr"))
+        self.columns = np.concatenate(pieces or [np.zeros(0, np.int64)]).astype(np.int64)  # (n_vars + 1,)
+        indptr = CompactIndptr(pieces, shape[1], f"{path}/indptr of {container.path}")
+        data, indices = (open_dataset(container, f"{path}/{part}", indptr) for part in ("data", "indices"))
         if len(data.shape) != 1 or data.shape != indices.shape or indices.dtype.kind not in "iu":
             raise FormatError(f"{where} has values and rows that do not fit together")
-        by_columns = CsrRows(data, indices, self.columns, shape[::-1], f"{path}/indptr of {container.path}")
+        by_columns = CsrRows(data, indices, indptr, shape[::-1], f"{path}/indptr of {container.path}")
         refuse_lost(container, path, by_columns)
         self.source = by_columns.data, by_columns.indices
-        indptr = np.concatenate([[0], np.cumsum(self._counts(shape[0]))])  # (n_obs + 1,)
+        self.bounds = np.concatenate([[0], np.cumsum(self._counts(shape[0]))])  # (n_obs + 1,)
         kind = np.dtype(np.int32) if shape[1] < 2**31 else np.dtype(np.int64)
         later = [_Later(self, part, dtype) for part, dtype in (("data", data.dtype), ("indices", kind))]
-        super().__init__(later[0], later[1], indptr, shape, where, container=container)
+        super().__init__(later[0], later[1], PlainIndptr(self.bounds), shape, where, container=container)
 
     @property
     def bytes(self) -> int:
         """What the written file takes."""
-        return int(self.indptr[-1]) * (self.dtype.itemsize + self.index_dtype.itemsize)
+        return int(self.bounds[-1]) * (self.dtype.itemsize + self.index_dtype.itemsize)
 
     @cached_property
     def written(self) -> Hdf5File:
@@ -94,10 +97,10 @@ class TurnedRows(CsrRows):
             return
         with h5py.File(f"{self.file}.new", "w") as file:
             for name, dtype in (("data", self.dtype), ("indices", self.index_dtype)):
-                file.create_dataset(name, (int(self.indptr[-1]),), dtype)
+                file.create_dataset(name, (int(self.bounds[-1]),), dtype)
             for first, last in self._shares(memory // 2 // (self.dtype.itemsize + self.index_dtype.itemsize)):
                 data, indices = self._rows(first, last)
-                begin, end = self.indptr[[first, last]].tolist()
+                begin, end = self.bounds[[first, last]].tolist()
                 file["data"][begin:end], file["indices"][begin:end] = data, indices
         finish(f"{self.file}.new", self.file)
 
@@ -105,7 +108,7 @@ class TurnedRows(CsrRows):
         """Rows that together have at most so many values; at least one."""
         first = 0
         while first < self.shape[0]:
-            last = int(np.searchsorted(self.indptr, self.indptr[first] + max(1, most), side="right")) - 1
+            last = int(np.searchsorted(self.bounds, self.bounds[first] + max(1, most), side="right")) - 1
             last = min(max(last, first + 1), self.shape[0])
             yield first, last
             first = last
@@ -123,9 +126,9 @@ class TurnedRows(CsrRows):
 
     def _rows(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Values and columns of some rows, one row after the other, the columns of each ascending."""
-        n_values = int(self.indptr[last] - self.indptr[first])
+        n_values = int(self.bounds[last] - self.bounds[first])
         data, indices = np.empty(n_values, self.dtype), np.empty(n_values, self.index_dtype)
-        places = self.indptr[first:last] - self.indptr[first]  # (rows,), where the next value of each goes
+        places = self.bounds[first:last] - self.bounds[first]  # (rows,), where the next value of each goes
         words = f"u{self.dtype.itemsize}"
         for begin, end in self._stretches():
             rows = _values(self.source[1], begin, end, below=self.shape[0])
