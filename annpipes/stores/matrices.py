@@ -19,6 +19,7 @@ from annpipes.stores.engine.cached import cached_in
 from annpipes.stores.engine.elements import Dataset, open_dataset
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work, empty, run
+from annpipes.stores.engine.stretch import stretches_of
 from annpipes.stores.gene_subsets import select_rows
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.indptr import CompactIndptr, Indptr
@@ -83,6 +84,11 @@ class DenseRows(MatrixKind):
         return self.values.copy_rows(rows, places, out)
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
+        if len(chunk) == 1 and genes is None:
+            row = int(chunk.rows[0])
+            found = stretches_of([self.values], row, row + 1)
+            if found is not None:
+                return found[0]
         values = empty((len(chunk), *self.shape[1:]), self.dtype)
         run(self.copy(chunk.rows, places_of(chunk), values))
         return values if genes is None else take_genes(values, genes)
@@ -167,7 +173,22 @@ class CsrRows(MatrixKind):
         spans = self._spans(rows, lengths, tos)
         return self.data.copy_spans(spans, data), self.indices.copy_spans(spans, indices, below=self.shape[1])
 
+    def _row(self, rows: RowArray) -> SparseRows | None:
+        """A single row that lies in memory as it is; None if it does not, or has a column that it cannot have."""
+        begin, length = int(self.indptr.begins(rows)[0]), int(self.lengths(rows)[0])
+        found = stretches_of([self.data, self.indices], begin, begin + length)
+        if found is None:
+            return None
+        data, indices = found
+        if len(data) < length or len(indices) < length:
+            return None
+        if length and not 0 <= int(indices.min()) <= int(indices.max()) < self.shape[1]:
+            return None
+        return SparseRows(data, indices, np.array([0, length]), self.shape[1])
+
     def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
+        if len(chunk) == 1 and genes is None and (row := self._row(chunk.rows)) is not None:
+            return row
         lengths = self.lengths(chunk.rows)
         indptr = np.concatenate([[0], np.cumsum(lengths[chunk.order])])  # (n + 1,), in the drawn order
         tos = indptr[places_of(chunk)]

@@ -71,7 +71,7 @@ class Layout:
     def opened(self, numbers: RowArray) -> OpenedChunks:
         """These storage chunks, whose sources are open."""
         if len(self.sources) == 1:
-            return OpenedChunks(self.sources, np.broadcast_to(np.int64(0), len(numbers)))
+            return OpenedChunks(self.sources, np.zeros(len(numbers), np.int64))
         used, owners = np.unique(self.owners[numbers], return_inverse=True)
         return OpenedChunks(tuple(self.sources[owner] for owner in used), owners.astype(np.int64, copy=False))
 

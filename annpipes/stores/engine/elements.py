@@ -35,6 +35,7 @@ __all__ = ["FEW", "Dataset", "Direct", "InMemory", "decode", "open_array", "open
 _CACHED_BYTES = 8 << 20
 FEW = 4  # a read of so few storage chunks is one of single rows, and its neighbours will be asked for next
 _PART_BYTES = 1 << 20
+_QUICK_BYTES = 256 << 10  # copied in the time that it takes to wake a thread
 _SHARES = 2  # of what is left, for each thread
 _LARGEST_SHARE = 32
 
@@ -169,6 +170,8 @@ class Direct:
         count("decoded", target.out.nbytes)
         opened = self.layout.opened(pieces.chunks)
         places = self.layout.offsets[pieces.chunks] + pieces.froms
+        if len(opened.opened) == 1:
+            return replace(plain_from(opened.opened[0], places, pieces, target), guards=opened.guards)
         works = [plain_from(source, places[which], pieces.at(which), target) for source, which in opened.each()]
         return replace(Work.joined(works), guards=opened.guards)
 
@@ -188,7 +191,8 @@ def plain_from(source: OpenBytes, places: Offsets, pieces: Pieces, target: Targe
     parts = list(shares(len(pieces), len(pieces), max(1, smallest)))
     cached, mapped = source.cached(places), source.mapped()
     if cached and mapped is not None:
-        return Work([partial(target.fill, mapped, places, pieces, *part) for part in parts])
+        tasks = [partial(target.fill, mapped, places, pieces, *part) for part in parts]
+        return Work(tasks, quick=target.out.nbytes <= _QUICK_BYTES)
     tasks = [partial(target.fill_from_disk, source, places, pieces, *part) for part in parts]
     return Work(tasks, at_once=0 if cached else DISK_REQUESTS)
 

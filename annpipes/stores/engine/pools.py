@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import weakref
@@ -64,6 +65,8 @@ class Work:
         Blocks to be open while they run, and to be left before anybody uses what they made.
     around
         Blocks around all guards, which see what these raise.
+    quick
+        Whether all of it takes less time than waking a thread.
     """
 
     tasks: Sequence[Callable[[], None]]
@@ -71,6 +74,7 @@ class Work:
     at_once: int = 0
     guards: Sequence[Guard] = ()
     around: Sequence[Guard] = ()
+    quick: bool = False
 
     @classmethod
     def joined(cls, works: Sequence[Work]) -> Work:
@@ -81,6 +85,7 @@ class Work:
             max((work.at_once for work in works), default=0),
             [guard for work in works for guard in work.guards],
             [guard for work in works for guard in work.around],
+            all(work.quick for work in works),
         )
 
     @property
@@ -101,8 +106,12 @@ def run(*works: Work) -> None:
 
 def _run(works: Sequence[Work]) -> None:
     tasks = [task for work in works for task in work.tasks]
-    waiting = any(work.at_once for work in works)
-    threads = min(len(tasks), (max if waiting else min)((work.threads for work in works), default=0))
+    waiting, slow = any(work.at_once for work in works), [work.threads for work in works if not work.quick]
+    threads = min(len(tasks), (max if waiting else min)(slow, default=1))
+    if threads <= 1:
+        for task in tasks:
+            task()
+        return
     todo = iter(tasks)  # advancing a list's iterator is atomic
 
     meter = active_meter()
@@ -112,8 +121,8 @@ def _run(works: Sequence[Work]) -> None:
             for task in todo:
                 task()
 
-    executor = _executor(DISK_REQUESTS if threads <= DISK_REQUESTS else _MOST_REQUESTS) if threads > 1 else None
-    helpers = [executor.submit(work) for _ in range(threads - 1)] if executor else []
+    executor = _executor(DISK_REQUESTS if threads <= DISK_REQUESTS else _MOST_REQUESTS)
+    helpers = [executor.submit(work) for _ in range(threads - 1)]
     try:
         work()
     finally:
@@ -140,7 +149,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
     as much as filling it. So memory comes back here when the last array over it is gone,
     and as many pieces are kept as were once in use together, eight at most.
     """
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    sides = shape if isinstance(shape, tuple) else (shape,)
+    size = math.prod(map(int, sides)) * np.dtype(dtype).itemsize
     if size < _SMALL:
         return np.empty(shape, dtype)
     memory = _recycled(size)
