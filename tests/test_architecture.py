@@ -55,7 +55,7 @@ LAYERS = [
 """DESIGN §3 from the bottom up: a module imports from lower layers alone, or from its own room."""
 
 ROOMS_OF_STORES = [
-    {"indptr", "routes"},
+    {"indptr", "routes", "by_columns"},
     {"damage", "choices", "witness", "unknown", "columns", "series", "row_space", "compiled"},
     {"refusals", "expressions", "bytes.mapping"},
     {"bytes"},

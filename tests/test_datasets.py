@@ -33,11 +33,11 @@ def numbers(items: Any) -> list[int]:
     return [int(item["obs_number"]) for item in items]
 
 
-@pytest.fixture(params=["csr", "dense", "view", "backed csr", "backed dense", "path", "str", "gzip", "lzf", "csc"])
+@pytest.fixture(params=["csr", "dense", "view", "backed csr", "backed dense", "path", "str", "gzip", "lzf"])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """The same cells in every form that is taken."""
     kind = request.param
-    if kind in ("csr", "dense", "csc"):
+    if kind in ("csr", "dense"):
         return adata_of(x=kind)
     if kind == "view":
         return adata_of()[::-1][::-1]

@@ -30,6 +30,7 @@
 `marks`         what a rewritten file says of itself
 `routes`        how a field is read, and why so
 `refusals`      what is refused, and what to do about it
+`by_columns`    what is said of a matrix that is stored by columns
 `damage`        what damage is called
 `dense`         sparse rows made dense
 `engine`        elements and rows copied to their places

@@ -11,6 +11,7 @@ import pandas as pd
 
 from annpipes.errors import FormatError
 from annpipes.stores.arrays import DenseByNumpy
+from annpipes.stores.by_columns import columns_refused
 from annpipes.stores.containers.base import Container
 from annpipes.stores.matrices import open_csr, open_dense
 from annpipes.stores.protocol import MatrixReader
@@ -71,7 +72,8 @@ def open_element(
             refuse_numbers(element.dtype, where)
         return open_csr(container, path, _sides(element, where))
     if layout == "csc":
-        raise _by_columns(container.path, path, function)
+        begin, end = f"adata = anndata.{function}({container.path!r})", f"adata.{function.replace('read', 'write')}(…)"
+        raise columns_refused(path, container.path, begin, end)
     raise FormatError(
         f"{where} is encoded as {element.encoding or 'unknown'!r}, not as a dense or CSR matrix, so it has no rows to "
         f"read: leave it out, or store what you need of it as an array"
@@ -89,18 +91,3 @@ def _sides(element: Element, where: str) -> tuple[int, int]:
         ).with_remedy("set the attribute in the file, or write it anew with anndata")
     rows, columns = element.shape
     return rows, columns
-
-
-def _by_columns(file: str, path: str, function: str) -> FormatError:
-    write = function.replace("read", "write")
-    name = _attribute(path)
-    remedy = f"adata = anndata.{function}({file!r}); {name} = {name}.tocsr(); adata.{write}(…)"
-    return FormatError(
-        f"{path} of {file} is stored by columns (CSC), which has no rows to read. Write it as CSR once: {remedy}"
-    ).with_remedy(remedy)
-
-
-def _attribute(path: str) -> str:
-    """How Python reaches an element: ``layers/counts`` is ``adata.layers['counts']``."""
-    group, _, key = path.partition("/")
-    return f"adata.{group}" if not key else f"adata.raw.{key}" if group == "raw" else f"adata.{group}[{key!r}]"

@@ -14,6 +14,7 @@ from annpipes.errors import FormatError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.arrays import Selected, dense_rows, sparse_rows
 from annpipes.stores.base import FieldStore
+from annpipes.stores.by_columns import columns_refused
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import column_of, refuse_twice
 from annpipes.stores.genes import Genes
@@ -183,6 +184,8 @@ class MemoryStore(FieldStore):
 
     def _matrix(self, field: str, values: Any) -> MatrixReader:
         refuse_values(values, f"{field} of {self.name}")
+        if isinstance(values, sparse.csc_matrix | sparse.csc_array):  # converted, it would not show later changes
+            raise columns_refused(field, self.name)
         if sparse.issparse(values):
             return sparse_rows(values, field, self.name)
         if isinstance(values, np.ndarray) and values.ndim == 2:

@@ -85,13 +85,13 @@ def is_complex(dtype: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype.kind == "c"
 
 
-def readable(values: Any, in_file: bool) -> bool:
+def readable(values: Any) -> bool:
     """Whether a field is documented to be read; long doubles may be."""
     if isinstance(values, pd.Series):
         return not is_complex(values.dtype)
     if isinstance(values, pd.DataFrame):
         return all(is_number(dtype) and not is_complex(dtype) for dtype in values.dtypes)
-    if sparse.issparse(values) and values.format == "csc" and in_file:
+    if sparse.issparse(values) and values.format == "csc":
         return False
     return values.ndim == 2 and values.dtype.kind in "biuf"
 
@@ -182,10 +182,9 @@ def refuses(read: Reader, data: Any, field: str) -> None:
 
 def problem_of(read: Reader, data: Any, field: str, values: Any) -> str:
     """What is wrong with how a field is read; "" if nothing is."""
-    in_file = isinstance(data, Path)
     long = isinstance(values, pd.Series) and values.dtype == np.longdouble
     try:
-        if not readable(values, in_file):
+        if not readable(values):
             refuses(read, data, field)
         elif long:  # torch has no such numbers: right, or refused
             try:
@@ -275,7 +274,7 @@ def test_var_is_that_of_anndata(name: str, form: str) -> None:
 def test_nothing_is_found_wrong(name: str) -> None:
     report = ap.check(path_of(name))
     assert report.healthy, str(report)
-    refused = {field for field, values in fields_of(oracle(name)) if not readable(values, in_file=True)}
+    refused = {field for field, values in fields_of(oracle(name)) if not readable(values)}
     inspection = ap.inspect(path_of(name))
     # Whether a long double is read or refused is left open, so it may be named.
     assert not [field.field for field in inspection.fields if "cannot be opened" in field.error]

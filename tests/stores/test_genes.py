@@ -36,7 +36,7 @@ class TestRowReaderWithGenes(StageContract):
         super().test_repr_could_be_typed_back(h5ad)
 
 
-@pytest.fixture(params=["csr", "dense", "file csr None", "file csr gzip", "file dense gzip", "csc", "view"])
+@pytest.fixture(params=["csr", "dense", "file csr None", "file csr gzip", "file dense gzip", "csr_array", "view"])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     kind = request.param.split()
     if kind[0] == "file":
