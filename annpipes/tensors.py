@@ -15,7 +15,7 @@ from torch import Tensor
 from annpipes.errors import ParameterTypeError, RowIndexError
 from annpipes.types import SparseRows
 
-__all__ = ["CsrTensors"]
+__all__ = ["CsrTensors", "widest_type"]
 
 _REMEDY = "make it dense, x.to_dense(), or a sparse tensor of torch's, x.to_sparse_csr()"
 
@@ -138,6 +138,34 @@ class CsrTensors:
         crow, col, values = (part.pin_memory() for part in (self.crow_indices, self.col_indices, self.values))
         return CsrTensors(crow, col, values, self.n_vars)
 
+    def of_values(self, of_rows: Tensor) -> Tensor:
+        """What is said of each row, ``(n,)``, said of each of its values, ``(nnz,)``."""
+        return torch.repeat_interleave(of_rows, self.crow_indices.diff(), output_size=len(self.values))
+
+    @property
+    def totals(self) -> Tensor:
+        """The sum of each row's values; float64 ``(n,)``, float32 on devices that have no wider numbers."""
+        wide = widest_type(self.device)
+        numbers = self.of_values(torch.arange(len(self), device=self.device))
+        return torch.zeros(len(self), dtype=wide, device=self.device).index_add_(0, numbers, self.values.to(wide))
+
+    def with_values(self, values: Tensor) -> CsrTensors:
+        """The same places with other values, ``(nnz,)``."""
+        return CsrTensors(self.crow_indices, self.col_indices, values, self.n_vars)
+
+    def without_duplicates(self) -> CsrTensors:
+        """Rows in which no place is stored twice; values of one place are added, and columns ascend."""
+        rows = self.of_values(torch.arange(len(self), device=self.device))
+        places = rows * self.n_vars + self.col_indices  # (nnz,)
+        if bool((places.diff() > 0).all()):
+            return self
+        distinct, numbers = torch.unique(places, return_inverse=True)  # ascending
+        values = torch.zeros(len(distinct), dtype=self.dtype, device=self.device).index_add_(0, numbers, self.values)
+        kind, width = self.crow_indices.dtype, max(1, self.n_vars)
+        lengths = torch.bincount(distinct // width, minlength=len(self))
+        crow = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(kind)
+        return CsrTensors(crow, (distinct % width).to(kind), values, self.n_vars)
+
     def to_sparse_csr(self) -> Tensor:
         """A torch sparse CSR tensor ``(n, n_vars)`` over the same memory."""
         parts = self.crow_indices, self.col_indices, self.values
@@ -185,3 +213,8 @@ class CsrTensors:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"CsrTensors has no {name!r}: {_REMEDY}")
+
+
+def widest_type(device: torch.device) -> torch.dtype:
+    """The floating-point numbers in which sums are exact enough for all: Apple's GPUs have none of 64 bits."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -16,7 +16,7 @@ from scipy import sparse
 from torch.utils.data import DataLoader
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from annpipes import CsrTensors, IndexSource, SparseRows, stream
+from annpipes import CsrTensors, IndexSource, Log1p, SparseRows, stream
 from annpipes.errors import ParameterTypeError
 from annpipes.stages.collating import collate
 
@@ -161,3 +161,15 @@ def test_a_method_of_tensors_says_so_too() -> None:
     with pytest.raises(AttributeError, match=r"CsrTensors has no 'sum': make it dense, x\.to_dense\(\)"):
         rows_of().sum(dim=1)
     assert not hasattr(rows_of(), "sum")
+
+
+def test_values_of_one_place_are_added_and_columns_ascend() -> None:
+    matrix = sparse.csr_matrix((np.float32([1, 2, 4, 8, 16]), [3, 0, 3, 1, 0], [0, 3, 3, 5, 5]), (4, 5))
+    rows = CsrTensors(*(torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)), 5)
+    distinct, expected = rows.without_duplicates(), matrix.copy()
+    expected.sum_duplicates()
+    for part, wanted in (("crow_indices", "indptr"), ("col_indices", "indices"), ("values", "data")):
+        assert getattr(distinct, part).tolist() == getattr(expected, wanted).tolist()
+    assert distinct.without_duplicates() is distinct
+    assert rows.totals.tolist() == matrix.sum(1).ravel().tolist()[0]
+    assert Log1p().on_batch(rows).to_dense().tolist() == np.log1p(matrix.toarray()).tolist()

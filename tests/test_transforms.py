@@ -19,7 +19,7 @@ from scipy import sparse
 from sklearn.preprocessing import binarize
 
 import annpipes
-from annpipes import Binarize, Clip, Compose, Log1p, NormalizeTotal, Scale, SparseRows, Transform
+from annpipes import Binarize, Clip, Compose, CsrTensors, Log1p, NormalizeTotal, Scale, SparseRows, Transform
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.transforms.applying import transform_x
 from annpipes.transforms.base import as_transform
@@ -86,6 +86,14 @@ class TestShipped:
         assert on_dense.dtype == (on_sparse.data if case.stays_sparse else on_sparse).dtype == np.float32
         assert_close(on_dense, case.oracle())
         assert_close(on_sparse, case.oracle())
+
+    @pytest.mark.parametrize("part", [slice(None), slice(5, 6), slice(3, 3)], ids=str)
+    def test_tensors_where_they_are(self, case: Case, part: slice) -> None:
+        given = CsrTensors.of(sparse_rows()[part])
+        on_csr, on_dense = case.transform.on_batch(given), case.transform.on_batch(torch.from_numpy(VALUES[part]))
+        assert isinstance(on_csr, CsrTensors) == case.stays_sparse
+        assert_close(on_csr.to_dense() if isinstance(on_csr, CsrTensors) else on_csr, case.oracle()[part])
+        assert_close(on_dense, case.oracle()[part])
 
     def test_parts_of_a_batch(self, case: Case) -> None:
         expected = case.oracle()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.messages.reprs import call_repr
+from annpipes.tensors import CsrTensors
 from annpipes.types import Need, SparseRows
 
 __all__ = ["Compose", "Lambda", "Transform", "Transforms", "as_transform", "chained_transform"]
@@ -31,7 +32,8 @@ class Transform(ABC):
     ``__call__`` is given a float32 tensor of shape ``(n_vars,)``: one cell at a time, so the
     numbers cannot depend on how cells were fetched. A class that sets ``batched = True``
     promises to treat the rows of ``(n, n_vars)`` alike and is given whole batches, which is
-    much faster. A class that also defines `on_sparse` keeps sparse rows sparse.
+    much faster. A class that also defines `on_sparse` keeps sparse rows sparse, and one that
+    defines `on_csr` those that are tensors.
 
     The tensor may share memory with other batches: return a new one, never edit it.
     """
@@ -48,6 +50,31 @@ class Transform(ABC):
         ``rows.data`` is float32 and no place is stored twice.
         """
         return None
+
+    def on_csr(self, rows: CsrTensors) -> CsrTensors | None:
+        """The same for sparse rows that are tensors, wherever these are, or None to be given dense ones.
+
+        No place is stored twice.
+        """
+        return None
+
+    def on_batch(self, x: Tensor | CsrTensors) -> Tensor | CsrTensors:
+        """X of a batch, dense ``(n, n_vars)`` or CSR, transformed on the device where it is.
+
+        >>> rows = CsrTensors(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), torch.tensor([3.0, 5.0]), 2)
+        >>> Compose([NormalizeTotal(10), Binarize()]).on_batch(rows)
+        CsrTensors(2 rows × 2, 2 values, float32)
+
+        It stays CSR for as long as every step can be done so. All that a step knows of rows is what it is given.
+        """
+        for step in self.steps():
+            if isinstance(x, CsrTensors):
+                distinct = x.without_duplicates()
+                sparse = step.on_csr(distinct)
+                x = step.on_rows(distinct.to_dense()) if sparse is None else sparse
+            else:
+                x = step.on_rows(x)
+        return x
 
     def needs(self, field: str) -> tuple[Need, ...]:
         """What it must know of each row beside the field that it is applied to, such as ``obs/n_counts``."""
@@ -66,7 +93,7 @@ class Transform(ABC):
         if self.batched:
             return self(x)
         if not len(x):  # there is no row to show to the transform: one of zeros tells the shape
-            return self(torch.zeros(x.shape[1:]))[None][:0]
+            return self(x.new_zeros(x.shape[1:]))[None][:0]
         return torch.stack([self(row) for row in x])
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from annpipes.errors import ParameterError
+from annpipes.tensors import CsrTensors, widest_type
 from annpipes.transforms.base import Transform
 from annpipes.types import Need, SparseRows, Total
 
@@ -58,11 +59,16 @@ class NormalizeTotal(Transform):
         return _Divided(self.target_sum, totals)
 
     def __call__(self, x: Tensor) -> Tensor:
-        totals = x.sum(dim=-1, keepdim=True, dtype=torch.float64)  # (…, 1)
+        totals = x.sum(dim=-1, keepdim=True, dtype=widest_type(x.device))  # (…, 1)
         return x * (self.target_sum / torch.where(totals == 0, 1.0, totals)).to(x.dtype)
 
     def on_sparse(self, rows: SparseRows) -> SparseRows | None:
         return _Divided(self.target_sum, rows.totals).on_sparse(rows)
+
+    def on_csr(self, rows: CsrTensors) -> CsrTensors | None:
+        totals = rows.totals  # (n,)
+        factors = (self.target_sum / torch.where(totals == 0, 1.0, totals)).to(rows.dtype)
+        return rows.with_values(rows.values * rows.of_values(factors))
 
 
 class _Divided(Transform):
@@ -96,6 +102,9 @@ class Log1p(Transform):
 
     def on_sparse(self, rows: SparseRows) -> SparseRows | None:
         return rows.with_data(torch.log1p(torch.from_numpy(rows.data)).numpy())
+
+    def on_csr(self, rows: CsrTensors) -> CsrTensors | None:
+        return rows.with_values(torch.log1p(rows.values))
 
 
 class Scale(Transform):
@@ -132,8 +141,8 @@ class Scale(Transform):
 
     def __call__(self, x: Tensor) -> Tensor:
         self._check_width(x.shape[-1])
-        centred = x - self.mean if self.zero_center else x
-        return self._cut(centred / self.std)
+        centred = x - self.mean.to(x.device) if self.zero_center else x
+        return self._cut(centred / self.std.to(x.device))
 
     def on_sparse(self, rows: SparseRows) -> SparseRows | None:
         self._check_width(rows.n_vars)
@@ -141,6 +150,12 @@ class Scale(Transform):
             return None
         values = torch.from_numpy(rows.data / self.std.numpy()[rows.indices])
         return rows.with_data(self._cut(values).numpy())
+
+    def on_csr(self, rows: CsrTensors) -> CsrTensors | None:
+        self._check_width(rows.n_vars)
+        if self.zero_center:
+            return None
+        return rows.with_values(self._cut(rows.values / self.std.to(rows.device)[rows.col_indices]))
 
     def _check_width(self, width: int) -> None:
         if width != len(self.std):
@@ -179,9 +194,14 @@ class Clip(Transform):
         return x.clamp(self.low, self.high)
 
     def on_sparse(self, rows: SparseRows) -> SparseRows | None:
-        if (self.low is not None and self.low > 0) or (self.high is not None and self.high < 0):
-            return None  # zeros would change
-        return rows.with_data(np.clip(rows.data, self.low, self.high))
+        return rows.with_data(np.clip(rows.data, self.low, self.high)) if self._keeps_zeros else None
+
+    def on_csr(self, rows: CsrTensors) -> CsrTensors | None:
+        return rows.with_values(self(rows.values)) if self._keeps_zeros else None
+
+    @property
+    def _keeps_zeros(self) -> bool:
+        return (self.low is None or self.low <= 0) and (self.high is None or self.high >= 0)
 
 
 class Binarize(Transform):
@@ -209,3 +229,6 @@ class Binarize(Transform):
         if self.threshold < 0:
             return None  # zeros would change
         return rows.with_data((rows.data > self.threshold).astype(rows.data.dtype))
+
+    def on_csr(self, rows: CsrTensors) -> CsrTensors | None:
+        return None if self.threshold < 0 else rows.with_values(self(rows.values))
