@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from annpipes.errors import ParameterError
 from annpipes.stores.engine import pools
 from annpipes.stores.engine.pools import Work, empty, run, thread_count
 
@@ -175,3 +176,34 @@ def test_many_threads_may_run_work_at_once() -> None:
     with ThreadPoolExecutor(20) as threads:
         for _ in threads.map(lambda i: run(Work([partial(time.sleep, 0.001)] * 9)), range(100)):
             pass
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [
+        ({}, 8),
+        ({"LOCAL_WORLD_SIZE": "2"}, 4),
+        ({"LOCAL_WORLD_SIZE": "16"}, 1),
+        ({"ANNPIPES_NUM_THREADS": "3"}, 3),
+        ({"ANNPIPES_NUM_THREADS": "12", "LOCAL_WORLD_SIZE": "2"}, 12),
+        ({"ANNPIPES_NUM_THREADS": ""}, 8),
+    ],
+)
+def test_ranks_of_one_machine_share_its_cores(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], count: int
+) -> None:
+    monkeypatch.setattr(pools, "core_count", lambda: 8)
+    for name in ("LOCAL_WORLD_SIZE", "ANNPIPES_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert thread_count() == count
+
+
+@pytest.mark.parametrize("name", ["LOCAL_WORLD_SIZE", "ANNPIPES_NUM_THREADS"])
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+def test_a_number_of_threads_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.delenv("ANNPIPES_NUM_THREADS", raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ParameterError, match=f"{name} must be a whole number of at least 1, got '{value}'"):
+        thread_count()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from annpipes.errors import ParameterError
 from annpipes.meters import active_meter, metering
 
 __all__ = ["DISK_REQUESTS", "Work", "core_count", "empty", "run", "thread_count"]
@@ -35,8 +36,30 @@ _free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
 
 def thread_count() -> int:
-    """How many threads decode: all cores, or one in a worker process, which has siblings."""
-    return 1 if multiprocessing.parent_process() else core_count()
+    """How many threads decode.
+
+    All cores, shared with the other ranks that torchrun has started on this machine; one in a worker process, which has
+    siblings; or what ``ANNPIPES_NUM_THREADS`` says.
+
+    Raises
+    ------
+    ParameterError
+        One of the environment's variables is no number of threads or ranks.
+    """
+    if (chosen := _from_environment("ANNPIPES_NUM_THREADS")) is not None:
+        return chosen
+    if multiprocessing.parent_process():
+        return 1
+    return max(1, core_count() // (_from_environment("LOCAL_WORLD_SIZE") or 1))
+
+
+def _from_environment(name: str) -> int | None:
+    given = os.environ.get(name)
+    if not given:
+        return None
+    if not given.strip().isdecimal() or int(given) < 1:
+        raise ParameterError(f"{name} must be a whole number of at least 1, got {given!r}")
+    return int(given)
 
 
 def core_count() -> int:
