@@ -1,7 +1,7 @@
 """What it costs to know the order of an epoch of 500 million rows, without reading any.
 
 Time from nothing to the first chunk, time per chunk of 16,384 rows at a random position, and memory
-above what the process had before.
+above what the process had before: of rows that are drawn by weight, above the weights themselves.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ import numpy as np
 import measuring
 from annpipes.plans.chunks import ChunkPlan
 from annpipes.plans.order import BlockShuffled, InOrder
+from annpipes.plans.weighted import Weighted
 
 CHUNK = 16_384
-CASES = {"rows one by one": 1, "blocks of 64": 64}
+CASES = {"rows one by one": (1, False), "blocks of 64": (64, False), "rows by weight": (1, True)}
 
 
-def measure(block: int, quick: bool) -> dict[str, Any]:
-    n_rows, positions = (5 * 10**6, 20) if quick else (5 * 10**8, 500)
+def measure(case: tuple[int, bool], quick: bool) -> dict[str, Any]:
+    (block, weighted), (n_rows, positions) = case, (5 * 10**6, 20) if quick else (5 * 10**8, 500)
+    weights = np.random.default_rng(0).random(n_rows) if weighted else None
     with measuring.PeakMemory() as watched:
         begin = time.perf_counter()
-        plan = ChunkPlan(BlockShuffled(InOrder(range(n_rows), block)), CHUNK)
+        rows = InOrder(range(n_rows), block)
+        plan = ChunkPlan(BlockShuffled(rows) if weights is None else Weighted(rows, weights, n_rows), CHUNK)
         epoch = plan.epoch((0, 0))
         epoch.chunk(0)
         first = time.perf_counter() - begin

@@ -107,7 +107,7 @@ class CompactIndptr:
             if len(wrong := np.flatnonzero(found < 0)):
                 raise DamageError(f"{where} decreases after row {self.n_rows + wrong[0]}")
             lengths.append(found.astype(np.min_scalar_type(found.max(initial=0))))
-            bases.append(bounds[-self.n_rows % _TOGETHER : -1 : _TOGETHER])
+            bases.append(bounds[-self.n_rows % _TOGETHER : -1 : _TOGETHER].copy())  # a view would keep all of it
             entries, self.n_rows, self.last = entries + len(piece), self.n_rows + len(found), int(piece[-1])
         if entries != n_rows + 1:
             raise DamageError(f"{where} has {entries} entries, but {n_rows} rows need one more")
