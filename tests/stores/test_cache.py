@@ -19,9 +19,10 @@ from storage_files import create, dense_file, read_x, relayout, rows_of, same, s
 from zarr_stores import expected, put, written
 
 import annpipes as ap
-from annpipes.errors import ChangedError, ParameterError, ParameterTypeError
+from annpipes.errors import ChangedError, ParameterError, ParameterTypeError, SourceError
 from annpipes.meters import Meter, metering
 from annpipes.stores import densify, open_store
+from annpipes.stores.bytes import files
 from annpipes.stores.caching import loops
 from annpipes.stores.codecs.pipelines import Pipeline
 
@@ -78,6 +79,23 @@ def test_zarr_stores_too(tmp_path: Path, folder: Path, x: str, version: int) -> 
         how = {"compressors": Blosc()} if version == 2 else {"shards": tuple(2 * one for one in side)}
         put(path, field, chunks=side, **how)
     check_twice(path, folder, expected(path).X)
+
+
+@pytest.mark.parametrize("genes", [None, [3, 1]])
+@pytest.mark.parametrize("becomes", ["other", "gone"])
+def test_a_zarr_store_that_changes_is_noticed_though_nothing_of_it_is_read(
+    tmp_path: Path, folder: Path, becomes: str, genes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(adata_of(), tmp_path / "a.zarr", 3)
+    read_all(store := cached(path, folder))
+    [chunk] = [file for file in (path / "X" / "data").rglob("*") if file.is_file() and file.name != "zarr.json"]
+    if becomes == "gone":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(chunk.read_bytes()[::-1])
+    monkeypatch.setattr(files, "_LOOK_SECONDS", -1.0)  # looked at a moment ago
+    with pytest.raises(ChangedError if becomes == "other" else SourceError, match="since it was first opened"):
+        store.read(ap.Chunk.of(np.array([3, 1])), ["X"], None if genes is None else store.genes(genes))
 
 
 def test_some_genes_are_taken_from_the_cache(tmp_path: Path, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -17,11 +18,13 @@ from annpipes.stores.compiled.kernels import Bytes, Offsets
 
 __all__ = ["FileSequence"]
 
+_LOOK_SECONDS = 1.0
+
 
 class FileSequence:
     """Files one after the other, each open only while it is read, for they may be more than a process can open.
 
-    A file whose size or time of change differs from when it was first seen is refused when it is read.
+    A file whose size or time of change differs from when it was first seen is refused when it is read, and by `look`.
 
     Parameters
     ----------
@@ -38,6 +41,9 @@ class FileSequence:
     def __init__(self, folder: str, names: Sequence[str], stamps: NDArray[np.int64]) -> None:
         self.name = folder  # as given
         self.folder, self.names, self.stamps = os.path.abspath(folder), tuple(names), stamps
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_looked_at"}
 
     @cached_property
     def firsts(self) -> Offsets:
@@ -70,13 +76,30 @@ class FileSequence:
         number = int(np.searchsorted(self.firsts, offset, side="right")) - 1
         try:
             with open(os.path.join(self.folder, self.names[number]), "rb", buffering=0) as file:
-                status = os.fstat(file.fileno())
-                if (status.st_size, status.st_mtime_ns) != tuple(self.stamps[number].tolist()):
-                    raise ChangedError(self._told(number, "changed"))
+                self._refuse_changed(number, os.fstat(file.fileno()))
                 file.seek(offset - int(self.firsts[number]))
                 return file.read(size) or b""
         except FileNotFoundError:
             raise SourceError(self._told(number, "is gone")) from None
+
+    def look(self, offsets: Offsets) -> None:
+        """As `OpenBytes.look`; at each file once a second at most, for there may be thousands."""
+        numbers = np.unique(np.searchsorted(self.firsts, offsets, side="right") - 1)
+        now = time.monotonic()
+        for number in numbers[now - self._looked_at[numbers] > _LOOK_SECONDS].tolist():
+            try:
+                self._refuse_changed(number, os.stat(os.path.join(self.folder, self.names[number])))
+            except FileNotFoundError:
+                raise SourceError(self._told(number, "is gone")) from None
+            self._looked_at[number] = now
+
+    @cached_property
+    def _looked_at(self) -> NDArray[np.float64]:
+        return np.full(len(self.names), -np.inf)  # in this process
+
+    def _refuse_changed(self, number: int, status: os.stat_result) -> None:
+        if (status.st_size, status.st_mtime_ns) != tuple(self.stamps[number].tolist()):
+            raise ChangedError(self._told(number, "changed"))
 
     def _told(self, number: int, what: str) -> str:
         return f"{self.names[number]} of {self.name} {what} since it was first opened; make the source anew"

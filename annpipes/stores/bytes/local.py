@@ -149,6 +149,9 @@ class FileBytes:
         """Whether pages of the mapping were gone, and zeros were read in their place."""
         return self._mapping is not None and self._mapping.lost
 
+    def look(self, offsets: Offsets) -> None:
+        """Nothing: a block of `steady` tells."""
+
     def cached(self, offsets: NDArray[np.int64]) -> bool:
         """Whether the bytes at these places are in the page cache, judged by a few of them."""
         if not (hasattr(os, "preadv") and hasattr(os, "RWF_NOWAIT")):

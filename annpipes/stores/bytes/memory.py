@@ -59,6 +59,9 @@ class MemoryBytes:
         """As `OpenBytes.read_ranges`."""
         return read_each(self, froms, tos, lengths, start, stop, out)
 
+    def look(self, offsets: Offsets) -> None:
+        """Nothing."""
+
     def cached(self, offsets: Offsets) -> bool:
         """Yes."""
         return True

@@ -109,6 +109,9 @@ class RemoteObjects:
     def mapped(self) -> None:
         """Not to be had."""
 
+    def look(self, offsets: Offsets) -> None:
+        """Nothing: what was kept is that of the version that was seen, and each look would be a request."""
+
     def cached(self, offsets: Offsets) -> bool:
         """No: so that several are read at once."""
         return False

@@ -36,6 +36,12 @@ class OpenBytes(Protocol):
     def mapped(self) -> Bytes | None:
         """All bytes in memory, if they are to be had so; what was read holds if the block of `steady` ends well."""
 
+    def look(self, offsets: Offsets) -> None:
+        """Refuse the bytes at these places if they are others by now, where a block of `steady` does not tell.
+
+        For what was kept of them: who reads them is told anyway. Raises what `ByteSource.steady` does.
+        """
+
     def cached(self, offsets: Offsets) -> bool:
         """Whether the bytes at these places come without waiting, judged by a few of them."""
 

@@ -124,12 +124,12 @@ def select_decoded(
     """
     for k in range(first, last):
         start, stop = chunks[0].edges[k], chunks[0].edges[k + 1]
-        index_first, index_last = extent(sources.index_froms, sources.lengths, start, stop)
-        first, last = extent(sources.froms, sources.lengths, start, stop)
+        index_window = extent(sources.index_froms, sources.lengths, start, stop)
+        window = extent(sources.froms, sources.lengths, start, stop)
         index_bytes, value_bytes = sources.indices.itemsize, sources.data.itemsize
         if not (
-            read_decoded(chunks[0], k, scratch[0], index_first * index_bytes, index_last * index_bytes)
-            and read_decoded(chunks[1], k, scratch[1], first * value_bytes, last * value_bytes)
+            read_decoded(chunks[0], k, scratch[0], index_window[0] * index_bytes, index_window[1] * index_bytes)
+            and read_decoded(chunks[1], k, scratch[1], window[0] * value_bytes, window[1] * value_bytes)
         ):
             return k, to
         wrong, to = select_pieces(sources, start, stop, to, room, kept)
