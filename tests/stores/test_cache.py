@@ -122,8 +122,7 @@ def test_a_later_epoch_decodes_nothing(tmp_path: Path, folder: Path, monkeypatch
     with metering(meter):
         found, drawn = read_all(store, 1)
         single = read_x(store, [5])
-    x = stored_x(path)
-    assert same(found, rows_of(x, drawn))
+    assert same(found, rows_of(x := stored_x(path), drawn))
     assert same(single, rows_of(x, [5]))
     assert "decode" not in meter.totals
     assert meter.totals["cached"] == meter.totals["copied"] == meter.totals["decoded"]
