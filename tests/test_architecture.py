@@ -55,7 +55,7 @@ LAYERS = [
 """DESIGN §3 from the bottom up: a module imports from lower layers alone, or from its own room."""
 
 ROOMS_OF_STORES = [
-    {"damage", "routes", "choices", "witness", "unknown", "columns", "series", "row_space", "compiled"},
+    {"damage", "routes", "choices", "witness", "unknown", "columns", "series", "row_space", "compiled", "vocabularies"},
     {"refusals", "expressions", "bytes.mapping"},
     {"bytes"},
     {"codecs", "caching"},
@@ -64,7 +64,7 @@ ROOMS_OF_STORES = [
     {"engine.targets"},
     {"engine"},
     {"genes", "dense", "marks", "tables", "surveying"},
-    {"frame", "protocol", "gene_subsets"},
+    {"frame", "protocol", "gene_subsets", "gene_tables"},
     {"labels", "matrices", "base"},
     {"arrays", "request", "obs"},
     {"elements"},

@@ -94,6 +94,11 @@ class H5adStore(FieldStore):
         with self.file.reading("var") as file:
             return read_frame(file, "var")
 
+    def _raw_var(self) -> pd.DataFrame:
+        path = self._raw.replace("X", "var")
+        with self.file.reading(path) as file:
+            return read_frame(file, path)
+
     def close(self) -> None:
         self.file.source.close()
 

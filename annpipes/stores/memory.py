@@ -16,11 +16,12 @@ from annpipes.stores.arrays import Selected, dense_rows, sparse_rows
 from annpipes.stores.base import FieldStore
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import column_of, refuse_twice
-from annpipes.stores.genes import Genes
+from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.h5ad import open_matrix, raw_x
-from annpipes.stores.protocol import MatrixReader, has_genes, names_crc
+from annpipes.stores.protocol import MatrixReader, names_crc
 from annpipes.stores.refusals import refuse_values
 from annpipes.stores.tables import matrix_of
+from annpipes.stores.vocabularies import AS_NAMED, Matching
 from annpipes.stores.witness import Snapshot, Witness, element_of, owner_of
 
 __all__ = ["MemoryStore"]
@@ -54,9 +55,9 @@ class MemoryStore(FieldStore):
     def n_vars(self) -> int:  # type: ignore[override] # genes may be filtered in place
         return int(self.adata.n_vars)
 
-    def genes(self, chosen: Any) -> Genes:
-        self.keep_genes()
-        return super().genes(chosen)
+    def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:
+        self._witness.keep_raw_genes(self.adata) if raw else self.keep_genes()
+        return super().genes(chosen, matching, raw=raw)
 
     def keep_genes(self) -> None:
         self._witness.genes_stay = True
@@ -114,6 +115,10 @@ class MemoryStore(FieldStore):
     @property
     def var(self) -> pd.DataFrame:
         frame: pd.DataFrame = self.adata.var
+        return frame
+
+    def _raw_var(self) -> pd.DataFrame:
+        frame: pd.DataFrame = self.adata.raw.var
         return frame
 
     def close(self) -> None:

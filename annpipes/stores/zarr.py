@@ -80,6 +80,9 @@ class ZarrStore(FieldStore):
     def var(self) -> pd.DataFrame:
         return self._frame("var")
 
+    def _raw_var(self) -> pd.DataFrame:
+        return self._frame("raw/var")
+
     def series(self, column: Any) -> pd.Series[Any]:
         refuse_twice(self._columns("obs"), column, self.name)
         if not self._by_columns("obs"):
