@@ -169,13 +169,13 @@ class CsrTensors:
         return csr_matrix((values, col, crow), self.shape)
 
     def to_jax(self, nse: int | None = None) -> Any:
-        """A `jax.experimental.sparse.BCSR` on the same device, over the same memory where jax can have that.
+        """A ``jax.experimental.sparse.BCSR`` on the same device, over the same memory where jax can have that.
 
         Parameters
         ----------
         nse
-            How many values there is room for; what is padded changes no result. `jax.jit` compiles a function anew for
-            each number of values that it meets, and batches differ in it: one number for all spares that.
+            How many values there is room for; what is padded changes no result. ``jax.jit`` compiles a function anew
+            for each number of values that it meets, and batches differ in it: one number for all spares that.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class CsrTensors:
         return sparse.BCSR(tuple(parts), shape=self.shape)
 
     def to_cupy(self) -> Any:
-        """A `cupyx.scipy.sparse.csr_matrix` over the same memory of a GPU, by DLPack.
+        """A ``cupyx.scipy.sparse.csr_matrix`` over the same memory of a GPU, by DLPack.
 
         Raises
         ------

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from annpipes.errors import DamageError
 from annpipes.stores.genes import Genes, as_genes
 from annpipes.stores.vocabularies import AS_NAMED, FoundGenes, Matching, as_keys, need_column
 
@@ -39,7 +40,7 @@ class GeneTables:
         """The names of the columns of ``raw/X`` or of a table in obsm; None where they have no names."""
         return None
 
-    def keep_genes(self) -> None:
+    def keep_genes(self, *, raw: bool = False) -> None:
         """From now on, refuse to read genes that are others than at present: something is made of their order."""
 
     def gene_table(self, *, raw: bool = False) -> pd.DataFrame:
@@ -51,17 +52,27 @@ class GeneTables:
 
     def gene_keys(self, column: str | None, *, raw: bool = False) -> pd.Index[Any]:
         """The names of the genes of var, or of raw, or what a column has in their place; None where that has none."""
+        names = self.column_names("raw/X") if raw else self.var_names
+        assert names is not None  # raw has names as var has
         if column is None:
-            names = self.column_names("raw/X") if raw else self.var_names
-            assert names is not None  # raw has names as var has
             return names
-        where = f"raw of {self.name}" if raw else self.name
-        values = need_column(self.gene_table(raw=raw), column, where)
-        return as_keys(values, f"the var column {column!r} of {where}")
+        what = f"the var column {column!r} of {self._genes_where(raw)}"
+        keys = as_keys(self.gene_column(column, raw=raw), what)
+        if len(keys) != len(names):
+            raise DamageError(f"{what} has {len(keys)} values, but there are {len(names)} genes")
+        return keys
+
+    def gene_column(self, column: str, *, raw: bool = False) -> pd.Series[Any]:
+        """One column of var, or of raw's; a store that can reads no other."""
+        return need_column(self.gene_table(raw=raw), column, self._genes_where(raw))
+
+    def _genes_where(self, raw: bool) -> str:
+        return f"raw of {self.name}" if raw else self.name
 
     def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:
         """Genes given as names, positions or a mask; of ``raw``, which has genes of its own, names alone."""
-        where = f"raw of {self.name}" if raw else self.name
+        self.keep_genes(raw=raw)
+        where = self._genes_where(raw)
         return as_genes(
             chosen,
             self.gene_keys(None, raw=raw),

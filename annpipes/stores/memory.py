@@ -21,7 +21,6 @@ from annpipes.stores.h5ad import open_matrix, raw_x
 from annpipes.stores.protocol import MatrixReader, names_crc
 from annpipes.stores.refusals import refuse_values
 from annpipes.stores.tables import matrix_of
-from annpipes.stores.vocabularies import AS_NAMED, Matching
 from annpipes.stores.witness import Snapshot, Witness, element_of, owner_of
 
 __all__ = ["MemoryStore"]
@@ -55,12 +54,11 @@ class MemoryStore(FieldStore):
     def n_vars(self) -> int:  # type: ignore[override] # genes may be filtered in place
         return int(self.adata.n_vars)
 
-    def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:
-        self._witness.keep_raw_genes(self.adata) if raw else self.keep_genes()
-        return super().genes(chosen, matching, raw=raw)
-
-    def keep_genes(self) -> None:
-        self._witness.genes_stay = True
+    def keep_genes(self, *, raw: bool = False) -> None:
+        if raw:
+            self._witness.keep_raw_genes(self.adata)
+        else:
+            self._witness.genes_stay = True
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Shape and names."""

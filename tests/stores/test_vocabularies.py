@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import dense
+from builders import dense, write
 from gene_contract import reindexed
 from gene_lists import IDS, SOURCES, bare, named, source_of
 
-import annpipes
 from annpipes import AnnDataset, IndexSource, stream
-from annpipes.errors import FieldError, ParameterError, ParameterTypeError
+from annpipes.errors import ChangedError, DamageError, FieldError, ParameterError, ParameterTypeError
 from annpipes.stores.vocabularies import without_version
 
 FIELDS = ["X", "layers/counts", "layers/logged", "rows"]
@@ -123,6 +123,16 @@ class TestColumns:
         with pytest.raises(FieldError, match=message):
             stream(named(), genes=["a"], genes_from=column)
 
+    @pytest.mark.parametrize("raw", ["", "raw/"])
+    def test_of_another_length_are_damage(self, tmp_path: Path, raw: str) -> None:
+        path = write(named(), tmp_path / "cells.h5ad")
+        with h5py.File(path, "r+") as file:
+            values = file[f"{raw}var/feature_id"][:-1]
+            del file[f"{raw}var/feature_id"]
+            file[f"{raw}var/feature_id"] = values
+        with pytest.raises(DamageError, match=r"'feature_id' of .*cells.h5ad has \d+ values, but there are \d+ genes"):
+            stream(path, fields=["raw/X" if raw else "X"], genes=[IDS[0]], genes_from="feature_id")
+
     def test_are_not_for_positions(self) -> None:
         with pytest.raises(ParameterError, match=r"genes_from='entrez' says .*, and genes are positions or a mask"):
             stream(named(), genes=[1], genes_from="entrez")
@@ -157,6 +167,10 @@ class TestVersions:
         with pytest.raises(ParameterError, match=r"genes name '.*2\.1' and '.*2\.2', which are one gene without"):
             stream(adata, genes=asked, gene_versions="drop", missing_genes="fill")
         assert stream(adata, genes=["ENSG00000000001.1"]).var.index.tolist() == ["ENSG00000000001.1"]
+
+    def test_a_list_with_a_missing_name_is_refused(self) -> None:
+        with pytest.raises(ParameterTypeError, match="genes must not have missing values, but 1 of 2 are missing"):
+            stream(named(), genes=pd.Series(["gene-1", None]), missing_genes="fill")
 
     def test_missing_genes_given_twice_are_named(self) -> None:
         with pytest.raises(ParameterError, match="genes name 'XIST' more than once"):
@@ -201,12 +215,17 @@ class TestRaw:
         with pytest.raises(FieldError, match=r"no gene 'gene-0' in raw of AnnData.* \(1 of 2 unknown\)"):
             stream(adata, fields=["X", "raw/X"], genes=["gene-0", "gene-2"])
 
-    def test_that_was_replaced_is_refused(self) -> None:
+    @pytest.mark.parametrize("together", [False, True])
+    def test_that_was_replaced_is_refused(self, together: bool) -> None:
         adata = named()
-        loader = stream(adata, fields=["raw/X"], genes=["gene-0", "gene-2"])
-        adata.raw = adata[:, ::-1].copy()
-        with pytest.raises(annpipes.errors.ChangedError, match="had 15 genes of raw and now has 11"):
+        data = [adata, named()] if together else adata
+        loader, whole = (stream(data, fields=["raw/X"], genes=genes) for genes in (["gene-0", "gene-2"], None))
+        other = adata.raw.to_adata()
+        adata.raw = other[:, ::-1].copy()
+        with pytest.raises(ChangedError, match=r"had other raw.var_names when a source was made of it"):
             next(iter(loader))
+        if not together:
+            assert next(iter(whole))["raw_X"].shape == (29, 15)
 
 
 class TestFoundGenes:

@@ -143,8 +143,7 @@ class Collection(AlignedStore):
             self.stores += store.parts() if isinstance(store, Collection) else [store]
         if not self.stores:
             raise ParameterError("data is an empty list: a collection needs at least one file")
-        for store in self.stores:
-            store.keep_genes()
+        self.keep_genes()
         self.space = RowSpace([store.n_obs for store in self.stores])
         self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
         self._joined = JoinedGenes(self.stores, self.files, self.join, self._matching)

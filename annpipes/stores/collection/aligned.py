@@ -45,6 +45,11 @@ class AlignedStore(FieldStore):
             self._joined.refuse_left_out(found.names[found.absent].tolist(), matching)
         return found
 
+    def keep_genes(self, *, raw: bool = False) -> None:
+        for store in self.stores:
+            if not raw or "raw/X" in store.fields:
+                store.keep_genes(raw=raw)
+
     def gene_keys(self, column: str | None, *, raw: bool = False) -> pd.Index[Any]:
         return super().gene_keys(self.on if raw and column is None else column, raw=raw)
 
