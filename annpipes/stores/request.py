@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from toolz import merge
 
 from annpipes.errors import FieldError, ParameterError
 from annpipes.plans.rows import Rows
@@ -104,7 +105,8 @@ class Request:
         columns = [need for need in self.extras if not isinstance(need, Total)]
         summed = {total.field for total in totals}
         found = self._read(chunk, [name for name in self.fields if name not in summed])
-        known: dict[Need, Any] = dict(zip(columns, self.store.read(chunk, columns).values(), strict=True))
+        noted = self.store.read(chunk, columns) if columns else {}
+        known: dict[Need, Any] = dict(zip(columns, noted.values(), strict=True))
         for total in totals:
             genes = self.genes_of(total.field)
             for key, whole in self.store.read(chunk, [total.field]).items():  # none if the field is skipped
@@ -119,7 +121,9 @@ class Request:
             return dict(self.store.read(chunk, fields, self.genes))
         apart = [name for name in fields if self.raw_genes.covers(name)]
         others = [name for name in fields if name not in apart]
-        return {**self.store.read(chunk, others, self.genes), **self.store.read(chunk, apart, self.raw_genes)}
+        reads = [(names, genes) for names, genes in ((others, self.genes), (apart, self.raw_genes)) if names]
+        found: dict[str, Any] = merge(*(self.store.read(chunk, names, genes) for names, genes in reads))
+        return found
 
     @property
     def chosen(self) -> Genes | None:

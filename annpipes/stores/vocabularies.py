@@ -148,9 +148,9 @@ def places_of_genes(
     places = {name: place for place, name in enumerate(compared) if name is not None}
     unknown = [name for name, key in zip(given.tolist(), asked, strict=True) if key not in places]
     if unknown and (matching.missing == "error" or len(unknown) == len(given)):
-        fill = " (missing_genes='fill' puts zeros in its place)" if len(unknown) < len(given) else ""
-        hint = _hint(unknown, names, matching, table)
-        raise FieldError(f"no gene {unknown[0]!r} in {where} ({len(unknown)} of {len(given)} unknown){hint}{fill}")
+        fill = "; missing_genes='fill' puts zeros in its place" if len(unknown) < len(given) else ""
+        hint = _hint(unknown, names, matching, table) or fill
+        raise FieldError(f"no gene {unknown[0]!r} in {where} ({len(unknown)} of {len(given)} unknown){hint}")
     counts = pd.Index(compared, dtype=object)
     repeated = set(counts[counts.duplicated()])
     for name, key in zip(given.tolist(), asked, strict=True):

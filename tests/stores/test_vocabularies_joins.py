@@ -13,11 +13,15 @@ import pandas as pd
 import pytest
 import torch
 from builders import dense
+from contracts import chunk_of
 from gene_contract import reindexed
+from hypothesis import given
+from hypothesis import strategies as st
 from small_collections import N_ROWS, compare, concatenated, pieces, written
 
 from annpipes import Collection, IndexSource, Loader, SourceMixer, stream
 from annpipes.errors import FieldError, ParameterError, StateError
+from annpipes.stores import Matching
 
 N = sum(N_ROWS)
 NAMES = ["CD3E", "LYZ", "MS4A1", "NKG7", "GNLY", "CD14", "PPBP"]
@@ -187,6 +191,26 @@ class TestAListOfGenes:
             Collection(pieces(), join="outer", missing_genes="fill")
         with pytest.raises(FieldError, match=r"no gene 'XIST' in any of 3 files \(2 of 2 unknown\)"):
             Collection(pieces(), join=["XIST", "SRY"], missing_genes="fill")
+
+
+@given(
+    genes=st.lists(st.sampled_from([*NAMES, "XIST", "SRY"]), unique=True),
+    forms=st.lists(st.sampled_from(["csr float32", "dense float32", "csr int32"]), min_size=3, max_size=3),
+    drawn=st.lists(st.integers(0, N - 1), max_size=6),
+)
+def test_any_genes_of_any_files(genes: list[str], forms: list[str], drawn: list[int]) -> None:
+    adatas, asked = identified(*forms), [IDS.get(name, name) for name in genes]
+    whole = concatenated(by_ids(adatas), "outer")
+    chosen = Collection(adatas, on="id", join="outer")
+    if genes and not set(asked) & set(IDS.values()):
+        with pytest.raises(FieldError, match="unknown"):
+            chosen.genes(asked, Matching(missing="fill"))
+        return
+    expected = reindexed(whole.X, whole.var_names, asked)[drawn]
+    found = chosen.read(chunk_of(drawn), ["X"], chosen.genes(asked, Matching(missing="fill")))["X"]
+    np.testing.assert_array_equal(dense(found), expected)
+    listed = Collection(adatas, on="id", join=asked, missing_genes="fill").read(chunk_of(drawn), ["X"])["X"]
+    np.testing.assert_array_equal(dense(listed), expected)
 
 
 def test_states_know_how_files_were_aligned() -> None:
