@@ -189,9 +189,8 @@ class CsrTensors:
         if nse is not None:
             if nse < len(values):
                 raise ParameterError(f"nse must be at least {len(values)}, the number of values, got {nse}")
-            col, values = (
-                pad(part, (0, nse - len(values)), value=of) for part, of in ((col, self.n_vars), (values, 0))
-            )
+            room = (0, nse - len(values))
+            col, values = pad(col, room, value=self.n_vars), pad(values, room)
         parts = [jax.dlpack.from_dlpack(part.detach().contiguous()) for part in (values, col, crow)]
         for part, given in zip(parts, (values, col, crow), strict=True):
             if part.dtype.itemsize < given.dtype.itemsize:  # it narrows without a word

@@ -119,11 +119,11 @@ def chosen_table(table: pd.DataFrame, genes: Genes) -> pd.DataFrame:
     if genes.names is None:
         return found
     asked = pd.Index(genes.names, name=table.index.name)
-    if found.index.astype(str).equals(asked[genes.positions >= 0]):
-        return (
-            found if len(found) == len(asked) else table.reset_index(drop=True).reindex(genes.positions).set_axis(asked)
-        )
-    return with_names(table).reset_index(drop=True).reindex(genes.positions).set_axis(asked.rename(None))
+    same = bool(found.index.astype(str).equals(asked[genes.positions >= 0]))
+    if same and len(found) == len(asked):
+        return found
+    named, whole = (asked, table) if same else (asked.rename(None), with_names(table))
+    return whole.reset_index(drop=True).reindex(genes.positions).set_axis(named)
 
 
 def with_names(table: pd.DataFrame) -> pd.DataFrame:

@@ -158,6 +158,12 @@ class TestVersions:
 
 
 class TestAListOfGenes:
+    @pytest.mark.parametrize("kind", ["csr float32", "dense float32"])
+    def test_may_be_empty(self, kind: str) -> None:
+        rows = Collection(pieces(*[kind] * 3), join=[]).read(chunk_of([4, 0, 9]), ["X"])["X"]
+        assert rows.shape == (3, 0)
+        assert kind.startswith("dense") or len(rows.indices) == len(rows.data) == 0
+
     @pytest.mark.parametrize("fill_value", [0.0, 2.5, np.nan])
     @pytest.mark.parametrize("form", ["csr int32", "dense float32"])
     def test_may_name_genes_that_no_file_has(self, form: str, fill_value: float) -> None:
