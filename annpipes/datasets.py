@@ -16,7 +16,17 @@ from annpipes.messages.brevity import brief_named
 from annpipes.messages.showing import Labelled, Part, Shown, Title
 from annpipes.plans.rows import RowArray, as_count, take_rows
 from annpipes.stages.collating import collate
-from annpipes.stores import Answers, Obs, Request, Unknown, as_fields, open_store
+from annpipes.stores import (
+    Answers,
+    GeneVersions,
+    Matching,
+    MissingGenes,
+    Obs,
+    Request,
+    Unknown,
+    as_fields,
+    open_store,
+)
 from annpipes.transforms.applying import Applied, needed_by
 from annpipes.transforms.base import Transform, as_transform
 from annpipes.types import Batch, Chunk
@@ -101,7 +111,7 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         The same under the name that it has elsewhere.
     fields
         What an item has, as of `RowReader`; X and all obs columns when None.
-    genes, categories, unknown
+    genes, genes_from, missing_genes, gene_versions, categories, unknown
         As of `RowReader`.
     chunk_size
         How many rows one read fetches at most; larger batches are put together from several.
@@ -128,6 +138,9 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         rows: Any = None,
         fields: Sequence[str] | None = None,
         genes: Any = None,
+        genes_from: str | None = None,
+        missing_genes: MissingGenes = "error",
+        gene_versions: GeneVersions = "keep",
         categories: Mapping[str, Sequence[Any]] | None = None,
         unknown: Unknown = "error",
         chunk_size: int = 6000,
@@ -145,7 +158,13 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         if transform is not None and "X" not in self.fields:
             raise ParameterError(f"transform is applied to X, which is not among fields ({', '.join(self.fields)})")
         self.request = Request.of(
-            self.store, self.fields, genes=genes, categories=categories, unknown=unknown, rows=self.rows
+            self.store,
+            self.fields,
+            genes=genes,
+            matching=Matching.of(genes_from, missing_genes, gene_versions),
+            categories=categories,
+            unknown=unknown,
+            rows=self.rows,
         )
         self._applied: Applied | None = None
         if self.transform is not None:
@@ -185,9 +204,10 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
 
     def _shown(self) -> Sequence[Part]:
         applied = [] if self.transform is None else [("transform", repr(self.transform))]
+        chosen = [] if self.request.chosen is None else [("genes", self.found_genes.line)]
         return [
             Title(f"{type(self).__name__}: {len(self):,} cells × {self.shape[1]:,} genes"),
-            Labelled([("data", repr(self.store)), ("fields", brief_named(self.fields)), *applied]),
+            Labelled([("data", repr(self.store)), ("fields", brief_named(self.fields)), *chosen, *applied]),
         ]
 
     @overload

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from annpipes.running.statistics import Statistics
-from annpipes.stores import Damage, FieldReport, Finding, Kept, Route
+from annpipes.stores import Damage, FieldReport, Finding, FoundGenes, Kept, Route
 from annpipes.tools.benching import BenchCase, BenchLimit, Benchmark, BenchPeer
 from annpipes.tools.diversity import Mixing
 from annpipes.tools.inspecting import CheckReport, Inspection
@@ -21,6 +21,7 @@ __all__ = [
     "Damage",
     "FieldReport",
     "Finding",
+    "FoundGenes",
     "Inspection",
     "Kept",
     "Mixing",

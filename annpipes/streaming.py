@@ -12,7 +12,7 @@ from annpipes.stages.base import PlanStage
 from annpipes.stages.collating import Form
 from annpipes.stages.sources import IndexSource
 from annpipes.stages.verbs import BatchVerbs
-from annpipes.stores import Unknown
+from annpipes.stores import GeneVersions, MissingGenes, Unknown
 from annpipes.transforms.base import Transforms
 
 __all__ = ["stream"]
@@ -24,6 +24,9 @@ def stream(
     *,
     fields: Sequence[str] = ("X",),
     genes: Any = None,
+    genes_from: str | None = None,
+    missing_genes: MissingGenes = "error",
+    gene_versions: GeneVersions = "keep",
     categories: Mapping[str, Sequence[Any]] | None = None,
     unknown: Unknown = "error",
     rows: Any = None,
@@ -67,7 +70,7 @@ def stream(
         As of `RowSampler`, which takes the place of the shuffle if one of the first two is given.
     chunk_size
         As of `ChunkSorter`.
-    fields, genes, categories, unknown
+    fields, genes, genes_from, missing_genes, gene_versions, categories, unknown
         As of `RowReader`.
     batch_size, drop_last
         As of `RowBatcher`.
@@ -90,7 +93,15 @@ def stream(
         ordered = source.shuffle_blocks() if shuffle else source
     pipe: BatchVerbs = (
         ordered.sort_within_chunks(chunk_size)
-        .read_rows(fields, genes=genes, categories=categories, unknown=unknown)
+        .read_rows(
+            fields,
+            genes=genes,
+            genes_from=genes_from,
+            missing_genes=missing_genes,
+            gene_versions=gene_versions,
+            categories=categories,
+            unknown=unknown,
+        )
         .batch_rows(batch_size, drop_last=drop_last)
     )
     if transform is not None:

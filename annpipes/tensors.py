@@ -5,19 +5,31 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NoReturn, overload
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
+from torch.nn.functional import pad
 
-from annpipes.errors import ParameterTypeError, RowIndexError
+from annpipes.errors import ParameterError, ParameterTypeError, RowIndexError
 from annpipes.types import SparseRows
 
 __all__ = ["CsrTensors", "widest_type"]
 
 _REMEDY = "make it dense, x.to_dense(), or a sparse tensor of torch's, x.to_sparse_csr()"
+
+
+def _imported(module: str, needed_by: str) -> Any:
+    """Another framework, which is no dependency."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{needed_by} needs {module.partition('.')[0]}, which is not here", name=error.name
+        ) from error
 
 
 def _refused(sign: str) -> Callable[..., NoReturn]:
@@ -183,6 +195,61 @@ class CsrTensors:
         """A `scipy.sparse.csr_matrix`, over the same memory unless that is a GPU's."""
         values, col, crow = (part.numpy(force=True) for part in (self.values, self.col_indices, self.crow_indices))
         return csr_matrix((values, col, crow), self.shape)
+
+    def to_jax(self, nse: int | None = None) -> Any:
+        """A ``jax.experimental.sparse.BCSR`` on the same device, over the same memory where jax can have that.
+
+        Parameters
+        ----------
+        nse
+            How many values there is room for; what is padded changes no result. ``jax.jit`` compiles a function anew
+            for each number of values that it meets, and batches differ in it: one number for all spares that.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            There is no jax.
+        ParameterError
+            There are more values than ``nse``, or numbers of 64 bits, which jax has only with ``jax_enable_x64``.
+        """
+        jax, sparse = _imported("jax", "to_jax"), _imported("jax.experimental.sparse", "to_jax")
+        crow, col, values = self._narrow()
+        if nse is not None:
+            if nse < len(values):
+                raise ParameterError(f"nse must be at least {len(values)}, the number of values, got {nse}")
+            room = (0, nse - len(values))
+            col, values = pad(col, room, value=self.n_vars), pad(values, room)
+        parts = [jax.dlpack.from_dlpack(part.detach().contiguous()) for part in (values, col, crow)]
+        for part, given in zip(parts, (values, col, crow), strict=True):
+            if part.dtype.itemsize < given.dtype.itemsize:  # it narrows without a word
+                raise ParameterError(
+                    f"jax makes {part.dtype} of {given.dtype}: jax.config.update('jax_enable_x64', True), or give "
+                    f"x.to(torch.float32)"
+                )
+        return sparse.BCSR(tuple(parts), shape=self.shape)
+
+    def to_cupy(self) -> Any:
+        """A ``cupyx.scipy.sparse.csr_matrix`` over the same memory of a GPU, by DLPack.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            There is no cupy.
+        ParameterError
+            The tensors are not on a GPU of CUDA or ROCm.
+        """
+        if self.device.type != "cuda":
+            raise ParameterError(f"cupy has arrays on a GPU alone, and these are on {self.device}: x.cuda().to_cupy()")
+        cupy, sparse = _imported("cupy", "to_cupy"), _imported("cupyx.scipy.sparse", "to_cupy")
+        crow, col, values = (cupy.from_dlpack(part.detach()) for part in self._narrow())
+        return sparse.csr_matrix((values, col, crow), self.shape)
+
+    def _narrow(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The three tensors, places as int32 where these can count them."""
+        most = np.iinfo(np.int32).max
+        if self.n_vars > most or len(self.values) > most:
+            return self.crow_indices, self.col_indices, self.values
+        return self.crow_indices.to(torch.int32), self.col_indices.to(torch.int32), self.values
 
     @classmethod
     def of(cls, rows: SparseRows) -> CsrTensors:

@@ -33,7 +33,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"DataLoader|Dataset|Tensor|ArrayLike|NDArray"),  # torch's and numpy's, by their short names
     (r"py:.*", r"Axes"),  # matplotlib's
     (r"py:.*", r"annpipes\.(plans|stages|running|stores|tools|transforms|messages)\..*"),  # internal, in signatures
-    (r"py:.*", r"Rows|RowArray|Key|Transforms|Unknown|Form|Tail|IterDataPipe"),  # aliases, in signatures
+    (r"py:.*", r"Rows|RowArray|Key|Transforms|Unknown|Form|Tail|GeneVersions|MissingGenes|IterDataPipe"),  # aliases
 ]
 
 

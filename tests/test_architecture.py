@@ -56,7 +56,7 @@ LAYERS = [
 
 ROOMS_OF_STORES = [
     {"indptr", "routes", "by_columns"},
-    {"damage", "choices", "witness", "unknown", "columns", "series", "row_space", "compiled"},
+    {"damage", "choices", "witness", "unknown", "columns", "series", "row_space", "compiled", "vocabularies"},
     {"refusals", "expressions", "bytes.mapping"},
     {"bytes"},
     {"codecs", "caching"},
@@ -65,7 +65,7 @@ ROOMS_OF_STORES = [
     {"engine.targets"},
     {"engine"},
     {"genes", "dense", "marks", "tables", "surveying"},
-    {"frame", "protocol", "gene_subsets"},
+    {"frame", "protocol", "gene_subsets", "gene_tables"},
     {"labels", "matrices", "base"},
     {"arrays", "request", "obs"},
     {"elements"},

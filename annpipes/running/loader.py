@@ -25,7 +25,7 @@ from annpipes.stages.base import fingerprint_of, pipe_table
 from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.collating import as_device, can_pin, place
 from annpipes.stages.datapipes import IterDataPipe
-from annpipes.stages.graph import upstream
+from annpipes.stages.graph import last_of, upstream
 from annpipes.stages.origins import Source
 from annpipes.stages.reading import RowBatcher, RowReader
 from annpipes.stores import Answers, Obs, Request
@@ -153,7 +153,9 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         given = [("loader", changed_repr(type(self), self._given) or "as by default")]
         title = Title(f"{type(self).__name__}: {len(self):,} batches of {self.batch_size:,} rows")
         begins = [("next pass", f"epoch {self.epoch}, from batch {self.first_batch} on")]
-        return [title, pipe_table(self.pipe), Labelled([*given, *begins])]
+        reader = last_of(self._batcher, RowReader)
+        chosen = [] if reader is None or reader.request.chosen is None else [("genes", reader.found_genes.line)]
+        return [title, pipe_table(self.pipe), Labelled([*given, *chosen, *begins])]
 
     @property
     def epoch(self) -> int:

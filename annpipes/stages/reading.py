@@ -13,7 +13,7 @@ from annpipes.stages.chaining import chained_by
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, upstream
 from annpipes.stages.origins import Source
-from annpipes.stores import Request, Unknown
+from annpipes.stores import FoundGenes, GeneVersions, Matching, MissingGenes, Request, Unknown
 from annpipes.types import Batch, Chunk
 
 __all__ = ["RowBatcher", "RowReader"]
@@ -39,8 +39,17 @@ class RowReader(ReadStage):
         gives int64 category codes (missing: -1) in place of strings. The batch's keys are
         the same with ``_`` for ``/``.
     genes
-        The columns of X and of layers to keep: names, positions or a mask, in the order in
-        which the batch shall have them. All when None.
+        The columns to keep: names, positions or a mask, in the order in which the batch shall have them. All when
+        None. Names are those of X, of layers and, looked up in raw's own var, of ``raw/X``; positions and masks
+        count along var, and leave ``raw/X`` whole.
+    genes_from
+        The column of var that has the names, such as one of Ensembl ids; var_names when None.
+    missing_genes
+        What becomes of names that the data lacks: an ``"error"``, or a column of zeros (``"fill"``); ``found_genes``
+        says how many there are. That none is found is an error in any case.
+    gene_versions
+        Whether Ensembl ids are compared with their versions (``"keep"``), or without (``"drop"``):
+        ``ENSG00000141510.18`` is then ``ENSG00000141510``.
     categories
         For obs columns that are read as codes, tables to use in place of the data's, such as those of a trained
         model: ``{"cell_type": ["B", "T"]}`` gives B code 0 and T code 1.
@@ -52,7 +61,7 @@ class RowReader(ReadStage):
     FieldError
         The data has no such field, or no such gene; the message lists those it has, or near ones.
     ParameterError
-        A gene is given twice, or a label is not in the table given for its column.
+        A gene is given twice or may be one of several, or a label is not in the table given for its column.
     FormatError
         A field is stored by columns, or in another way that has no rows to read.
     """
@@ -63,6 +72,9 @@ class RowReader(ReadStage):
         fields: Sequence[str] = ("X",),
         *,
         genes: Any = None,
+        genes_from: str | None = None,
+        missing_genes: MissingGenes = "error",
+        gene_versions: GeneVersions = "keep",
         categories: Mapping[str, Sequence[Any]] | None = None,
         unknown: Unknown = "error",
     ) -> None:
@@ -70,9 +82,16 @@ class RowReader(ReadStage):
         self.source_datapipe = source_datapipe
         source = upstream(source_datapipe, Source, "read_rows")
         self.request = Request.of(
-            source.store, fields, genes=genes, categories=categories, unknown=unknown, rows=source.plan.row_set
+            source.store,
+            fields,
+            genes=genes,
+            matching=Matching.of(genes_from, missing_genes, gene_versions),
+            categories=categories,
+            unknown=unknown,
+            rows=source.plan.row_set,
         )
-        self.fields, self.genes, self.unknown = self.request.fields, self.request.genes, unknown
+        self.fields, self.genes, self.unknown = self.request.fields, self.request.chosen, unknown
+        self.genes_from, self.missing_genes, self.gene_versions = genes_from, missing_genes, gene_versions
         self.categories = self.request.labels.given or None
 
     def each(self, item: Chunk) -> Batch:
@@ -80,13 +99,18 @@ class RowReader(ReadStage):
         return self.request.read(item)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What makes the codes of labels others."""
+        """What makes the codes of labels, and the genes of columns, others."""
         return self.request.fingerprint()
 
     @property
     def var(self) -> Any:
         """A `pandas.DataFrame` of what is known about the genes that are read, in the order of the batch's columns."""
         return self.request.var
+
+    @property
+    def found_genes(self) -> FoundGenes:
+        """How many of the genes that are read the data has, and each file."""
+        return self.request.found_genes
 
     def __len__(self) -> int:
         """How many chunks."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from annpipes.stages.sampling import RowSampler, Unit
     from annpipes.stages.shuffling import BlockShuffler
     from annpipes.stages.transforming import RowTransformer
-    from annpipes.stores import Unknown
+    from annpipes.stores import GeneVersions, MissingGenes, Unknown
     from annpipes.transforms.base import Transforms
 
 __all__ = ["BatchVerbs", "ChunkVerbs", "PlanVerbs"]
@@ -61,6 +61,9 @@ class ChunkVerbs:
             fields: Sequence[str] = ("X",),
             *,
             genes: Any = None,
+            genes_from: str | None = None,
+            missing_genes: MissingGenes = "error",
+            gene_versions: GeneVersions = "keep",
             categories: Mapping[str, Sequence[Any]] | None = None,
             unknown: Unknown = "error",
         ) -> RowReader: ...

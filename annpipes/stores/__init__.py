@@ -20,6 +20,8 @@
 `obs`           columns of obs, loaded when they are asked for
 `labels`        labels, and the codes that stand for them
 `genes`         some of the genes, in an order of their own
+`gene_tables`   what a store says of its genes
+`vocabularies`  lists of gene names, and how they meet those of the data
 `choices`       rows or genes chosen with objects of others
 `expressions`   rows for which an expression is true
 `unknown`       labels that an expression names, and no row has
@@ -76,6 +78,7 @@ from annpipes.stores.opening import open_one
 from annpipes.stores.protocol import Store, as_fields, field_key, is_matrix_field
 from annpipes.stores.request import Request
 from annpipes.stores.routes import Route
+from annpipes.stores.vocabularies import FoundGenes, GeneVersions, Matching, MissingGenes
 from annpipes.stores.writing.assembling import Assembly
 from annpipes.stores.writing.carrying import as_left_out, field_named
 from annpipes.stores.writing.parts import (
@@ -104,10 +107,14 @@ __all__ = [
     "FieldStore",
     "Finding",
     "Found",
+    "FoundGenes",
+    "GeneVersions",
     "Genes",
     "Kept",
     "LabelTables",
+    "Matching",
     "Matrix",
+    "MissingGenes",
     "Obs",
     "PartFile",
     "Remote",

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from annpipes.stores.request import Request
+from annpipes.stores.vocabularies import FoundGenes
 
 __all__ = ["Answers"]
 
@@ -26,6 +27,11 @@ class Answers(ABC):
     def var(self) -> Any:
         """A `pandas.DataFrame` of what is known about the genes that are read, in the order of X's columns."""
         return self._answering("var").var
+
+    @property
+    def found_genes(self) -> FoundGenes:
+        """How many of the genes that are read the data has, and each file, as `annpipes.reports.FoundGenes`."""
+        return self._answering("found_genes").found_genes
 
     def categories(self, column: str) -> tuple[Any, ...]:
         """The labels of an obs column, in the order of their codes."""

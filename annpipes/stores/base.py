@@ -17,13 +17,13 @@ from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.choices import in_order, plain_choice
 from annpipes.stores.expressions import rows_where
 from annpipes.stores.frame import Codes, Column, Labels, Strings, positions_of
-from annpipes.stores.genes import Genes, as_genes
+from annpipes.stores.gene_tables import GeneTables
+from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.protocol import (
     BlockAdvice,
     FieldReader,
     MatrixReader,
     field_key,
-    has_genes,
     is_matrix,
     no_such_field,
 )
@@ -44,12 +44,10 @@ class _Drawn:
         return chunk.drawn
 
 
-class FieldStore:
+class FieldStore(GeneTables):
     """A store of fields by name; a subclass lists them and opens each kind."""
 
-    name: str
     n_obs: int
-    n_vars: int
     distant: bool = False
     """Whether reading waits for a network."""
     decoded_in: SourceCache | None = None
@@ -69,11 +67,6 @@ class FieldStore:
     @property
     def obs_names(self) -> pd.Index[Any]:
         """Names of the rows."""
-        raise NotImplementedError
-
-    @property
-    def var_names(self) -> pd.Index[Any]:
-        """Names of the genes."""
         raise NotImplementedError
 
     def _list_fields(self) -> Sequence[str]:
@@ -128,16 +121,6 @@ class FieldStore:
         """The rows for which an expression over obs columns is true."""
         return rows_where(expression, self.obs_columns(), self.series, lambda: self.obs_index, self.name, argument)
 
-    @property
-    def var(self) -> pd.DataFrame:
-        """What is known about the genes; index: their names."""
-        raise NotImplementedError
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """What the files are called that rows come from."""
-        return (self.name,)
-
     @cached_property
     def space(self) -> RowSpace:
         """The rows of each file."""
@@ -169,10 +152,6 @@ class FieldStore:
         column: Column = self.reader(f"obs/{name}")  # type: ignore[assignment] # fields of obs are columns
         return column
 
-    def column_names(self, field: str) -> pd.Index[Any] | None:
-        """The names of the columns of ``raw/X`` or of a table in obsm; None where they have no names."""
-        return None
-
     def check(self, fields: Sequence[str]) -> None:
         """Raise the error that reading these fields would."""
         for field in fields:
@@ -181,19 +160,15 @@ class FieldStore:
     def read(
         self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
     ) -> Mapping[str, NDArray[Any] | SparseRows]:
-        """The fields of the chunk's rows, in the drawn order, by batch key."""
+        """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of the fields that they cover."""
         for field in fields:
             self.notice(field, chunk.rows)
         return {field_key(field): self._read_field(chunk, field, genes) for field in fields}
 
     def _read_field(self, chunk: Chunk, field: str, genes: Genes | None) -> NDArray[Any] | SparseRows:
-        if genes is not None and has_genes(field):
+        if genes is not None and genes.covers(field):
             return self.matrix(field).read(chunk, genes)
         return self.reader(field).read(chunk)
-
-    def genes(self, chosen: Any) -> Genes:
-        """Genes given as names, positions or a mask."""
-        return as_genes(chosen, self.var_names, self.name)
 
     def route(self, field: str) -> Route:
         """How a field is read, and why so."""
@@ -258,9 +233,6 @@ class FieldStore:
     def version(self, field: str) -> Any:
         """A value that is another one once a field must be opened anew; a `ChangedError` if that would not do."""
         return 0
-
-    def keep_genes(self) -> None:
-        """From now on, refuse to read genes that are others than at present: something is made of their order."""
 
     def notice(self, field: str, rows: RowArray) -> None:
         """Have `version` tell of what changed in these rows, as far as their values alone show it."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -13,17 +13,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from annpipes.errors import FieldError, FormatError, ParameterError
+from annpipes.errors import FormatError, ParameterError
 from annpipes.plans.rows import RowArray, as_rows, brief_rows
 from annpipes.stores.choices import plain_choice
 from annpipes.stores.compiled.kernels import copy_values, keep_columns, renumber_columns
 from annpipes.stores.engine.pools import Work, empty, run
+from annpipes.stores.vocabularies import AS_NAMED, Matching, places_of_genes, refuse_repeated
 from annpipes.types import SparseRows
 
-__all__ = ["Genes", "as_genes", "fill_columns", "move_columns", "positions_in", "take_genes"]
+__all__ = ["Genes", "as_genes", "fill_columns", "has_genes", "move_columns", "take_genes"]
 
 _PART_ROWS = 512
 _MOST = np.iinfo(np.int32).max
+_BRIEF = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,25 +38,45 @@ class Genes:
         Which, in the order of the batch's columns, or -1 for one that the data lacks; shape ``(kept,)``.
     columns
         For each gene of the data its column in the batch, or -1; shape ``(n_vars,)``, int32.
+    names
+        What they were called when they were chosen by names, shape ``(kept,)``; else None.
+    raw
+        Whether they are genes of raw, which has its own, rather than of var.
     """
 
     positions: RowArray
     columns: NDArray[np.int32]
+    names: NDArray[Any] | None = None
+    raw: bool = False
 
     @classmethod
-    def of(cls, positions: RowArray, n_vars: int) -> Genes:
+    def of(cls, positions: RowArray, n_vars: int, names: NDArray[Any] | None = None, *, raw: bool = False) -> Genes:
         """Genes at these positions of ``n_vars``."""
         if n_vars > _MOST:
             raise FormatError(f"genes can be chosen of at most {_MOST:,} columns, and there are {n_vars:,}: read all")
         columns = np.full(n_vars, -1, np.int32)
         columns[positions[positions >= 0]] = np.flatnonzero(positions >= 0)
-        return cls(positions, columns)
+        return cls(positions, columns, names, raw)
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __repr__(self) -> str:
+        if self.names is not None and len(self) <= _BRIEF:
+            return repr(self.names.tolist())
         return brief_rows(self.positions).replace("rows", "genes")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A few characters that differ for other genes, for another order of them, and for others that are lacking."""
+        crc = zlib.crc32(np.ascontiguousarray(self.positions, np.int64).data)
+        lacking = [] if self.names is None else self.names[self.absent].tolist()
+        crc = zlib.crc32("\n".join(lacking).encode(), crc)
+        return f"{len(self)}, {len(self.absent)} of them filled, crc {crc:08x}"
+
+    def covers(self, field: str) -> bool:
+        """Whether they are columns of a field."""
+        return field == "raw/X" if self.raw else has_genes(field)
 
     @cached_property
     def all_kept(self) -> bool:
@@ -74,33 +96,51 @@ class Genes:
         return Genes.of(positions, len(self.columns))
 
 
-def as_genes(genes: Any, names: pd.Index[Any], where: str) -> Genes:
-    """Genes given as names, positions or a mask; an error names those that are unknown or given twice."""
+def as_genes(
+    genes: Any,
+    names: pd.Index[Any],
+    keys: Callable[[], pd.Index[Any]],
+    where: str,
+    matching: Matching = AS_NAMED,
+    *,
+    table: Callable[[], pd.DataFrame] | None = None,
+    raw: bool = False,
+) -> Genes:
+    """Genes given as names, positions or a mask; an error names those that are unknown or given twice.
+
+    Parameters
+    ----------
+    genes
+        As the caller has them.
+    names
+        The names of the data's genes, in whose order masks are.
+    keys
+        Loads what names are looked up in.
+    where, matching, table
+        As of `places_of_genes`.
+    raw
+        Whether they are looked up among the genes of raw.
+    """
     if len(names) > _MOST:
         raise FormatError(f"genes can be chosen of at most {_MOST:,} columns, and {where} has {len(names):,}: read all")
     given = plain_choice(genes, len(names), lambda: names, "genes", of="genes")
-    chosen = as_rows(
-        given, len(names), argument="genes", of="genes", positions_of=lambda given: positions_in(given, names, where)
-    )
+    chosen = as_rows(given, len(names), argument="genes", of="genes", positions_of=lambda named: named)
+    if isinstance(chosen, np.ndarray) and chosen.dtype == object:
+        refuse_repeated(chosen.tolist(), matching, "genes name")
+        places = places_of_genes(chosen, keys(), where, matching, table)
+        return Genes.of(places, len(names), chosen, raw=raw)
+    if len(chosen):
+        matching.need_names("genes are positions or a mask")
     positions = np.asarray(chosen, np.int64)
     unique, counts = np.unique(positions, return_counts=True)
     if len(unique) < len(positions):
         raise ParameterError(f"genes name {names[unique[counts > 1][0]]!r} more than once")
-    return Genes.of(positions, len(names))
+    return Genes.of(positions, len(names), raw=raw)
 
 
-def positions_in(given: NDArray[Any], names: pd.Index[Any], where: str) -> RowArray:
-    """Where each given gene stands among ``names``; an error if that has no one answer."""
-    places = {name: position for position, name in enumerate(names)}
-    unknown = [name for name in given.tolist() if name not in places]
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), map(str, places), n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise FieldError(f"no gene {unknown[0]!r} in {where} ({len(unknown)} of {len(given)} unknown){hint}")
-    repeated = set(names[names.duplicated()])
-    if ambiguous := [name for name in given if name in repeated]:
-        raise ParameterError(f"gene {str(ambiguous[0])!r} stands more than once in {where}: choose genes by position")
-    return np.array([places[name] for name in given], np.int64)
+def has_genes(field: str) -> bool:
+    """Whether the columns of a field are the genes of ``var``."""
+    return field == "X" or field.startswith("layers/")
 
 
 def take_genes(values: Any, genes: Genes, fill: float = 0) -> Any:

@@ -95,6 +95,18 @@ class H5adStore(FieldStore):
         with self.file.reading("var") as file:
             return read_frame(file, "var")
 
+    def _raw_var(self) -> pd.DataFrame:
+        path = self._raw.replace("X", "var")
+        with self.file.reading(path) as file:
+            return read_frame(file, path)
+
+    def gene_column(self, column: str, *, raw: bool = False) -> pd.Series[Any]:
+        path = self._raw.replace("X", "var") if raw else "var"
+        with self.file.reading(path) as file:
+            if frame_columns(file[path]).count(column) == 1:
+                return read_column(file, path, column)
+        return super().gene_column(column, raw=raw)  # whose error names those that there are
+
     def close(self) -> None:
         self.file.source.close()
 

@@ -17,9 +17,9 @@ from annpipes.stores.base import FieldStore
 from annpipes.stores.by_columns import columns_refused
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import column_of, refuse_twice
-from annpipes.stores.genes import Genes
+from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.h5ad import open_matrix, raw_x
-from annpipes.stores.protocol import MatrixReader, has_genes, names_crc
+from annpipes.stores.protocol import MatrixReader, names_crc
 from annpipes.stores.refusals import refuse_values
 from annpipes.stores.tables import matrix_of
 from annpipes.stores.witness import Snapshot, Witness, element_of, owner_of
@@ -55,12 +55,11 @@ class MemoryStore(FieldStore):
     def n_vars(self) -> int:  # type: ignore[override] # genes may be filtered in place
         return int(self.adata.n_vars)
 
-    def genes(self, chosen: Any) -> Genes:
-        self.keep_genes()
-        return super().genes(chosen)
-
-    def keep_genes(self) -> None:
-        self._witness.genes_stay = True
+    def keep_genes(self, *, raw: bool = False) -> None:
+        if raw:
+            self._witness.keep_raw_genes(self.adata)
+        else:
+            self._witness.genes_stay = True
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Shape and names."""
@@ -115,6 +114,10 @@ class MemoryStore(FieldStore):
     @property
     def var(self) -> pd.DataFrame:
         frame: pd.DataFrame = self.adata.var
+        return frame
+
+    def _raw_var(self) -> pd.DataFrame:
+        frame: pd.DataFrame = self.adata.raw.var
         return frame
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from annpipes.plans.rows import Rows
 from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.genes import Genes
 from annpipes.stores.routes import Route
+from annpipes.stores.vocabularies import FoundGenes, Matching
 from annpipes.types import Chunk, SparseRows
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "Store",
     "as_fields",
     "field_key",
-    "has_genes",
     "is_matrix",
     "is_matrix_field",
     "names_crc",
@@ -109,13 +109,19 @@ class Store(Protocol):
     def check(self, fields: Sequence[str]) -> None:
         """Raise the `FieldError` or `FormatError` that reading these fields would."""
 
-    def genes(self, chosen: Any) -> Genes:
-        """Genes given as names, positions or a mask."""
+    def genes(self, chosen: Any, matching: Matching = ..., *, raw: bool = False) -> Genes:
+        """Genes given as names, positions or a mask; of ``raw``, which has genes of its own, names alone."""
+
+    def gene_table(self, *, raw: bool = False) -> pd.DataFrame:
+        """What is known about the genes of var, or of raw; index: the names by which they are chosen."""
+
+    def found_genes(self, genes: Genes | None, column: str | None = None) -> FoundGenes:
+        """How many of these genes, or of all, the data has, and each file; ``column`` as they were looked up."""
 
     def read(
         self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
     ) -> Mapping[str, NDArray[Any] | SparseRows]:
-        """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of X and layers."""
+        """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of the fields that they cover."""
 
     @property
     def obs_index(self) -> pd.Index[Any]:
@@ -217,11 +223,6 @@ def field_key(field: str) -> str:
     'obs_cell_type'
     """
     return field.removesuffix(":code").replace("/", "_")
-
-
-def has_genes(field: str) -> bool:
-    """Whether the columns of a field are the genes of ``var``."""
-    return field == "X" or field.startswith("layers/")
 
 
 def is_matrix_field(field: str) -> bool:

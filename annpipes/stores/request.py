@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
+from toolz import merge
 
-from annpipes.errors import FieldError
+from annpipes.errors import FieldError, ParameterError
 from annpipes.plans.rows import Rows
-from annpipes.stores.genes import Genes, take_genes
+from annpipes.stores.gene_tables import chosen_table
+from annpipes.stores.genes import Genes, has_genes, take_genes
 from annpipes.stores.labels import LabelTables, Unknown
-from annpipes.stores.protocol import Store, as_fields, field_key, has_genes
+from annpipes.stores.protocol import Store, as_fields, field_key
+from annpipes.stores.vocabularies import AS_NAMED, FoundGenes, Matching
 from annpipes.types import Batch, Chunk, Need, SparseRows, Total
 
 __all__ = ["Request"]
@@ -28,12 +32,14 @@ class Request:
         Where rows come from.
     fields
         What is read, and nothing else.
-    genes
-        The columns of X and layers to keep; all when None.
+    genes, raw_genes
+        The columns of X and layers, and those of raw/X, to keep; all when None.
     labels
         The tables of obs columns that are read as codes.
     extras
         What transforms must know beside the fields: obs columns of numbers, and totals of fields.
+    matching
+        How genes were looked up, if they were given as names.
     """
 
     store: Store
@@ -41,6 +47,8 @@ class Request:
     genes: Genes | None
     labels: LabelTables
     extras: tuple[Need, ...] = ()
+    raw_genes: Genes | None = None
+    matching: Matching = AS_NAMED
 
     @classmethod
     def of(
@@ -49,6 +57,7 @@ class Request:
         fields: Sequence[str],
         *,
         genes: Any = None,
+        matching: Matching = AS_NAMED,
         categories: Mapping[str, Sequence[Any]] | None = None,
         unknown: Unknown = "error",
         rows: Rows | None = None,
@@ -59,13 +68,16 @@ class Request:
         ----------
         fields, genes, categories, unknown
             As of `RowReader`.
+        matching
+            How genes given as names are looked up.
         rows
             The rows that may be read, whose labels must be known; all when None.
         """
         names = as_fields(fields)
-        chosen = None if genes is None else store.genes(genes)
         store.check(names)
-        return cls(store, names, chosen, LabelTables(store, categories, unknown, names, rows))
+        chosen, of_raw = _chosen(store, names, genes, matching)
+        labels = LabelTables(store, categories, unknown, names, rows)
+        return cls(store, names, chosen, labels, raw_genes=of_raw, matching=matching)
 
     def knowing(self, needs: Sequence[Need]) -> Request:
         """The same with more extras; totals are left out where all genes are read, whose sum is the total."""
@@ -77,35 +89,65 @@ class Request:
                     raise FieldError(f"{column} holds labels, and totals are numbers")
         return replace(self, extras=tuple(dict.fromkeys([*self.extras, *new])))
 
+    def genes_of(self, field: str) -> Genes | None:
+        """The columns of a field that are read; None where that is all."""
+        return next(
+            (genes for genes in (self.genes, self.raw_genes) if genes is not None and genes.covers(field)), None
+        )
+
     def has_some_genes(self, field: str) -> bool:
         """Whether only some of the columns of a field are read."""
-        return self.genes is not None and has_genes(field)
+        return self.genes_of(field) is not None
 
     def read(self, chunk: Chunk) -> Batch:
         """The chunk's rows, in the drawn order."""
-        if not self.extras:
-            return Batch(chunk.drawn, self.labels.recode(self.store.read(chunk, self.fields, self.genes)))
         totals = [need for need in self.extras if isinstance(need, Total)]
         columns = [need for need in self.extras if not isinstance(need, Total)]
         summed = {total.field for total in totals}
-        found = dict(self.store.read(chunk, [name for name in self.fields if name not in summed], self.genes))
-        known: dict[Need, Any] = dict(zip(columns, self.store.read(chunk, columns).values(), strict=True))
+        found = self._read(chunk, [name for name in self.fields if name not in summed])
+        noted = self.store.read(chunk, columns) if columns else {}
+        known: dict[Need, Any] = dict(zip(columns, noted.values(), strict=True))
         for total in totals:
+            genes = self.genes_of(total.field)
             for key, whole in self.store.read(chunk, [total.field]).items():  # none if the field is skipped
                 known[total] = whole.totals if isinstance(whole, SparseRows) else whole.sum(1, dtype=np.float64)
-                found[key] = take_genes(whole, self.genes) if self.genes is not None else whole
+                found[key] = whole if genes is None else take_genes(whole, genes)
         ordered = {field_key(name): found[field_key(name)] for name in self.fields if field_key(name) in found}
         return Batch(chunk.drawn, self.labels.recode(ordered), known)
+
+    def _read(self, chunk: Chunk, fields: Sequence[str]) -> dict[str, Any]:
+        """Fields, each with the genes that are read of it, by key."""
+        if self.raw_genes is None:
+            return dict(self.store.read(chunk, fields, self.genes))
+        apart = [name for name in fields if self.raw_genes.covers(name)]
+        others = [name for name in fields if name not in apart]
+        reads = [(names, genes) for names, genes in ((others, self.genes), (apart, self.raw_genes)) if names]
+        found: dict[str, Any] = merge(*(self.store.read(chunk, names, genes) for names, genes in reads))
+        return found
+
+    @property
+    def chosen(self) -> Genes | None:
+        """The genes of which the batch has columns; None for all of var."""
+        return self.raw_genes if self.genes is None else self.genes
 
     @property
     def n_vars(self) -> int:
         """How many genes are read."""
-        return self.store.n_vars if self.genes is None else len(self.genes)
+        return self.store.n_vars if self.chosen is None else len(self.chosen)
 
     @property
-    def var(self) -> Any:
-        """A `pandas.DataFrame` of what is known about the genes that are read, in the order of X's columns."""
-        return self.store.var if self.genes is None else self.store.var.iloc[self.genes.positions]
+    def var(self) -> pd.DataFrame:
+        """What is known about the genes that are read, in the order of X's columns; missing of those that are filled.
+
+        Genes that were chosen by names are called by these.
+        """
+        genes = self.chosen
+        return self.store.var if genes is None else chosen_table(self.store.gene_table(raw=genes.raw), genes)
+
+    @property
+    def found_genes(self) -> FoundGenes:
+        """How many of the genes that are read the data has, and each file."""
+        return self.store.found_genes(self.chosen, self.matching.column)
 
     @property
     def row_bytes(self) -> float:
@@ -121,5 +163,22 @@ class Request:
         return self.labels.decode(column, codes)
 
     def fingerprint(self) -> Mapping[str, str]:
-        """What makes the codes of labels others, in a few characters."""
-        return self.labels.fingerprint()
+        """What makes the codes of labels, and the genes of columns, others, in a few characters."""
+        chosen = [genes.fingerprint for genes in (self.genes, self.raw_genes) if genes is not None]
+        return {**self.labels.fingerprint(), **({"chosen_genes": "; ".join(chosen)} if chosen else {})}
+
+
+def _chosen(store: Store, fields: Sequence[str], genes: Any, matching: Matching) -> tuple[Genes | None, Genes | None]:
+    """The genes of var and those of raw that are read, of the fields that have any; None for all."""
+    if genes is None:
+        matching.need_names("genes has none")
+        return None, None
+    if "raw/X" not in fields:
+        return store.genes(genes, matching), None
+    if any(map(has_genes, fields)):
+        of_var = store.genes(genes, matching)
+        return of_var, None if of_var.names is None else store.genes(of_var.names, matching, raw=True)
+    of_raw = store.genes(genes, matching, raw=True)
+    if of_raw.names is None and len(of_raw):
+        raise ParameterError("genes are positions or a mask along var, and raw/X has genes of its own: give names")
+    return None, of_raw

@@ -32,6 +32,7 @@ class Witness:
     def __init__(self, adata: AnnData) -> None:
         self.genes_stay = False
         """Whether something was made of the genes as they are, such as a choice of some."""
+        self._raw: pd.Index[Any] | None = None
         self._whole = _Names(adata)
         self._owner = _Names(owner_of(adata))
         self._elements: dict[str, tuple[Any, int]] = {}  # by field: the element, and how often it was another one
@@ -50,11 +51,17 @@ class Witness:
         self._whole.check(adata, genes=self.genes_stay)
         if adata.is_view:
             self._owner.check(owner_of(adata), genes=True)
+        if self._raw is not None and field == "raw/X" and adata.raw is not None:
+            self._raw = _unchanged(self._raw, adata.raw.var_names, "genes of raw", "raw.var_names")
         found = None if in_file else _watched(adata, field)
         kept = self._elements.get(field)
         if kept is None or not _is(kept[0], found):
             kept = self._elements[field] = found, 0 if kept is None else kept[1] + 1
         return kept[1]
+
+    def keep_raw_genes(self, adata: AnnData) -> None:
+        """From now on, refuse other genes of raw: some of them were chosen."""
+        self._raw = adata.raw.var_names
 
     def touch(self, field: str) -> None:
         """Count a field as another object: something within it was seen to change."""

@@ -81,6 +81,16 @@ class ZarrStore(FieldStore):
     def var(self) -> pd.DataFrame:
         return self._frame("var")
 
+    def _raw_var(self) -> pd.DataFrame:
+        return self._frame("raw/var")
+
+    def gene_column(self, column: str, *, raw: bool = False) -> pd.Series[Any]:
+        path = "raw/var" if raw else "var"
+        if self._columns(path).count(column) != 1 or not self._by_columns(path):
+            return super().gene_column(column, raw=raw)  # whose error names those that there are
+        with self.container.reading(path):
+            return pd.Series(read_elem(self.container.group[path][column]))
+
     def series(self, column: Any) -> pd.Series[Any]:
         refuse_twice(self._columns("obs"), column, self.name)
         if not self._by_columns("obs"):

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import dense, expected_column
+from gene_contract import GeneContract
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterDataPipe
 
@@ -168,7 +169,7 @@ def opened(path: Path) -> list[str]:
     return found
 
 
-class StoreContract:
+class StoreContract(GeneContract):
     """A store gives of each field of each row what anndata gives, in the order asked.
 
     A test class brings two fixtures: ``store``, and ``adata``, the same data as anndata holds it in memory.

@@ -32,7 +32,7 @@ class TestRowReaderWithGenes(StageContract):
     constructed = chained
 
     def test_repr_could_be_typed_back(self, h5ad: Path) -> None:
-        assert repr(self.chained(h5ad)).endswith(".read_rows(fields=('rows', 'X'), genes=[3, 0])")
+        assert repr(self.chained(h5ad)).endswith(".read_rows(fields=('rows', 'X'), genes=['gene-3', 'gene-0'])")
         super().test_repr_could_be_typed_back(h5ad)
 
 

@@ -100,8 +100,8 @@ class TestOldFiles:
 
     def test_in_a_stream_and_as_a_dataset(self, path: Path, adata: anndata.AnnData) -> None:
         fields = ["X", "raw/X", "obsm/X_pca", "obs/cell_type:code", "obs/donor", "rows"]
-        dataset = AnnDataset(path, fields=fields, genes=["gene-2", "gene-0"])
-        loader = stream(path, 3, fields=fields, genes=["gene-2", "gene-0"], num_workers=2)
+        dataset = AnnDataset(path, fields=fields, genes=[2, 0])
+        loader = stream(path, 3, fields=fields, genes=[2, 0], num_workers=2)
         batches = [*loader, *torch.utils.data.DataLoader(dataset, 4, collate_fn=dataset.get_collate_fn())]
         assert len(batches) == 5
         for batch in batches:
@@ -111,6 +111,11 @@ class TestOldFiles:
             np.testing.assert_array_equal(batch["obsm_X_pca"], adata.obsm["X_pca"][rows])
             assert batch["obs_cell_type"].tolist() == adata.obs["cell_type"].cat.codes.iloc[rows].tolist()
             assert batch["obs_donor"] == adata.obs["donor"].iloc[rows].tolist()
+
+    def test_genes_of_raw_by_name(self, path: Path, adata: anndata.AnnData) -> None:
+        names = adata.raw.var_names[[2, 0]].tolist()
+        (batch,) = stream(path, 9, fields=["raw/X", "rows"], genes=names)
+        np.testing.assert_array_equal(batch["raw_X"], dense(adata.raw.X)[batch["rows"].numpy()][:, [2, 0]])
 
     def test_rows_by_expression_and_by_name(self, path: Path, adata: anndata.AnnData) -> None:
         chosen = np.flatnonzero(adata.obs.eval("donor == 'x' and n > 5")).tolist()

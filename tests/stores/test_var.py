@@ -159,9 +159,7 @@ class TestVar:
 class TestDatasetOfSomeFields:
     def test_items_hold_these_and_no_others(self, source: Any, path: Path) -> None:
         here = held(source, path)
-        dataset = AnnDataset(
-            source, fields=["X", "raw/X", "obsm/X_pca", "obs/donor", "rows"], genes=["gene-6", "gene-2"]
-        )
+        dataset = AnnDataset(source, fields=["X", "raw/X", "obsm/X_pca", "obs/donor", "rows"], genes=[6, 2])
         for place in (0, 11, -1):
             item = dataset[place]
             assert list(item) == ["X", "raw_X", "obsm_X_pca", "obs_donor", "rows"]

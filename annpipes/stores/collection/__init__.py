@@ -1,6 +1,7 @@
 """Many files as one source of rows.
 
 `alignment`  the genes of several files as one list
+`aligned`    what is asked about them
 `joined`     fields of several stores as one
 `patterns`   the files that a pattern names
 """
@@ -23,16 +24,18 @@ from annpipes.plans.rows import RowArray, as_count
 from annpipes.stores.base import FieldStore
 from annpipes.stores.bytes.remote import as_remote
 from annpipes.stores.caching.settings import as_cache
-from annpipes.stores.collection.alignment import agreed_columns, first_few, join_names, union
+from annpipes.stores.collection.aligned import AlignedStore
+from annpipes.stores.collection.alignment import JoinedGenes, first_few, union
 from annpipes.stores.collection.joined import JoinedDense, JoinedSparse, Part
 from annpipes.stores.collection.patterns import addresses_of, is_pattern, names_several, paths_of
 from annpipes.stores.frame import Column, column_of
-from annpipes.stores.genes import Genes
+from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.memory import MemoryStore
 from annpipes.stores.opening import open_one
-from annpipes.stores.protocol import MatrixReader, has_genes, names_crc
+from annpipes.stores.protocol import MatrixReader, names_crc
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import join_series
+from annpipes.stores.vocabularies import AS_NAMED, GeneVersions, Matching, MissingGenes
 from annpipes.types import Chunk
 
 __all__ = ["Collection", "Missing"]
@@ -40,7 +43,7 @@ __all__ = ["Collection", "Missing"]
 Missing = Literal["error", "fill", "skip"]
 
 
-class Collection(FieldStore):
+class Collection(AlignedStore):
     """Many files, or AnnData objects, as one: their rows one after the other, their genes aligned.
 
     >>> import anndata, numpy as np
@@ -72,12 +75,19 @@ class Collection(FieldStore):
     join
         The genes: those of all files (``"inner"``, in the first file's order), those of any
         (``"outer"``), or a list of names, in that order.
+    on
+        The column of var by which genes are recognised, such as one of Ensembl ids; var_names when None. They are
+        called by its values, and ``var`` keeps the names in its column ``var_names``.
     missing
         What happens to a layer, obs column or obsm that some file lacks: asking for it is an
         ``"error"``; or it is ``"fill"``-ed there (X and layers with ``fill_value``, ``raw/X`` and sparse
         obsm with 0, other numbers with NaN, labels with ``""`` or code -1); or ``"skip"`` leaves it out of all batches.
     fill_value
         What stands for a gene that a file lacks.
+    missing_genes
+        What becomes of genes of the list ``join`` that no file has: an ``"error"``, or ``fill_value`` (``"fill"``).
+    gene_versions
+        Whether Ensembl ids are compared with their versions (``"keep"``) or without (``"drop"``).
     max_open_files
         How many files one read keeps open at once. If there are more, they are closed after each.
     cache
@@ -88,9 +98,9 @@ class Collection(FieldStore):
     SourceError
         No such file.
     ParameterError
-        No gene is common to all files; gene names that must be aligned are not unique.
+        No gene is common to all files; names, or values of ``on``, that must be aligned are missing or not unique.
     FieldError
-        A gene of ``join`` is in no file.
+        A gene of ``join`` is in no file; a file has no column ``on``.
     """
 
     def __init__(
@@ -98,8 +108,11 @@ class Collection(FieldStore):
         data: Any,
         *,
         join: str | Sequence[str] = "inner",
+        on: str | None = None,
         missing: Missing = "error",
         fill_value: float = 0.0,
+        missing_genes: MissingGenes = "error",
+        gene_versions: GeneVersions = "keep",
         max_open_files: int = 16,
         cache: Any = None,
     ) -> None:
@@ -118,6 +131,8 @@ class Collection(FieldStore):
         if isinstance(fill_value, bool) or not isinstance(fill_value, int | float | np.number):
             raise ParameterTypeError(f"fill_value must be a number, got {fill_value!r}")
         self.join: str | list[str] = join if isinstance(join, str) else [str(gene) for gene in join]
+        self._matching = Matching.of(on, missing_genes, gene_versions, argument="on")
+        self.on, self.missing_genes, self.gene_versions = on, missing_genes, gene_versions
         self.missing: Missing = missing
         self.fill_value: float = float(fill_value)
         self.max_open_files: int = as_count(max_open_files, "max_open_files")
@@ -128,17 +143,19 @@ class Collection(FieldStore):
             self.stores += store.parts() if isinstance(store, Collection) else [store]
         if not self.stores:
             raise ParameterError("data is an empty list: a collection needs at least one file")
-        for store in self.stores:
-            store.keep_genes()
+        self.keep_genes()
         self.space = RowSpace([store.n_obs for store in self.stores])
         self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
-        self._names: pd.Index[Any] = join_names([store.var_names for store in self.stores], self.files, self.join)
-        self.n_vars, self.distant = len(self._names), any(store.distant for store in self.stores)
+        self._joined = JoinedGenes(self.stores, self.files, self.join, self._matching)
+        self.n_vars, self.distant = len(self._joined.names), any(store.distant for store in self.stores)
 
     def parts(self) -> list[FieldStore]:
         """The stores, to be part of another collection, which has rules for all of them."""
-        if (self.join, self.missing, self.fill_value) != ("inner", "error", 0.0):
-            raise ParameterError(f"{self!r} is within another collection: give join, missing and fill_value to that")
+        if (self.join, self.missing, self.fill_value, self._matching) != ("inner", "error", 0.0, AS_NAMED):
+            raise ParameterError(
+                f"{self!r} is within another collection: give join, on, missing, fill_value, missing_genes and "
+                f"gene_versions to that"
+            )
         return self.stores
 
     def __repr__(self) -> str:
@@ -156,7 +173,8 @@ class Collection(FieldStore):
     @cached_property
     def _known_genes(self) -> str:
         """What the genes are recognised by."""
-        return f"{self.n_vars}, {names_crc(self._names)}"
+        how = "" if self._matching == AS_NAMED else f", {self.named_by}, versions {self.gene_versions}"
+        return f"{self.n_vars}, {names_crc(self._joined.names)}{how}"
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -166,15 +184,6 @@ class Collection(FieldStore):
     def obs_names(self) -> pd.Index[Any]:
         names: pd.Index[Any] = pd.Index(np.concatenate([store.obs_names.astype(str) for store in self.stores]))
         return names
-
-    @property
-    def var_names(self) -> pd.Index[Any]:
-        return self._names
-
-    @property
-    def var(self) -> pd.DataFrame:
-        """The columns of the files' var tables that do not contradict each other."""
-        return agreed_columns([store.var for store in self.stores], self._names)
 
     def close(self) -> None:
         for store in self.stores:
@@ -252,7 +261,7 @@ class Collection(FieldStore):
         present = [matrix for matrix in matrices if matrix is not None]
         aligned = has_genes(field)
         width = self.n_vars if aligned else self._common_columns(field)
-        genes = self._file_genes if aligned else [None] * len(matrices)
+        genes = self._joined.kept if aligned else [None] * len(matrices)
         parts = [Part(*part) for part in zip(self.stores, matrices, genes, strict=True)]
         sparse = any(matrix.sparse for matrix in present)
         fill = self.fill_value if aligned else 0.0 if sparse or field == "raw/X" else np.nan
@@ -275,19 +284,6 @@ class Collection(FieldStore):
             if named is None and theirs is not None:
                 named = other.name, theirs
         return int(width)
-
-    @cached_property
-    def _file_genes(self) -> list[Genes | None]:
-        """For each store which of its genes are kept, and where; None where all stay."""
-        known: dict[tuple[str, ...], Genes | None] = {}
-        maps = []
-        for store in self.stores:
-            names = store.var_names.astype(str)
-            key = tuple(names)
-            if key not in known:
-                known[key] = None if names.equals(self._names) else Genes.of(names.get_indexer(self._names), len(names))
-            maps.append(known[key])
-        return maps
 
 
 class _FileNumbers:

@@ -44,7 +44,7 @@ class Part:
     def kept(self, chosen: Genes | None) -> Genes | None:
         """`genes`, and of the joined columns only those chosen."""
         if self.genes is None or chosen is None:
-            return self.genes or chosen
+            return chosen if self.genes is None else self.genes  # none at all are genes, too, and false
         if chosen not in self._chosen:
             self._chosen[chosen] = self.genes.then(chosen)
         return self._chosen[chosen]
