@@ -39,8 +39,12 @@ LAYERS = [
     {"stages.origins"},
     {"stages.classes", "stages.chaining"},
     {"stages"},
-    {"running.ranks", "running.workers", "running.steps", "running.statistics", "running.resuming"},
+    {
+        *("running.ranks", "running.workers", "running.steps", "running.statistics", "running.resuming"),
+        "running.nodes",
+    },
     {"running.pool"},
+    {"running.making"},
     {"running"},
     {"datasets", "streaming", "splitting"},
     {"tools.timing"},

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -16,11 +15,12 @@ from annpipes.meters import Meter
 from annpipes.plans.rows import RowArray, as_bytes, as_natural
 from annpipes.plans.schedule import Schedule, ScheduledEpoch, Tail, as_tail
 from annpipes.plans.state import State
-from annpipes.running.pool import ProcessPool
+from annpipes.running.making import BatchMaker
+from annpipes.running.nodes import LoaderNode
 from annpipes.running.ranks import agree, find_ranks
 from annpipes.running.statistics import Statistics
-from annpipes.running.steps import One, ReadChunk, Stretch, need_cut
-from annpipes.running.workers import Workers, flatten_ahead, map_ahead, start_method_of
+from annpipes.running.steps import need_cut
+from annpipes.running.workers import start_method_of
 from annpipes.stages.base import fingerprint_of, pipe_table
 from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.collating import as_device, can_pin, place
@@ -113,8 +113,7 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         self._given = {name: value for name, value in locals().items() if name not in ("self", "pipe")}
         self.seed = as_natural(seed, "seed")
         self.num_workers = as_natural(num_workers, "num_workers")
-        self.prefetch = as_natural(prefetch, "prefetch")
-        self.start_method = start_method_of(method, multiprocessing_context)
+        prefetch, start_method = as_natural(prefetch, "prefetch"), start_method_of(method, multiprocessing_context)
         self._place = partial(place, pin_memory=can_pin(pin_memory), device=as_device(device))
         self.ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader", RowBatcher.verb)
@@ -125,7 +124,8 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         known = as_tail(tail, drop_last=self._batcher.drop_last, world_size=self.ranks.world_size)
         self._schedule = self._schedule_for(self.ranks.world_size, known)
-        self._meter, self._processes = Meter(), ProcessPool()
+        self._meter = Meter()
+        self._maker = BatchMaker(pipe, self._batcher, self._sorter, self.num_workers, start_method, prefetch)
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
 
     def _fit(self, memory: int) -> int:
@@ -148,10 +148,10 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         return f"{type(self).__name__}({self.pipe!r}{given and ', '}{given})"
 
     def _shown(self) -> Sequence[Part]:
-        given = [("loader", changed_repr(type(self), self._given) or "as by default")]
         title = Title(f"{type(self).__name__}: {len(self):,} batches of {self.batch_size:,} rows")
-        begins = [("next pass", f"epoch {self.epoch}, from batch {self.first_batch} on")]
-        return [title, pipe_table(self.pipe), Labelled([*given, *begins])]
+        given = ("loader", changed_repr(type(self), self._given) or "as by default")
+        begins = ("next pass", f"epoch {self.epoch}, from batch {self.first_batch} on")
+        return [title, pipe_table(self.pipe), Labelled([given, begins])]
 
     @property
     def epoch(self) -> int:
@@ -189,13 +189,24 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         """The rows that an epoch (the next one) leaves out or, with ``fill`` and ``repeat``, visits once more."""
         return self.planned(epoch).tail_rows()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, unused: int = 0, ended: bool = False) -> dict[str, Any]:
         """Where the consumer stands: counts batches it received, not those read ahead.
 
         A few hundred bytes of JSON, the same on every rank, to be saved in the model's checkpoint.
+
+        Parameters
+        ----------
+        unused
+            How many of the batches received last come again, because their steps were not taken yet.
+        ended
+            Whether the trainer is done with the epoch, though that has more batches: the next one follows.
         """
-        epoch, batch = (self._at[0] + 1, 0) if 0 < len(self) == self._at[1] else self._at
-        return State({"epoch": epoch, "batch": batch}, self._fingerprint(self._schedule)).as_dict()
+        epoch, batch = self._at
+        if (used := batch - as_natural(unused, "unused")) < 0:
+            raise ParameterError(f"unused must be at most {batch}, the batches received in this epoch, got {unused}")
+        over = 0 < used and (ended or used == len(self))
+        position = {"epoch": epoch + over, "batch": 0 if over else used}
+        return State(position, self._fingerprint(self._schedule)).as_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Make the next pass go on after the last batch received when ``state`` was saved.
@@ -221,9 +232,7 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         if position["batch"] > schedule.n_batches:
             raise StateError(f"the state has batch={position['batch']}, and an epoch has {schedule.n_batches}")
         if schedule.tail == "keep" and self.ranks.world_size > 1:
-            raise ParameterError(
-                "the state is of one rank with tail='keep', whose last batch several ranks cannot share"
-            )
+            raise ParameterError("the state is of one rank with tail='keep', whose short last batch ranks cannot share")
         self._schedule = schedule
         self._next = self._at = (position["epoch"], position["batch"])
 
@@ -238,6 +247,14 @@ class Loader(Answers, Shown, IterableDataset[Any]):
             "lanes": schedule.lanes,
             "tail": schedule.tail,
         }
+
+    def with_ranks(self, rank: int | None = None, world_size: int | None = None) -> Self:
+        """The same loader at another place among the ranks, or where `torch.distributed` says, before its epoch 0."""
+        return type(self)(self.pipe, **{**self._given, "rank": rank, "world_size": world_size})
+
+    def to_node(self) -> LoaderNode:
+        """This loader as a `torchdata.nodes.BaseNode`: each ``reset()`` is the next epoch, and its state is exact."""
+        return LoaderNode(self)
 
     @property
     def n_obs(self) -> int:
@@ -270,24 +287,10 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         (epoch, batch), self._next = self._next, (self._next[0] + 1, 0)
         self._at = (epoch, batch)
         agree(self.ranks, {**self._fingerprint(self._schedule), "epoch": epoch, "batch": batch})
-        step, skip = self._schedule.place_of(batch)
-        order, (rank, world_size, _) = self.planned(epoch), self.ranks
-        chunks = (
-            order.chunk(number, rank, world_size, skip if number == step else 0)
-            for number in range(step, self._schedule.n_steps)
-        )
+        chunks = self.planned(epoch).chunks_from(batch, self.ranks.rank, self.ranks.world_size)
         n_rows, global_batch = self._schedule.n_rows, self._schedule.global_batch
         self._meter = meter = Meter()
-        read = ReadChunk(Stretch(self._batcher.source_datapipe, self._sorter), self._batcher.cut, meter)
-        finish = One(Stretch(self.pipe, self._batcher), meter if self.start_method is None else None)
-        with ExitStack() as stack:
-            if self.start_method is not None and self.num_workers:
-                finishers = stack.enter_context(self._processes.open(finish, self.num_workers, self.start_method))
-            else:
-                finishers = stack.enter_context(Workers(finish, self.num_workers).open())
-            readers = stack.enter_context(Workers(read, self.prefetch).open())
-            batches = flatten_ahead(readers, chunks, self.prefetch)
-            finished = map_ahead(finishers, batches, 2 * self.num_workers)
+        with self._maker.open(chunks, meter) as finished:
             for number in range(batch, self._schedule.n_batches):
                 with meter.measured("wait"):
                     item = self._place(next(finished))
