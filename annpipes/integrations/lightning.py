@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Self
 
 from annpipes.errors import ParameterError, ParameterTypeError
@@ -13,23 +17,31 @@ from annpipes.splitting import split as split_rows
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.streaming import stream
 
-try:
-    from lightning.pytorch import Callback, LightningDataModule, Trainer
-except ImportError:
-    try:  # the same code under its older name
-        from pytorch_lightning import Callback, LightningDataModule, Trainer
-    except ImportError as missing:
-        raise ImportError(
-            "annpipes.integrations.lightning needs Lightning: python -m pip install 'annpipes[lightning]'"
-        ) from missing
-
 __all__ = ["LoaderDataModule"]
 
 _STAGES = ("train", "val", "test", "predict")
 _OF_TRAINING = ("shuffle", "weights", "balance", "num_rows", "drop_last", "tail")  # which rows an epoch has, and when
 
 
-class LoaderDataModule(LightningDataModule):  # type: ignore[misc] # mypy does not read Lightning
+def _framework() -> Any:
+    """Lightning, which is published under two names whose classes do not know one another: the one in use, if one is.
+
+    Raises
+    ------
+    ImportError
+        Neither is installed.
+    """
+    names = ("lightning.pytorch", "pytorch_lightning")
+    for name in (*(name for name in names if name in sys.modules), *names):
+        if find_spec(name.partition(".")[0]) is not None:
+            return import_module(name)
+    raise ImportError("annpipes.integrations.lightning needs Lightning: python -m pip install 'annpipes[lightning]'")
+
+
+_lightning = _framework()
+
+
+class LoaderDataModule(_lightning.LightningDataModule):  # type: ignore[misc, name-defined] # known when imported
     """Loaders for a Lightning `Trainer`, which goes on from any checkpoint with the very next batch.
 
     >>> data = LoaderDataModule(train={"data": "pbmc.h5ad", "batch_size": 64, "fields": ["X", "obs/louvain:code"]})
@@ -50,8 +62,6 @@ class LoaderDataModule(LightningDataModule):  # type: ignore[misc] # mypy does n
     ------
     ParameterTypeError
         A stage was given something else.
-    ParameterError
-        The trainer asks for a stage that was given nothing (without ``val``, it does not validate).
     StateError
         When training begins: the checkpoint belongs to other data or parameters.
     """
@@ -64,6 +74,10 @@ class LoaderDataModule(LightningDataModule):  # type: ignore[misc] # mypy does n
         """By stage, the loader in use: for ``loaders["train"].stats()``."""
         self._training: _Training | None = None
         self._saved: Mapping[str, Any] | None = None  # where a checkpoint says that training stands
+        # Lightning runs the stages whose methods are there, which is how its own `from_datasets` gives them.
+        for stage in self._given:
+            make = self._train if stage == "train" else partial(self._evaluate, stage)
+            setattr(self, f"{stage}_dataloader", make)
 
     @classmethod
     def from_data(
@@ -120,26 +134,6 @@ class LoaderDataModule(LightningDataModule):  # type: ignore[misc] # mypy does n
         if self.trainer is not None and not any(isinstance(each, _Recount) for each in self.trainer.callbacks):
             self.trainer.callbacks.append(_Recount())
 
-    def train_dataloader(self) -> _Training:
-        """The epochs of training, from the place in the checkpoint on."""
-        begun = self._training is not None and self._training.begun
-        self._training = _Training(self._loader("train"), self.trainer)
-        if self._saved is not None and not begun:
-            self._training.load_state_dict(self._saved)
-        return self._training
-
-    def val_dataloader(self) -> Any:
-        """The rows to validate with."""
-        return _Evaluation(self._loader("val")) if "val" in self._given else []
-
-    def test_dataloader(self) -> _Evaluation:
-        """The rows to test with."""
-        return _Evaluation(self._loader("test"))
-
-    def predict_dataloader(self) -> _Evaluation:
-        """The rows to predict for."""
-        return _Evaluation(self._loader("predict"))
-
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, for a checkpoint."""
         state = self._saved if self._training is None else self._training.state_dict()
@@ -149,9 +143,17 @@ class LoaderDataModule(LightningDataModule):  # type: ignore[misc] # mypy does n
         """What Lightning calls with what is in a checkpoint."""
         self._saved = state_dict["train"]
 
+    def _train(self) -> _Training:
+        begun = self._training is not None and self._training.begun
+        self._training = _Training(self._loader("train"), self.trainer)
+        if self._saved is not None and not begun:
+            self._training.load_state_dict(self._saved)
+        return self._training
+
+    def _evaluate(self, stage: str) -> _Evaluation:
+        return _Evaluation(self._loader(stage))
+
     def _loader(self, stage: str) -> Loader:
-        if stage not in self._given:
-            raise ParameterError(f"the trainer asks for rows to {stage}: LoaderDataModule(…, {stage}=…)")
         self.loaders[stage] = self._given[stage].with_ranks(*_ranks_of(self.trainer))
         return self.loaders[stage]
 
@@ -173,7 +175,7 @@ class _Evaluation:
 class _Training:
     """The epochs of a loader as a trainer counts them."""
 
-    def __init__(self, loader: Loader, trainer: Trainer | None) -> None:
+    def __init__(self, loader: Loader, trainer: Any) -> None:
         self.loader, self.trainer = loader, trainer
         self.begun = False  # a batch was asked for
         self.resumes = False  # the next pass begins where a state said
@@ -201,14 +203,14 @@ class _Training:
         taken = batches.current.processed
         unused = batches.current.ready - taken
         ended = unused == 0 and (batches.is_last_batch or taken >= self.trainer.num_training_batches)
-        return self.loader.state_dict(unused=unused, ended=ended)
+        return self.loader.state_dict(unused=unused, ended=ended or None)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.loader.load_state_dict(state)
         self.resumes = True
 
 
-class _Recount(Callback):  # type: ignore[misc]
+class _Recount(_lightning.Callback):  # type: ignore[misc, name-defined]
     """The epochs of a checkpoint as a run without interruption would count them.
 
     Lightning counts an epoch that ``max_steps`` or an early stop broke off as a whole one, and would give its other
@@ -244,7 +246,7 @@ def _as_loader(stage: str, what: Any) -> Loader:
     raise ParameterTypeError(f"{stage} must be a Loader, a pipe, or a dict of arguments of stream, got {what!r:.80}")
 
 
-def _ranks_of(trainer: Trainer | None) -> tuple[int | None, int | None]:
+def _ranks_of(trainer: Any) -> tuple[int | None, int | None]:
     """The place among those that get different data; None where torch.distributed says the same, and ranks compare."""
     if trainer is None:
         return None, None

@@ -189,7 +189,7 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         """The rows that an epoch (the next one) leaves out or, with ``fill`` and ``repeat``, visits once more."""
         return self.planned(epoch).tail_rows()
 
-    def state_dict(self, *, unused: int = 0, ended: bool = False) -> dict[str, Any]:
+    def state_dict(self, *, unused: int = 0, ended: bool | None = None) -> dict[str, Any]:
         """Where the consumer stands: counts batches it received, not those read ahead.
 
         A few hundred bytes of JSON, the same on every rank, to be saved in the model's checkpoint.
@@ -199,12 +199,12 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         unused
             How many of the batches received last come again, because their steps were not taken yet.
         ended
-            Whether the trainer is done with the epoch, though that has more batches: the next one follows.
+            Whether the next epoch follows: before this one's last batch (True), or not right behind it (False).
         """
         epoch, batch = self._at
         if (used := batch - as_natural(unused, "unused")) < 0:
             raise ParameterError(f"unused must be at most {batch}, the batches received in this epoch, got {unused}")
-        over = 0 < used and (ended or used == len(self))
+        over = used > 0 and (used == len(self) if ended is None else ended)
         position = {"epoch": epoch + over, "batch": 0 if over else used}
         return State(position, self._fingerprint(self._schedule)).as_dict()
 
@@ -253,7 +253,7 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         return type(self)(self.pipe, **{**self._given, "rank": rank, "world_size": world_size})
 
     def to_node(self) -> LoaderNode:
-        """This loader as a `torchdata.nodes.BaseNode`: each ``reset()`` is the next epoch, and its state is exact."""
+        """The loader as a `torchdata.nodes.BaseNode`: each ``reset()`` is the next epoch, and its state is exact."""
         return LoaderNode(self)
 
     @property
