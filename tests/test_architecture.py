@@ -8,9 +8,9 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from integrating import imported_if_there
 from torch.utils.data import IterDataPipe
 
 import annpipes
@@ -40,12 +40,8 @@ LAYERS = [
     {"stages.origins"},
     {"stages.classes", "stages.chaining"},
     {"stages"},
-    {
-        *("running.ranks", "running.workers", "running.steps", "running.statistics", "running.resuming"),
-        "running.nodes",
-    },
-    {"running.pool"},
-    {"running.making"},
+    {"running.ranks", "running.workers", "running.steps", "running.statistics", "running.resuming"},
+    {"running.pool", "running.nodes"},
     {"running"},
     {"datasets", "streaming", "splitting"},
     {"tools.timing"},
@@ -179,11 +175,6 @@ def test_only_stores_know_files_and_decoders(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_nothing_imports_what_integrates_a_framework(name: str) -> None:
-    assert not [other for other in own(MODULES[name]) if other.startswith("integrations")]
-
-
-@pytest.mark.parametrize("name", MODULES)
 def test_the_core_is_numbers_alone(name: str) -> None:
     if name.split(".")[0] in PURE:
         assert not {module.split(".")[0] for module in imports(MODULES[name])} & {"torch", "torchdata", *STORAGE}
@@ -232,22 +223,11 @@ def test_a_module_says_what_it_is(name: str) -> None:
     assert first[0].endswith((".", ":"))
 
 
-def module_of(name: str) -> ModuleType:
-    """A module, if the framework that it integrates is installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        if not name.startswith("annpipes.integrations."):
-            raise
-        return pytest.skip(str(error))
-
-
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "annpipes.__main__"])
 def test_all_names_exist_and_are_the_modules_own(name: str) -> None:
-    module = module_of(name)
+    module = imported_if_there(name)
     assert len(set(module.__all__)) == len(module.__all__)
-    for exported in module.__all__:
-        assert hasattr(module, exported), exported
+    assert not [exported for exported in module.__all__ if not hasattr(module, exported)]
 
 
 def test_what_the_package_exports_is_exported_by_the_module_that_makes_it() -> None:
@@ -259,7 +239,7 @@ def test_what_the_package_exports_is_exported_by_the_module_that_makes_it() -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_module_and_what_it_exports_never_share_a_name(name: str) -> None:
-    assert name.split(".")[-1] not in module_of(name).__all__ if name != "annpipes.__main__" else True
+    assert name.split(".")[-1] not in imported_if_there(name).__all__ if name != "annpipes.__main__" else True
 
 
 def test_every_stage_and_transform_is_exported_and_has_a_verb_of_its_own() -> None:
@@ -288,7 +268,7 @@ def test_a_file_of_tests_can_be_read_in_one_go_and_imports_no_other(path: Path) 
 def test_tests_mirror_the_rooms() -> None:
     here = Path(__file__).parent
     rooms = {str(path.parent.relative_to(here)) for path in TESTS}
-    assert rooms - {".", "shared", "typing", "running/jobs", "tools/jobs", "integrations/jobs", "stores/corpus"} <= {
+    assert rooms - {".", "shared", "typing", "running/jobs", "tools/jobs", "stores/corpus"} <= {
         str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_dir()
     }
     assert len({path.name for path in TESTS}) == len(TESTS)

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Self
 
-from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.errors import ParameterError, ParameterTypeError, StateError
 from annpipes.plans.state import State
 from annpipes.running.loader import Loader
 from annpipes.running.ranks import find_ranks
@@ -42,7 +42,7 @@ _lightning = _framework()
 
 
 class LoaderDataModule(_lightning.LightningDataModule):  # type: ignore[misc, name-defined] # known when imported
-    """Loaders for a Lightning `Trainer`, which goes on from any checkpoint with the very next batch.
+    """Loaders for a ``Trainer`` of Lightning, which goes on from any checkpoint with the very next batch.
 
     >>> data = LoaderDataModule(train={"data": "pbmc.h5ad", "batch_size": 64, "fields": ["X", "obs/louvain:code"]})
     >>> len(data.train_dataloader())
@@ -71,7 +71,7 @@ class LoaderDataModule(_lightning.LightningDataModule):  # type: ignore[misc, na
         given = zip(_STAGES, (train, val, test, predict), strict=True)
         self._given = {stage: _as_loader(stage, what) for stage, what in given if what is not None}
         self.loaders: dict[str, Loader] = {}
-        """By stage, the loader in use: for ``loaders["train"].stats()``."""
+        """The loader in use of each stage, whose ``stats()`` say what the trainer waited for."""
         self._training: _Training | None = None
         self._saved: Mapping[str, Any] | None = None  # where a checkpoint says that training stands
         # Lightning runs the stages whose methods are there, which is how its own `from_datasets` gives them.
@@ -141,6 +141,8 @@ class LoaderDataModule(_lightning.LightningDataModule):  # type: ignore[misc, na
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What Lightning calls with what is in a checkpoint."""
+        if "train" not in state_dict:
+            raise StateError("the checkpoint does not say where training stands: its state lacks train")
         self._saved = state_dict["train"]
 
     def _train(self) -> _Training:
@@ -220,7 +222,7 @@ class _Recount(_lightning.Callback):  # type: ignore[misc, name-defined]
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         state = checkpoint.get(type(trainer.datamodule).__qualname__)
-        if trainer.state.fn != "fit" or state is None:
+        if trainer.state.fn != "fit" or not isinstance(trainer.datamodule, LoaderDataModule) or state is None:
             return
         within_epoch = State.read(state["train"], {"epoch": int, "batch": int}).position["batch"] > 0
         loop = checkpoint["loops"]["fit_loop"]

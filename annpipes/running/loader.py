@@ -253,7 +253,7 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         return type(self)(self.pipe, **{**self._given, "rank": rank, "world_size": world_size})
 
     def to_node(self) -> LoaderNode:
-        """The loader as a `torchdata.nodes.BaseNode`: each ``reset()`` is the next epoch, and its state is exact."""
+        """The loader as a ``BaseNode`` of torchdata: each ``reset()`` is the next epoch, and its state is exact."""
         return LoaderNode(self)
 
     @property

@@ -26,11 +26,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ddp")
     shared = Path(__file__).parent.parent / "shared"
     job = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "jobs" / "lightning_ddp.py"), str(folder)],
+        [sys.executable, str(shared / "lightning_ddp.py"), str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(shared)},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from annpipes.errors import StateError
 
@@ -156,6 +158,21 @@ def test_a_trainer_that_fits_twice(tmp_path: Path) -> None:
     assert model.seen == runs.fit(max_epochs=2) + runs.fit(max_epochs=3)[PER_EPOCH:]
     runs.trainer_of(max_epochs=1).fit(fresh := runs.Model(), data)
     assert fresh.seen == runs.fit(max_epochs=1)
+
+
+def test_what_is_saved_is_small_and_plain(tmp_path: Path) -> None:
+    saved = saved_by(tmp_path, max_steps=3)[-1].path
+    state = torch.load(saved, weights_only=True)["LoaderDataModule"]
+    assert json.loads(json.dumps(state)) == state
+    assert (state["train"]["epoch"], state["train"]["batch"]) == (0, 3)
+
+
+@pytest.mark.parametrize("spoilt", [{}, {"train": {}}, {"train": None}, {"train": {"version": 1}}], ids=str)
+def test_a_spoilt_state_is_refused(tmp_path: Path, spoilt: Any) -> None:
+    checkpoint = torch.load(saved_by(tmp_path, max_steps=3)[-1].path, weights_only=True)
+    torch.save({**checkpoint, "LoaderDataModule": spoilt}, tmp_path / "spoilt.ckpt")
+    with pytest.raises(StateError):
+        runs.fit(ckpt_path=tmp_path / "spoilt.ckpt", max_epochs=3)
 
 
 def test_a_checkpoint_of_other_data_is_refused_by_training_alone(tmp_path: Path) -> None:
