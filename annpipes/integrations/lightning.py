@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Self
@@ -72,12 +71,12 @@ class LoaderDataModule(_lightning.LightningDataModule):  # type: ignore[misc, na
         self._given = {stage: _as_loader(stage, what) for stage, what in given if what is not None}
         self.loaders: dict[str, Loader] = {}
         """The loader in use of each stage, whose ``stats()`` say what the trainer waited for."""
-        self._training: _Training | None = None
+        self._training: _Training | None = None  # what this run has trained with
         self._saved: Mapping[str, Any] | None = None  # where a checkpoint says that training stands
-        # Lightning runs the stages whose methods are there, which is how its own `from_datasets` gives them.
-        for stage in self._given:
-            make = self._train if stage == "train" else partial(self._evaluate, stage)
-            setattr(self, f"{stage}_dataloader", make)
+        for stage in set(_STAGES) - self._given.keys():
+            name = f"{stage}_dataloader"
+            if getattr(type(self), name) is getattr(LoaderDataModule, name):  # a subclass may have its own
+                setattr(self, name, None)  # to Lightning, a stage that is not there
 
     @classmethod
     def from_data(
@@ -134,10 +133,33 @@ class LoaderDataModule(_lightning.LightningDataModule):  # type: ignore[misc, na
         if self.trainer is not None and not any(isinstance(each, _Recount) for each in self.trainer.callbacks):
             self.trainer.callbacks.append(_Recount())
 
+    def train_dataloader(self) -> Any:
+        """The epochs of training, from the place in a checkpoint on."""
+        training = _Training(self._loader("train"), self)
+        if self._saved is not None and self._training is None:
+            training.load_state_dict(self._saved)
+        return training
+
+    def val_dataloader(self) -> Any:
+        """The rows to validate with."""
+        return _Evaluation(self._loader("val"))
+
+    def test_dataloader(self) -> Any:
+        """The rows to test with."""
+        return _Evaluation(self._loader("test"))
+
+    def predict_dataloader(self) -> Any:
+        """The rows to predict for."""
+        return _Evaluation(self._loader("predict"))
+
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, for a checkpoint."""
-        state = self._saved if self._training is None else self._training.state_dict()
-        return {} if state is None else {"train": state}
+        training = self._training
+        if training is None and self.trainer is not None:
+            training = self.trainer.train_dataloader
+        if isinstance(training, _Training):
+            return {"train": training.state_dict()}
+        return {} if self._saved is None else {"train": self._saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What Lightning calls with what is in a checkpoint."""
@@ -145,19 +167,15 @@ class LoaderDataModule(_lightning.LightningDataModule):  # type: ignore[misc, na
             raise StateError("the checkpoint does not say where training stands: its state lacks train")
         self._saved = state_dict["train"]
 
-    def _train(self) -> _Training:
-        begun = self._training is not None and self._training.begun
-        self._training = _Training(self._loader("train"), self.trainer)
-        if self._saved is not None and not begun:
-            self._training.load_state_dict(self._saved)
-        return self._training
-
-    def _evaluate(self, stage: str) -> _Evaluation:
-        return _Evaluation(self._loader(stage))
-
     def _loader(self, stage: str) -> Loader:
         self.loaders[stage] = self._given[stage].with_ranks(*_ranks_of(self.trainer))
         return self.loaders[stage]
+
+    def _train_with(self, training: _Training) -> None:
+        """What the epochs of training call as they begin; somebody else may have asked for some to look at them."""
+        used = None if self.trainer is None else self.trainer.train_dataloader
+        if used is training or not isinstance(used, _Training):
+            self._training = training
 
 
 class _Evaluation:
@@ -177,8 +195,8 @@ class _Evaluation:
 class _Training:
     """The epochs of a loader as a trainer counts them."""
 
-    def __init__(self, loader: Loader, trainer: Any) -> None:
-        self.loader, self.trainer = loader, trainer
+    def __init__(self, loader: Loader, module: LoaderDataModule) -> None:
+        self.loader, self.module, self.trainer = loader, module, module.trainer
         self.begun = False  # a batch was asked for
         self.resumes = False  # the next pass begins where a state said
         self.loader.set_epoch(self._epoch())
@@ -195,6 +213,7 @@ class _Training:
         if not self.resumes or not self.loader.first_batch:
             self.loader.set_epoch(self._epoch())
         self.begun, self.resumes = True, False
+        self.module._train_with(self)
         yield from self.loader
 
     def state_dict(self) -> dict[str, Any]:

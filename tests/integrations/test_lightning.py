@@ -108,7 +108,7 @@ class TestEvaluation:
         assert torch.cat(trainer.predict(model, data)).tolist() == ROWS
 
     def test_what_there_is_no_loader_for(self) -> None:
-        with pytest.raises(Exception, match="`test_dataloader` must be implemented"):  # Lightning's own words
+        with pytest.raises(Exception, match="implement `def test_dataloader"):  # Lightning's own words
             runs.trainer_of().test(runs.Model(), runs.data_of())
 
 
@@ -169,14 +169,55 @@ class TestFromData:
 
 
 def made(data: Any) -> list[tuple[str, Any]]:
-    """The stages that a datamodule has, and what makes their loaders."""
-    stages = ("train", "val", "test", "predict")
-    return [(stage, vars(data)[f"{stage}_dataloader"]) for stage in stages if f"{stage}_dataloader" in vars(data)]
+    """The stages that a datamodule has, by Lightning's own test, and what makes their loaders."""
+    from lightning.pytorch.utilities.model_helpers import is_overridden
+
+    stages = {
+        "train": data.train_dataloader,
+        "val": data.val_dataloader,
+        "test": data.test_dataloader,
+        "predict": data.predict_dataloader,
+    }
+    return [(stage, make) for stage, make in stages.items() if is_overridden(f"{stage}_dataloader", data)]
+
+
+def test_a_class_of_ones_own(tmp_path: Path) -> None:
+    class Own(runs.LoaderDataModule):
+        def train_dataloader(self) -> Any:
+            return {"cells": super().train_dataloader()}
+
+        def val_dataloader(self) -> Any:
+            return super().train_dataloader()
+
+    class Model(runs.Model):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return super().training_step(batch["cells"], batch_idx)
+
+    first, second, whole = Model(), Model(), Model()
+    (trainer := runs.trainer_of(max_steps=8)).fit(first, Own(TRAIN))
+    trainer.save_checkpoint(tmp_path / "8.ckpt")
+    runs.fit(Own(TRAIN), second, tmp_path / "8.ckpt", max_epochs=3)
+    assert first.seen + second.seen == runs.fit(Own(TRAIN), whole, max_epochs=3)
+    assert len(whole.validated) == 3 * PER_EPOCH
+
+
+def test_a_look_at_the_batches_is_no_training(tmp_path: Path) -> None:
+    class Looking(runs.Model):
+        def on_train_batch_end(self, *_: Any) -> None:
+            next(iter(self.trainer.datamodule.train_dataloader()))
+
+    trainer = runs.trainer_of(max_steps=8)
+    trainer.fit(model := Looking(), data := runs.data_of())
+    trainer.validate(model, data, verbose=False)
+    trainer.save_checkpoint(tmp_path / "8.ckpt")
+    assert model.seen + runs.fit(ckpt_path=tmp_path / "8.ckpt", max_epochs=3) == runs.fit(max_epochs=3)
 
 
 def test_it_pickles() -> None:
-    data = pickle.loads(pickle.dumps(runs.data_of()))
-    assert runs.fit(data, max_epochs=2) == runs.fit(max_epochs=2)
+    data = runs.LoaderDataModule(TRAIN)
+    again = pickle.loads(pickle.dumps(data))
+    assert [stage for stage, _ in made(again)] == [stage for stage, _ in made(data)] == ["train"]
+    assert runs.fit(again, max_epochs=2) == runs.fit(max_epochs=2)
 
 
 def test_something_else_is_refused() -> None:
