@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -75,10 +76,14 @@ def _become_script(namespace: dict[str, Any]) -> None:
     sys.modules["page"] = _Script(namespace)
 
 
+_ABSENT = [framework for framework in ("lightning",) if find_spec(framework) is None]
+"""Frameworks that `tox -e integrations` installs: without one, what is about it does not run."""
+
 _docstrings = Sybil(
     parsers=[DocTestParser()],
     path="annpipes",
     pattern="*.py",
+    excludes=[f"integrations/{framework}.py" for framework in _ABSENT],
     setup=_import_public_names,
     fixtures=["inside_pbmc_folder"],
     name="docstring",
@@ -86,8 +91,8 @@ _docstrings = Sybil(
 
 _pages = Sybil(
     parsers=[PythonCodeBlockParser()],
-    patterns=["README.md", "docs/*.md"],
-    excludes=["docs/waiting.md"],
+    patterns=["README.md", "docs/*.md", "docs/integrations/*.md"],
+    excludes=["docs/waiting.md", *(f"docs/integrations/{framework}.md" for framework in _ABSENT)],
     setup=_become_script,
     fixtures=["inside_pbmc_folder"],
     name="page",

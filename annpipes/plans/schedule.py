@@ -9,6 +9,7 @@ so what a global batch holds does not depend on how many ranks there are now.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -158,6 +159,12 @@ class ScheduledEpoch:
             columns.append(_batches(self._lane(step, lane), schedule.batch_size)[skip:, part])
         drawn = np.concatenate(columns, axis=1).ravel()
         return Chunk.of(drawn[drawn >= 0])
+
+    def chunks_from(self, batch: int, rank: int = 0, world_size: int = 1) -> Iterator[Chunk]:
+        """What a rank reads from a batch on, step by step."""
+        step, skip = self.schedule.place_of(batch)
+        for number in range(step, self.schedule.n_steps):
+            yield self.chunk(number, rank, world_size, skip if number == step else 0)
 
     def tail_rows(self) -> RowArray:
         """The rows that this epoch leaves out, or visits twice."""

@@ -1,6 +1,8 @@
 """A pipe run as epochs.
 
 `loader`        epochs in one exact order, however they are run
+`making`        batches made of chunks, by threads and processes
+`nodes`         a loader as a node of torchdata
 `steps`         stretches of a pipe as functions that a worker can call
 `pool`          processes that live from pass to pass
 `workers`       functions run ahead of whoever takes their results

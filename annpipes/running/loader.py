@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -16,24 +15,25 @@ from annpipes.meters import Meter
 from annpipes.plans.rows import RowArray, as_bytes, as_natural
 from annpipes.plans.schedule import Schedule, ScheduledEpoch, Tail, as_tail
 from annpipes.plans.state import State
-from annpipes.running.pool import ProcessPool
+from annpipes.running.making import BatchMaker
+from annpipes.running.nodes import LoaderNode
 from annpipes.running.ranks import agree, find_ranks
 from annpipes.running.statistics import Statistics
-from annpipes.running.steps import One, ReadChunk, Stretch, need_cut
-from annpipes.running.workers import READ_AHEAD, Workers, flatten_ahead, map_ahead, start_method_of
+from annpipes.running.steps import need_cut
+from annpipes.running.workers import READ_AHEAD, start_method_of
 from annpipes.stages.base import fingerprint_of, pipe_table
 from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.collating import as_device, can_pin, place
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, upstream
-from annpipes.stages.origins import Source
+from annpipes.stages.origins import OfSource, Source
 from annpipes.stages.reading import RowBatcher, RowReader
-from annpipes.stores import Answers, Obs, Request
+from annpipes.stores import Answers, Request
 
 __all__ = ["Loader"]
 
 
-class Loader(Answers, Shown, IterableDataset[Any]):
+class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
     """The epochs of a pipe: each pass is the next one, in an order known from seed and epoch.
 
     >>> pipe = IndexSource("pbmc.h5ad").shuffle_blocks().sort_within_chunks(256).read_rows().batch_rows(64)
@@ -114,7 +114,7 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         self._given = {name: value for name, value in locals().items() if name not in ("self", "pipe")}
         self.seed = as_natural(seed, "seed")
         self.num_workers = as_natural(num_workers, "num_workers")
-        self.start_method = start_method_of(method, multiprocessing_context)
+        start_method = start_method_of(method, multiprocessing_context)
         self._place = partial(place, pin_memory=can_pin(pin_memory), device=as_device(device))
         self.ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader", RowBatcher.verb)
@@ -127,7 +127,8 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         known = as_tail(tail, drop_last=self._batcher.drop_last, world_size=self.ranks.world_size)
         self._schedule = self._schedule_for(self.ranks.world_size, known)
-        self._meter, self._processes = Meter(), ProcessPool()
+        self._meter = Meter()
+        self._maker = BatchMaker(pipe, self._batcher, self._sorter, self.num_workers, start_method, self.prefetch)
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
 
     def _fit(self, memory: int) -> int:
@@ -150,12 +151,12 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         return f"{type(self).__name__}({self.pipe!r}{given and ', '}{given})"
 
     def _shown(self) -> Sequence[Part]:
-        given = [("loader", changed_repr(type(self), self._given) or "as by default")]
         title = Title(f"{type(self).__name__}: {len(self):,} batches of {self.batch_size:,} rows")
-        begins = [("next pass", f"epoch {self.epoch}, from batch {self.first_batch} on")]
+        given = ("loader", changed_repr(type(self), self._given) or "as by default")
+        begins = ("next pass", f"epoch {self.epoch}, from batch {self.first_batch} on")
         reader = last_of(self._batcher, RowReader)
         chosen = [] if reader is None or reader.request.chosen is None else [("genes", reader.found_genes.line)]
-        return [title, pipe_table(self.pipe), Labelled([*given, *chosen, *begins])]
+        return [title, pipe_table(self.pipe), Labelled([given, *chosen, begins])]
 
     @property
     def epoch(self) -> int:
@@ -193,13 +194,24 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         """The rows that an epoch (the next one) leaves out or, with ``fill`` and ``repeat``, visits once more."""
         return self.planned(epoch).tail_rows()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, unused: int = 0, ended: bool | None = None) -> dict[str, Any]:
         """Where the consumer stands: counts batches it received, not those read ahead.
 
         A few hundred bytes of JSON, the same on every rank, to be saved in the model's checkpoint.
+
+        Parameters
+        ----------
+        unused
+            How many of the batches received last come again, because their steps were not taken yet.
+        ended
+            Whether the next epoch follows: before this one's last batch (True), or not right behind it (False).
         """
-        epoch, batch = (self._at[0] + 1, 0) if 0 < len(self) == self._at[1] else self._at
-        return State({"epoch": epoch, "batch": batch}, self._fingerprint(self._schedule)).as_dict()
+        epoch, batch = self._at
+        if (used := batch - as_natural(unused, "unused")) < 0:
+            raise ParameterError(f"unused must be at most {batch}, the batches received in this epoch, got {unused}")
+        over = used > 0 and (used == len(self) if ended is None else ended)
+        position = {"epoch": epoch + over, "batch": 0 if over else used}
+        return State(position, self._fingerprint(self._schedule)).as_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Make the next pass go on after the last batch received when ``state`` was saved.
@@ -225,9 +237,7 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         if position["batch"] > schedule.n_batches:
             raise StateError(f"the state has batch={position['batch']}, and an epoch has {schedule.n_batches}")
         if schedule.tail == "keep" and self.ranks.world_size > 1:
-            raise ParameterError(
-                "the state is of one rank with tail='keep', whose last batch several ranks cannot share"
-            )
+            raise ParameterError("the state is of one rank with tail='keep', whose short last batch ranks cannot share")
         self._schedule = schedule
         self._next = self._at = (position["epoch"], position["batch"])
 
@@ -243,15 +253,13 @@ class Loader(Answers, Shown, IterableDataset[Any]):
             "tail": schedule.tail,
         }
 
-    @property
-    def n_obs(self) -> int:
-        """How many rows the data has, of which the source may have chosen some."""
-        return self.source.n_obs
+    def with_ranks(self, rank: int | None = None, world_size: int | None = None) -> Self:
+        """The same loader at another place among the ranks, or where `torch.distributed` says, before its epoch 0."""
+        return type(self)(self.pipe, **{**self._given, "rank": rank, "world_size": world_size})
 
-    @property
-    def obs(self) -> Obs:
-        """What is known about all rows of the data: its columns, each loaded when it is asked for."""
-        return self.source.obs
+    def to_node(self) -> LoaderNode:
+        """The loader as a ``BaseNode`` of torchdata: each ``reset()`` is the next epoch, and its state is exact."""
+        return LoaderNode(self)
 
     def stats(self) -> Statistics:
         """Speed and bottleneck of the pass last begun, until now.
@@ -274,24 +282,10 @@ class Loader(Answers, Shown, IterableDataset[Any]):
         (epoch, batch), self._next = self._next, (self._next[0] + 1, 0)
         self._at = (epoch, batch)
         agree(self.ranks, {**self._fingerprint(self._schedule), "epoch": epoch, "batch": batch})
-        step, skip = self._schedule.place_of(batch)
-        order, (rank, world_size, _) = self.planned(epoch), self.ranks
-        chunks = (
-            order.chunk(number, rank, world_size, skip if number == step else 0)
-            for number in range(step, self._schedule.n_steps)
-        )
+        chunks = self.planned(epoch).chunks_from(batch, self.ranks.rank, self.ranks.world_size)
         n_rows, global_batch = self._schedule.n_rows, self._schedule.global_batch
         self._meter = meter = Meter()
-        read = ReadChunk(Stretch(self._batcher.source_datapipe, self._sorter), self._batcher.cut, meter)
-        finish = One(Stretch(self.pipe, self._batcher), meter if self.start_method is None else None)
-        with ExitStack() as stack:
-            if self.start_method is not None and self.num_workers:
-                finishers = stack.enter_context(self._processes.open(finish, self.num_workers, self.start_method))
-            else:
-                finishers = stack.enter_context(Workers(finish, self.num_workers).open())
-            readers = stack.enter_context(Workers(read, self.prefetch).open())
-            batches = flatten_ahead(readers, chunks, self.prefetch)
-            finished = map_ahead(finishers, batches, 2 * self.num_workers)
+        with self._maker.open(chunks, meter) as finished:
             for number in range(batch, self._schedule.n_batches):
                 with meter.measured("wait"):
                     item = self._place(next(finished))

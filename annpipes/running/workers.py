@@ -28,6 +28,17 @@ READ_AHEAD = {False: 1, True: 3}
 _installed: Callable[[Any], Any] | None = None  # in a worker process: the function it is there for
 
 
+class _Here(threading.local):
+    works = False  # whether this thread is a worker
+
+
+_here = _Here()
+
+
+def _work_here() -> None:
+    _here.works = True
+
+
 class Workers:
     """Threads or processes that call one function; none of either if there are to be 0.
 
@@ -47,7 +58,7 @@ class Workers:
         self.executor: Executor | None = None
         self._pending: set[Future[Any]] = set()
         if count and processes is None:
-            self.executor = ThreadPoolExecutor(count, thread_name_prefix="annpipes")
+            self.executor = ThreadPoolExecutor(count, thread_name_prefix="annpipes", initializer=_work_here)
         elif count:
             context = multiprocessing.get_context(processes)
             self.executor = ProcessPoolExecutor(count, context, initializer=_install, initargs=(function,))
@@ -64,7 +75,8 @@ class Workers:
     def end(self) -> None:
         """Wait for what was begun, and end."""
         if self.executor is not None:
-            self.executor.shutdown(wait=True, cancel_futures=True)
+            # A pass that was left may be collected as garbage by any thread, and no thread can wait for itself.
+            self.executor.shutdown(wait=not _here.works, cancel_futures=True)
 
     def settle(self) -> None:
         """Wait for what was begun; what was not is forgotten."""

@@ -9,7 +9,7 @@ from annpipes.plans.rows import RowArray
 from annpipes.stages.base import PlanStage
 from annpipes.stores import LabelTables, Obs, Route, Store
 
-__all__ = ["Source"]
+__all__ = ["OfSource", "Source"]
 
 
 class Source(PlanStage):
@@ -94,3 +94,19 @@ class Source(PlanStage):
         ['S', '']
         """
         return LabelTables(self.store).decode(column, codes)
+
+
+class OfSource:
+    """What whoever reads a source says of its data."""
+
+    source: Source
+
+    @property
+    def n_obs(self) -> int:
+        """How many rows the data has, of which the source may have chosen some."""
+        return self.source.n_obs
+
+    @property
+    def obs(self) -> Obs:
+        """What is known about all rows of the data: its columns, each loaded when it is asked for."""
+        return self.source.obs

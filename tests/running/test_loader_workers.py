@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,19 @@ def nothing_left(_what_stays_is_there: None) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("nothing_left")
+class Collecting:
+    """Once it is told to, it collects garbage in the worker that calls it, but for the first batch."""
+
+    def __init__(self) -> None:
+        self.begin, self.done, self.calls = threading.Event(), threading.Event(), count()
+
+    def __call__(self, batch: Any) -> Any:
+        if next(self.calls) and self.begin.wait(10):
+            gc.collect()
+            self.done.set()
+        return batch
+
+
 class TestStopping:
     @kinds
     def test_break(self, path: Path, options: dict[str, Any]) -> None:
@@ -93,6 +107,19 @@ class TestStopping:
     @kinds
     def test_a_pass_that_was_never_begun(self, path: Path, options: dict[str, Any]) -> None:
         iter(loader_of(path, **options))
+
+    def test_a_pass_that_is_collected_by_a_worker_of_its_own(self, path: Path) -> None:
+        collecting = Collecting()
+        passes: list[Any] = [iter(mapped(path, collecting, num_workers=1))]
+        passes.append(passes)  # so that only the garbage collector finds it
+        gc.disable()
+        try:
+            next(passes[0])
+            del passes
+            collecting.begin.set()
+            assert collecting.done.wait(10)  # pytest raises what a worker could not do there
+        finally:
+            gc.enable()
 
     @kinds
     @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, ValueError])
