@@ -7,10 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from annpipes.errors import ParameterError
 from annpipes.integrations.scvi_facts import ScviFacts
 from annpipes.integrations.scvi_parts import LabeledBeside, parts_of
-from annpipes.integrations.scvi_registry import Registered, ScviLabels, labels_of, unlabeled_last
+from annpipes.integrations.scvi_registry import Registered, ScviLabels, cell_labels_of, labels_of
 from annpipes.messages.warning import warn
 from annpipes.plans.rows import RowArray, Rows, as_count, as_natural
 from annpipes.running.loader import Loader
@@ -113,26 +112,20 @@ class ScviDataModule(ScviFacts, LightningDataModule):  # type: ignore[misc] # pu
         **loading: Any,
     ) -> None:
         super().__init__()
-        if unlabeled_category is not None and labels_key is None:
-            raise ParameterError(f"unlabeled_category={unlabeled_category!r} needs labels_key, and there is none")
         self.source = IndexSource(data, cache=cache)
         self.store = self.source.store
         self.genes, self.block_size, self.chunk_size, self.loading = genes, block_size, chunk_size, loading
         self.batch_size, self.seed = as_count(batch_size, "batch_size"), as_natural(seed, "seed")
         given = dict(categories or {})
-        if labels_key is not None and unlabeled_category is not None:
-            own = given.get(labels_key, self.store.categories(labels_key))
-            given[labels_key] = unlabeled_last(tuple(own), unlabeled_category)
 
-        def known(column: str | None, argument: str, missing: Any = None) -> ScviLabels:
-            table = None if column is None else given.get(column)
-            return ScviLabels() if column is None else labels_of(self.store, column, argument, table, missing)
+        def known(column: str | None, argument: str) -> ScviLabels:
+            return ScviLabels() if column is None else labels_of(self.store, column, argument, given.get(column))
 
         covariates = categorical_covariate_keys or ()
         self.registered = Registered(
             layer,
             known(batch_key, "batch_key"),
-            known(labels_key, "labels_key", unlabeled_category),
+            cell_labels_of(self.store, labels_key, unlabeled_category, given),
             known(sample_key, "sample_key"),
             tuple(known(column, "categorical_covariate_keys") for column in covariates),
             tuple(continuous_covariate_keys or ()),
@@ -172,9 +165,9 @@ class ScviDataModule(ScviFacts, LightningDataModule):  # type: ignore[misc] # pu
         if f"obs/{keys['labels_key']}" not in source.fields:
             keys["labels_key"] = None
         categories = dict(known["extra_categorical_covs"]["state_registry"].get("mappings", {}))
-        for name, key in (("batch", "batch_key"), ("labels", "labels_key"), ("sample", "sample_key")):
-            if keys[key] is not None:
-                categories[keys[key]] = known[name]["state_registry"]["categorical_mapping"]
+        for name, key in (("batch", "batch_key"), ("sample", "sample_key"), ("labels", "labels_key")):
+            if keys[key] is not None:  # labels last: of the same column they may be in another order, for themselves
+                categories.setdefault(keys[key], known[name]["state_registry"]["categorical_mapping"])
         unlabeled = known["labels"]["state_registry"].get("unlabeled_category") if keys["labels_key"] else None
         genes = [str(gene) for gene in known["X"]["state_registry"]["column_names"]]
         same = genes == [str(gene) for gene in source.var.index]

@@ -14,7 +14,7 @@ from torch import Tensor
 from annpipes.errors import FieldError, ParameterError
 from annpipes.stores import Store, field_key
 
-__all__ = ["Registered", "ScviLabels", "labels_of", "unlabeled_last"]
+__all__ = ["Registered", "ScviLabels", "cell_labels_of", "labels_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +99,27 @@ def labels_of(
     return ScviLabels(column, known, torch.from_numpy(code_of))
 
 
-def unlabeled_last(own: Sequence[Any], unlabeled: Any) -> tuple[Any, ...]:
-    """A table whose last label is that of unlabeled cells, which changes places with the last one, as in scvi-tools.
+def cell_labels_of(store: Store, column: str | None, unlabeled: Any, given: Mapping[str, Sequence[Any]]) -> ScviLabels:
+    """The labels of cells, among which that of unlabeled ones, if there is one, comes last.
 
-    >>> unlabeled_last(["B", "Unknown", "NK", "T"], "Unknown"), unlabeled_last(["B", "T"], "Unknown")
-    (('B', 'T', 'NK', 'Unknown'), ('B', 'T', 'Unknown'))
+    It changes places with the last label, as in scvi-tools; cells whose label is missing have it, too.
+
+    Raises
+    ------
+    ParameterError
+        There is a label of unlabeled cells, and no column; or what `labels_of` raises.
     """
-    labels = [*own] if unlabeled in own else [*own, unlabeled]
-    place = labels.index(unlabeled)
-    labels[place], labels[-1] = labels[-1], labels[place]
-    return tuple(labels)
+    if column is None:
+        if unlabeled is not None:
+            raise ParameterError(f"unlabeled_category={unlabeled!r} needs labels_key, and there is none")
+        return ScviLabels()
+    if unlabeled is None:
+        return labels_of(store, column, "labels_key", given.get(column))
+    table = [*given.get(column, store.categories(column))]
+    table += [] if unlabeled in table else [unlabeled]
+    place = table.index(unlabeled)
+    table[place], table[-1] = table[-1], table[place]
+    return labels_of(store, column, "labels_key", table, missing=unlabeled)
 
 
 @dataclass(frozen=True, eq=False)
