@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -173,6 +174,10 @@ class ScviDataModule(ScviFacts, LightningDataModule):  # type: ignore[misc] # pu
         same = genes == [str(gene) for gene in source.var.index]
         keys |= {"genes": None if same else genes, "categories": categories, "unlabeled_category": unlabeled}
         return cls(source.store, **{"split": {"train": 1.0}, **options, **keys, "cache": None})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a saved SCANVI, which keeps what it was made with, keeps of this: registry and labels, and no data."""
+        return SimpleNamespace, (), {"registry": self.registry, "labels": self.labels}  # loaded without annpipes, too
 
     def _loader(self, rows: Rows, batch_size: int, *, shuffle: bool = False, **running: Any) -> Loader:
         """A loader of the model's batches."""

@@ -16,7 +16,7 @@ __all__ = ["ScviFacts"]
 
 
 class ScviFacts:
-    """Sizes, labels and parts of the data, under the names by which ``train``, ``save`` and SCANVI look for them."""
+    """Sizes, labels and parts of the data, under the names by which ``train`` and SCANVI look for them."""
 
     store: Store
     registered: Registered
@@ -41,13 +41,8 @@ class ScviFacts:
 
     @property
     def n_labels(self) -> int:
-        """How many labels there are, without that of unlabeled cells."""
-        return len(self.registered.labels.table) - (self.registered.unlabeled is not None)
-
-    @property
-    def n_samples(self) -> int:
-        """How many samples there are."""
-        return len(self.registered.sample.table)
+        """How many labels a model knows."""
+        return self.registered.n_labels(self.store)
 
     @property
     def n_continuous_cov(self) -> int:
@@ -65,17 +60,7 @@ class ScviFacts:
         return self.registered.unlabeled
 
     @property
-    def batch_labels(self) -> NDArray[Any]:
-        """The batches in the order of their codes."""
-        return self.registered.batch.mapping
-
-    @property
-    def label_keys(self) -> NDArray[Any]:
-        """The labels in the order of their codes."""
-        return self.registered.labels.mapping
-
-    @property
-    def labels_(self) -> NDArray[Any]:
+    def labels(self) -> NDArray[Any]:
         """The label of each cell, ``(n_obs,)``."""
         return self.registered.labels.mapping[self.registered.labels.codes_of(self.store).numpy()]
 

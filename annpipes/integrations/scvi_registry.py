@@ -200,11 +200,24 @@ class Registered:
         codes = self.labels.codes_of(store).numpy()
         return np.ones(len(codes), bool) if self.unlabeled is None else codes < len(self.labels.table) - 1
 
+    def n_labels(self, store: Store) -> int:
+        """How many labels there are; that of unlabeled cells is left out if cells have all others, as in SCANVI."""
+        known = len(self.labels.table)
+        if self.unlabeled is None:
+            return known
+        present = np.unique(self.labels.codes_of(store).numpy())
+        return known - bool(np.array_equal(present, np.arange(known - 1)))
+
     def registry(self, store: Store, var_names: Sequence[str]) -> dict[str, Any]:
-        """What ``registry=`` of a model takes, as its ``setup_anndata`` would have it."""
+        """What ``registry=`` of a model takes, as its ``setup_anndata`` would have it.
+
+        It says so, too: of ``setup_datamodule``, scvi-tools 1.4 makes another module when a model is loaded, without
+        size factors and options that are the module's alone, and with one covariate for several.
+        """
         categorical, continuous = self.categorical, self.continuous
+        asked = {"sample_key": self.sample.column, "unlabeled_category": self.unlabeled}  # not of every model
         return {
-            "setup_method_name": "setup_datamodule",
+            "setup_method_name": "setup_anndata",
             "setup_args": {
                 "layer": self.layer,
                 "batch_key": self.batch.column,
@@ -212,7 +225,7 @@ class Registered:
                 "size_factor_key": self.size_factor,
                 "categorical_covariate_keys": [some.column for some in categorical] or None,
                 "continuous_covariate_keys": [*continuous] or None,
-                "sample_key": self.sample.column,
+                **{name: value for name, value in asked.items() if value is not None},
             },
             "field_registries": {
                 "X": {
@@ -228,7 +241,7 @@ class Registered:
                 "labels": _labels_entry(
                     "labels",
                     self.labels,
-                    len(self.labels.table) - (self.unlabeled is not None and bool(self.is_labeled(store).all())),
+                    self.n_labels(store),
                     unlabeled_category=self.unlabeled,
                 ),
                 "sample": {

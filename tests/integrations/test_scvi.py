@@ -27,6 +27,7 @@ SCANVI_KEYS: list[dict[str, Any]] = [
     {"labels_key": "label", "unlabeled_category": "Unknown"},
     {"batch_key": "batch", "labels_key": "donor", "unlabeled_category": "none such", **COVARIATES},
     {"batch_key": "label", "labels_key": "label", "unlabeled_category": "B", "layer": "doubled"},
+    {"labels_key": "label", "unlabeled_category": "none such"},  # and there is a label that no cell has
 ]
 CASES = [
     *((scvi.model.SCVI, keys) for keys in SCVI_KEYS),

@@ -70,17 +70,23 @@ def test_some_rows_in_any_order(pair: tuple[Any, Any, ScviDataModule]) -> None:
     np.testing.assert_allclose(found, theirs.get_latent_representation(indices=[7, 3, 200]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_saved_scvi_gives_the_same_latents(counts_file: Path, tmp_path: Path) -> None:
-    keys = {"batch_key": "batch", "categorical_covariate_keys": ["donor"], "continuous_covariate_keys": ["age"]}
-    dm = ScviDataModule(counts_file, **keys)
-    model = scvi.model.SCVI(registry=dm.registry, **SMALL)
+@pytest.mark.parametrize(
+    "options", [{}, {"encode_covariates": True, "dispersion": "gene-batch", "use_layer_norm": "both"}]
+)
+def test_a_saved_scvi_gives_the_same(options: Any, counts_file: Path, tmp_path: Path) -> None:
+    dm = ScviDataModule(counts_file, **KEYS)
+    model = scvi.model.SCVI(registry=dm.registry, **options, **SMALL)
     trained(model, dm)
     model.save(str(tmp_path / "model"), datamodule=dm)
     again = scvi.model.SCVI.load(str(tmp_path / "model"), accelerator="cpu")
-    before = model.get_latent_representation(dataloader=dm.inference_dataloader())
     new = ScviDataModule.from_registry(again.registry, counts_file)
-    assert np.array_equal(before, again.get_latent_representation(dataloader=dm.inference_dataloader()))
-    assert np.array_equal(before, again.get_latent_representation(dataloader=new.inference_dataloader()))
+    for method in ("get_latent_representation", "get_normalized_expression"):
+        found = []
+        for one, cells in ((model, dm), (again, dm), (again, new)):
+            torch.manual_seed(0)
+            found.append(getattr(one, method)(dataloader=cells.inference_dataloader()))
+        assert np.array_equal(found[0], found[1])
+        assert np.array_equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("unlabeled", ["Unknown", "none such"])
@@ -90,11 +96,37 @@ def test_a_saved_scanvi_predicts_the_same(unlabeled: str, counts_file: Path, tmp
     trained(first, dm)
     model = scvi.model.SCANVI.from_scvi_model(first, unlabeled, datamodule=dm)
     trained(model, dm)
-    model.save(str(tmp_path / "model"), datamodule=dm)
-    again = scvi.model.SCANVI.load(str(tmp_path / "model"), accelerator="cpu", datamodule=dm)
+    model.save(str(tmp_path / "model"))
     before = model.predict(dataloader=dm.inference_dataloader())
-    assert before.tolist() == again.predict(dataloader=dm.inference_dataloader()).tolist()
     assert unlabeled not in before
+    few = anndata.read_h5ad(counts_file, backed="r")[:60].to_memory()  # SCANVI cannot be loaded without any
+    again = scvi.model.SCANVI.load(str(tmp_path / "model"), adata=few, accelerator="cpu")
+    assert before.tolist() == again.predict(dataloader=dm.inference_dataloader()).tolist()
+
+
+def test_a_saved_scanvi_holds_no_cells(counts: anndata.AnnData, tmp_path: Path) -> None:
+    large = counts.copy()
+    large.obsm["X_large"] = np.random.default_rng(0).normal(size=(300, 5_000))
+    dm = ScviDataModule(large, labels_key="label", unlabeled_category="Unknown")
+    model = scvi.model.SCANVI(registry=dm.registry, datamodule=dm, **SMALL)
+    trained(model, dm)
+    model.save(str(tmp_path / "model"))
+    assert (tmp_path / "model" / "model.pt").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("kind", [scvi.model.SCVI, scvi.model.SCANVI])
+def test_a_saved_model_takes_an_anndata(kind: Any, counts: anndata.AnnData, counts_file: Path, tmp_path: Path) -> None:
+    dm = ScviDataModule(counts_file, unlabeled_category="Unknown", **KEYS)
+    model = kind(registry=dm.registry, **SMALL, **({"datamodule": dm} if kind is scvi.model.SCANVI else {}))
+    trained(model, dm)
+    model.save(str(tmp_path / "model"))
+    again = kind.load(str(tmp_path / "model"), adata=counts.copy(), accelerator="cpu")
+    found = again.get_latent_representation()
+    expected = model.get_latent_representation(dataloader=dm.inference_dataloader())
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert len(model.get_latent_representation(adata=counts[:30].copy())) == 30
+    groups = again.differential_expression(groupby="batch", group1="first", group2="second", silent=True)
+    assert len(groups) == counts.n_vars
 
 
 def test_other_cells_have_the_codes_of_the_model(
