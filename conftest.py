@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,6 +52,14 @@ def inside_atlas_folder(atlas_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(atlas_folder)
 
 
+@pytest.fixture
+def inside_scvi_folder(inside_pbmc_folder: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory of examples that train a model of scvi-tools, which logs elsewhere."""
+    import scvi
+
+    monkeypatch.setattr(scvi.settings, "logging_dir", tmp_path)
+
+
 def _import_public_names(namespace: dict[str, Any]) -> None:
     """What a docstring's reader has imported already; the module's own names come on top."""
     namespace.update({name: getattr(annpipes, name) for name in annpipes.__all__}, np=np, torch=torch)
@@ -79,6 +88,7 @@ _docstrings = Sybil(
     parsers=[DocTestParser()],
     path="annpipes",
     pattern="*.py",
+    excludes=[] if find_spec("scvi") else ["integrations/scvi*.py"],
     setup=_import_public_names,
     fixtures=["inside_pbmc_folder"],
     name="docstring",
@@ -101,4 +111,12 @@ _page_on_a_large_file = Sybil(
     name="page",
 )
 
-pytest_collect_file = SybilCollection([_docstrings, _pages, _page_on_a_large_file]).pytest()
+_page_on_scvi = Sybil(
+    parsers=[PythonCodeBlockParser()],
+    patterns=["docs/integrations/scvi.md"] if find_spec("scvi") else [],
+    setup=_become_script,
+    fixtures=["inside_scvi_folder"],
+    name="page",
+)
+
+pytest_collect_file = SybilCollection([_docstrings, _pages, _page_on_a_large_file, _page_on_scvi]).pytest()

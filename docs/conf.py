@@ -8,6 +8,7 @@ copyright = "The annpipes developers"
 release = version = annpipes.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_mock_imports = ["lightning", "scvi"]  # extras that are larger than all else
 exclude_patterns = ["_build"]
 
 html_theme = "furo"

@@ -44,9 +44,12 @@ _LEAST = 3  # cells in a last batch, as in scvi-tools
 class ScviDataModule(ScviFacts, LightningDataModule):  # type: ignore[misc] # published without types
     """Data that scvi-tools trains from: what ``setup_anndata`` is for an AnnData in memory.
 
-    >>> dm = ScviDataModule("pbmc.h5ad", batch_key="phase", batch_size=64, split={"train": 0.8, "val": 0.2})
+    >>> import anndata
+    >>> adata = anndata.AnnData(np.random.default_rng(0).poisson(1.0, (700, 50)))
+    >>> adata.write_h5ad("counts.h5ad", compression="gzip")
+    >>> dm = ScviDataModule("counts.h5ad", batch_size=64, split={"train": 0.8, "val": 0.2})
     >>> dm.n_obs, dm.n_vars, dm.n_batch, len(dm.train_dataloader()), len(dm.val_dataloader())
-    (700, 765, 3, 9, 3)
+    (700, 50, 1, 9, 3)
 
     ``SCVI(registry=dm.registry)`` makes a model for it, ``model.train(datamodule=dm)`` trains that, and its
     methods take ``dataloader=dm.inference_dataloader()``. For SCANVI, which is also given ``datamodule=dm``, each

@@ -62,7 +62,8 @@ class ScviFacts:
     @property
     def labels(self) -> NDArray[Any]:
         """The label of each cell, ``(n_obs,)``."""
-        return self.registered.labels.mapping[self.registered.labels.codes_of(self.store).numpy()]
+        labels: NDArray[Any] = self.registered.labels.mapping[self.registered.labels.codes_of(self.store).numpy()]
+        return labels
 
     @property
     def n_train(self) -> int:

@@ -11,11 +11,11 @@ import pytest
 
 scvi = pytest.importorskip("scvi", reason="scvi-tools is not installed")
 
-from scvi_models import COVARIATES, LIGHTNING_SAYS, SMALL, OwnBatches, setup, trained  # noqa: E402
+from scvi_models import COVARIATES, SMALL, OwnBatches, counts, counts_file, scvi_alone, setup, trained  # noqa: E402, F401
 
 from annpipes.integrations.scvi import ScviDataModule  # noqa: E402
 
-pytestmark = [*(pytest.mark.filterwarnings(line) for line in LIGHTNING_SAYS), pytest.mark.usefixtures("scvi_alone")]
+pytestmark = pytest.mark.usefixtures("scvi_alone")
 
 SCVI_KEYS: list[dict[str, Any]] = [
     {},

@@ -12,12 +12,12 @@ import torch
 
 scvi = pytest.importorskip("scvi", reason="scvi-tools is not installed")
 
-from scvi_models import COVARIATES, LIGHTNING_SAYS, SMALL, OwnBatches, setup, trained  # noqa: E402
+from scvi_models import COVARIATES, SMALL, OwnBatches, counts, counts_file, scvi_alone, setup, trained  # noqa: E402, F401
 
 from annpipes.errors import FieldError, ParameterError  # noqa: E402
 from annpipes.integrations.scvi import ScviDataModule  # noqa: E402
 
-pytestmark = [*(pytest.mark.filterwarnings(line) for line in LIGHTNING_SAYS), pytest.mark.usefixtures("scvi_alone")]
+pytestmark = pytest.mark.usefixtures("scvi_alone")
 
 KEYS: dict[str, Any] = {"batch_key": "batch", "labels_key": "label", **COVARIATES}
 

@@ -13,13 +13,13 @@ import pytest
 
 scvi = pytest.importorskip("scvi", reason="scvi-tools is not installed")
 
-from scvi_models import LIGHTNING_SAYS, SMALL, trained  # noqa: E402
+from scvi_models import SMALL, counts, counts_file, scvi_alone, trained  # noqa: E402, F401
 
 import annpipes as ap  # noqa: E402
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError  # noqa: E402
 from annpipes.integrations.scvi import ScviDataModule  # noqa: E402
 
-pytestmark = [*(pytest.mark.filterwarnings(line) for line in LIGHTNING_SAYS), pytest.mark.usefixtures("scvi_alone")]
+pytestmark = pytest.mark.usefixtures("scvi_alone")
 
 
 def rows_of(batches: Any) -> list[list[int]]:

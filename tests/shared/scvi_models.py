@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import anndata
 import numpy as np
 import pandas as pd
+import pytest
+import scvi
 import torch
 from lightning.pytorch import Callback, LightningDataModule
 from scipy import sparse
 
-__all__ = ["COVARIATES", "LIGHTNING_SAYS", "SMALL", "OwnBatches", "Seen", "cells_of", "setup", "trained"]
-
-LIGHTNING_SAYS = [
-    # Lightning 2.6 asks torch 2.13 in an old way.
-    "ignore:.*LeafSpec:FutureWarning",
-    # An epoch is shorter than the interval in which it logs.
-    "ignore:The number of training batches:UserWarning",
-    # The oracle's batches have no validation part.
-    "ignore:You defined a `validation_step` but have no `val_dataloader`:UserWarning",
-    # scvi-tools says so whenever it loads a model without an AnnData.
-    "ignore:Save path contains no saved anndata:UserWarning",
+__all__ = [
+    "COVARIATES",
+    "SMALL",
+    "OwnBatches",
+    "Seen",
+    "cells_of",
+    "counts",
+    "counts_file",
+    "scvi_alone",
+    "setup",
+    "trained",
 ]
+
 SMALL = {"n_hidden": 8, "n_latent": 3}
 COVARIATES: dict[str, Any] = {
     "size_factor_key": "factor",
@@ -52,6 +56,30 @@ def cells_of(n_obs: int = 300, n_vars: int = 12) -> anndata.AnnData:
     )
     var = pd.DataFrame(index=[f"gene-{number}" for number in range(n_vars)])
     return anndata.AnnData(counts, obs=obs, var=var, layers={"doubled": counts * 2})
+
+
+@pytest.fixture(scope="session")
+def counts() -> anndata.AnnData:
+    """300 cells with counts."""
+    return cells_of()
+
+
+@pytest.fixture(scope="session")
+def counts_file(counts: anndata.AnnData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file."""
+    path = tmp_path_factory.mktemp("scvi") / "counts.h5ad"
+    counts.copy().write_h5ad(path, compression="gzip")
+    return path
+
+
+@pytest.fixture
+def scvi_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """scvi-tools writes nothing elsewhere, and computes in one thread: models are too small for two."""
+    monkeypatch.setattr(scvi.settings, "logging_dir", tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def setup(kind: Any, adata: anndata.AnnData, **keys: Any) -> Any:
