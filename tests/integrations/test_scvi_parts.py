@@ -18,6 +18,7 @@ from scvi_models import SMALL, counts, counts_file, scvi_alone, trained  # noqa:
 import annpipes as ap  # noqa: E402
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError  # noqa: E402
 from annpipes.integrations.scvi import ScviDataModule  # noqa: E402
+from annpipes.integrations.scvi_parts import LabeledBeside  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("scvi_alone")
 
@@ -90,6 +91,17 @@ def test_labeled_cells_stand_beside_all(counts: anndata.AnnData, counts_file: Pa
         assert np.ptp(np.unique(beside, return_counts=True)[1]) <= 1
     again = trained(scvi.model.SCANVI(registry=dm.registry, datamodule=dm, **SMALL), dm, epochs=3)
     assert again.rows == seen.rows
+
+
+def test_an_epoch_of_two_loaders_is_known_from_its_number(counts_file: Path) -> None:
+    def pairs(epoch: int) -> list[Any]:
+        loaders = [ap.stream(counts_file, 10, fields=["rows"], rows=range(stop)) for stop in (100, 25)]
+        loaders[0].set_epoch(epoch)
+        beside = LabeledBeside(*loaders)
+        return [[(one["rows"].tolist(), two["rows"].tolist()) for one, two in beside] for _ in range(3 - epoch)]
+
+    assert pairs(2) == pairs(0)[2:]
+    assert pairs(1) == pairs(0)[1:]
 
 
 def test_cells_without_a_label_are_unlabeled(counts: anndata.AnnData) -> None:
