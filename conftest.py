@@ -52,6 +52,14 @@ def inside_atlas_folder(atlas_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(atlas_folder)
 
 
+@pytest.fixture
+def inside_scvi_folder(inside_pbmc_folder: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory of examples that train a model of scvi-tools, which logs elsewhere."""
+    import scvi
+
+    monkeypatch.setattr(scvi.settings, "logging_dir", tmp_path)
+
+
 def _import_public_names(namespace: dict[str, Any]) -> None:
     """What a docstring's reader has imported already; the module's own names come on top."""
     namespace.update({name: getattr(annpipes, name) for name in annpipes.__all__}, np=np, torch=torch)
@@ -76,14 +84,14 @@ def _become_script(namespace: dict[str, Any]) -> None:
     sys.modules["page"] = _Script(namespace)
 
 
-_ABSENT = [framework for framework in ("lightning",) if find_spec(framework) is None]
+_ABSENT = [framework for framework in ("lightning", "scvi") if find_spec(framework) is None]
 """Frameworks that `tox -e integrations` installs: without one, what is about it does not run."""
 
 _docstrings = Sybil(
     parsers=[DocTestParser()],
     path="annpipes",
     pattern="*.py",
-    excludes=[f"integrations/{framework}.py" for framework in _ABSENT],
+    excludes=[f"integrations/{framework}*.py" for framework in _ABSENT],
     setup=_import_public_names,
     fixtures=["inside_pbmc_folder"],
     name="docstring",
@@ -92,7 +100,11 @@ _docstrings = Sybil(
 _pages = Sybil(
     parsers=[PythonCodeBlockParser()],
     patterns=["README.md", "docs/*.md", "docs/integrations/*.md"],
-    excludes=["docs/waiting.md", *(f"docs/integrations/{framework}.md" for framework in _ABSENT)],
+    excludes=[
+        "docs/waiting.md",
+        "docs/integrations/scvi.md",
+        *(f"docs/integrations/{framework}.md" for framework in _ABSENT),
+    ],
     setup=_become_script,
     fixtures=["inside_pbmc_folder"],
     name="page",
@@ -106,4 +118,12 @@ _page_on_a_large_file = Sybil(
     name="page",
 )
 
-pytest_collect_file = SybilCollection([_docstrings, _pages, _page_on_a_large_file]).pytest()
+_page_on_scvi = Sybil(
+    parsers=[PythonCodeBlockParser()],
+    patterns=["docs/integrations/scvi.md"] if find_spec("scvi") else [],
+    setup=_become_script,
+    fixtures=["inside_scvi_folder"],
+    name="page",
+)
+
+pytest_collect_file = SybilCollection([_docstrings, _pages, _page_on_a_large_file, _page_on_scvi]).pytest()

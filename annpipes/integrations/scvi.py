@@ -1,0 +1,257 @@
+"""Models of scvi-tools trained from files, without loading them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Self
+
+import numpy as np
+
+from annpipes.integrations.scvi_facts import ScviFacts
+from annpipes.integrations.scvi_parts import LabeledBeside, parts_of
+from annpipes.integrations.scvi_registry import Registered, ScviLabels, cell_labels_of, labels_of
+from annpipes.messages.warning import warn
+from annpipes.plans.rows import RowArray, Rows, as_count, as_natural
+from annpipes.running.loader import Loader
+from annpipes.running.ranks import Ranks, find_ranks
+from annpipes.stages.sources import IndexSource
+
+try:
+    import scvi
+    from lightning.pytorch import LightningDataModule
+    from scvi.train import SemiSupervisedTrainingPlan
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "annpipes.integrations.scvi needs scvi-tools: pip install 'annpipes[scvi]'", name=error.name
+    ) from error
+
+__all__ = ["ScviDataModule"]
+
+_KEYS = (
+    "layer",
+    "batch_key",
+    "labels_key",
+    "size_factor_key",
+    "categorical_covariate_keys",
+    "continuous_covariate_keys",
+    "sample_key",
+)
+_LOOKED_AT = 128  # cells in which counts are looked for
+_LEAST = 3  # cells in a last batch, as in scvi-tools
+
+
+class ScviDataModule(ScviFacts, LightningDataModule):  # type: ignore[misc] # published without types
+    """Data that scvi-tools trains from: what ``setup_anndata`` is for an AnnData in memory.
+
+    >>> import anndata
+    >>> adata = anndata.AnnData(np.random.default_rng(0).poisson(1.0, (700, 50)))
+    >>> adata.write_h5ad("counts.h5ad", compression="gzip")
+    >>> dm = ScviDataModule("counts.h5ad", batch_size=64, split={"train": 0.8, "val": 0.2})
+    >>> dm.n_obs, dm.n_vars, dm.n_batch, len(dm.train_dataloader()), len(dm.val_dataloader())
+    (700, 50, 1, 9, 3)
+
+    ``SCVI(registry=dm.registry)`` makes a model for it, ``model.train(datamodule=dm)`` trains that, and its
+    methods take ``dataloader=dm.inference_dataloader()``. For SCANVI, which is also given ``datamodule=dm``, each
+    batch is two, as with ``setup_anndata``: any cells, and as many labeled ones.
+
+    Parameters
+    ----------
+    data
+        As of `IndexSource`: a path, an AnnData, a list of these, a pattern, a `Collection`.
+    batch_key, labels_key, layer, size_factor_key, categorical_covariate_keys, continuous_covariate_keys, sample_key
+        As of ``setup_anndata``. Codes are those that it would give.
+    unlabeled_category
+        The label of cells without one; cells whose label is missing have it, too.
+    genes
+        The genes that the model has, as of `RowReader`: names, positions or a mask; all when None.
+    categories
+        For obs columns of labels, tables to use in place of the data's, in the order of codes.
+    split
+        Shares of ``"train"``, ``"val"`` and ``"test"`` that add up to 1, or for each its rows, as of `IndexSource`.
+    groupby, stratify
+        As of `split`, for shares.
+    batch_size
+        Cells in each batch.
+    seed
+        Of the split and of the order, which with the trainer's epoch depends on nothing else.
+    block_size, cache
+        As of `IndexSource`.
+    chunk_size
+        As of `ChunkSorter`.
+    loading
+        Any of ``num_workers``, ``method``, ``multiprocessing_context``, ``prefetch``, ``memory`` and
+        ``pin_memory``, as of `Loader`.
+
+    Raises
+    ------
+    FieldError
+        No such column, layer or gene.
+    ParameterError
+        A cell lacks a label or a number that the model needs; shares or rows that cannot be right.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        layer: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        sample_key: str | None = None,
+        unlabeled_category: Any = None,
+        genes: Any = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        split: Mapping[str, Any] | None = None,
+        groupby: str | None = None,
+        stratify: str | None = None,
+        batch_size: int = 128,
+        seed: int = 0,
+        block_size: int | None = None,
+        chunk_size: int = 16_384,
+        cache: Any = None,
+        **loading: Any,
+    ) -> None:
+        super().__init__()
+        self.source = IndexSource(data, cache=cache)
+        self.store = self.source.store
+        self.genes, self.block_size, self.chunk_size, self.loading = genes, block_size, chunk_size, loading
+        self.batch_size, self.seed = as_count(batch_size, "batch_size"), as_natural(seed, "seed")
+        given = dict(categories or {})
+
+        def known(column: str | None, argument: str) -> ScviLabels:
+            return ScviLabels() if column is None else labels_of(self.store, column, argument, given.get(column))
+
+        covariates = categorical_covariate_keys or ()
+        self.registered = Registered(
+            layer,
+            known(batch_key, "batch_key"),
+            cell_labels_of(self.store, labels_key, unlabeled_category, given),
+            known(sample_key, "sample_key"),
+            tuple(known(column, "categorical_covariate_keys") for column in covariates),
+            tuple(continuous_covariate_keys or ()),
+            size_factor_key,
+            unlabeled_category,
+        )
+        self.registered.check(self.store)
+        self.parts = parts_of(self.store, split or {"train": 0.9, "val": 0.1}, groupby, stratify, self.seed)
+        self._loaders: dict[tuple[str, Ranks], Loader] = {}
+        looked_at = self.inference_dataloader(range(min(_LOOKED_AT, self.n_obs)), _LOOKED_AT)
+        self.var_names = [str(name) for name in looked_at.var.index]
+        self._look_for_counts(looked_at)
+
+    @classmethod
+    def from_registry(cls, registry: Mapping[str, Any], data: Any, **options: Any) -> Self:
+        """Other data with the columns, genes and codes of a trained model, for predictions and queries.
+
+        Parameters
+        ----------
+        registry
+            ``model.registry``, also of a model that was set up with an AnnData. Labels may be absent from the data.
+        data
+            As of the class.
+        options
+            Parameters of the class that a model does not know, such as ``batch_size``.
+
+        Raises
+        ------
+        ParameterError
+            The data has batches or categories that the model does not know.
+        FieldError
+            The data lacks a column or a gene.
+        """
+        asked, known = registry["setup_args"], registry["field_registries"]
+        source = IndexSource(data, cache=options.get("cache"))
+        keys = {key: asked.get(key) for key in _KEYS}
+        if f"obs/{keys['labels_key']}" not in source.fields:
+            keys["labels_key"] = None
+        categories = dict(known["extra_categorical_covs"]["state_registry"].get("mappings", {}))
+        for name, key in (("batch", "batch_key"), ("sample", "sample_key"), ("labels", "labels_key")):
+            if keys[key] is not None:  # labels last: of the same column they may be in another order, for themselves
+                categories.setdefault(keys[key], known[name]["state_registry"]["categorical_mapping"])
+        unlabeled = known["labels"]["state_registry"].get("unlabeled_category") if keys["labels_key"] else None
+        genes = [str(gene) for gene in known["X"]["state_registry"]["column_names"]]
+        same = genes == [str(gene) for gene in source.var.index]
+        keys |= {"genes": None if same else genes, "categories": categories, "unlabeled_category": unlabeled}
+        return cls(source.store, **{"split": {"train": 1.0}, **options, **keys, "cache": None})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a saved SCANVI, which keeps what it was made with, keeps of this: registry and labels, and no data."""
+        return SimpleNamespace, (), {"registry": self.registry, "labels": self.labels}  # loaded without annpipes, too
+
+    def _loader(self, rows: Rows, batch_size: int, *, shuffle: bool = False, **running: Any) -> Loader:
+        """A loader of the model's batches."""
+        source = IndexSource(self.store, rows=rows, block_size=self.block_size)
+        ordered = source.shuffle_blocks() if shuffle else source
+        chunks = ordered.sort_within_chunks(self.chunk_size).read_rows(self.registered.fields, genes=self.genes)
+        batches = chunks.batch_rows(batch_size).collate_rows().map(self.registered)
+        return Loader(batches, seed=self.seed, **self.loading, **running)
+
+    def _look_for_counts(self, loader: Loader) -> None:
+        """Warn of a matrix in which numbers are no counts, as scvi-tools does."""
+        for batch in loader:
+            wrong = batch["X"][(batch["X"] < 0) | (batch["X"] != batch["X"].round())]
+            if len(wrong):
+                warn(
+                    f"{self.registered.counts} of {self.store.name} holds {wrong[0]:g}, and models of scvi-tools want "
+                    f"counts: layer= says which layer has them"
+                )
+
+    def _part(self, name: str, *, shuffle: bool = False) -> Any:
+        """The batches of one part of the split; for a semi-supervised model beside labeled ones."""
+        rows = np.asarray(self.parts.get(name, ()), np.int64)
+        if len(rows) == 0:
+            return []  # Lightning's "none"
+        every = self._kept(name, rows, shuffle)
+        if self.trainer is None or not isinstance(self.trainer.lightning_module, SemiSupervisedTrainingPlan):
+            return every
+        labeled = rows[self.registered.is_labeled(self.store)[rows]]
+        return LabeledBeside(every, self._kept(f"labeled {name}", labeled, shuffle)) if len(labeled) else every
+
+    def _kept(self, name: str, rows: RowArray, shuffle: bool) -> Loader:
+        """The loader of this name among these ranks, made once; its next pass is the trainer's epoch."""
+        ranks = find_ranks(None, None)
+        if (name, ranks) not in self._loaders:
+            rest = len(rows) % self.batch_size
+            # Batch norm takes no batch of one cell while it is trained.
+            small = shuffle and 0 < rest < _LEAST < len(rows) - rest and ranks.world_size == 1
+            tail = {"tail": "drop"} if small else {}
+            self._loaders[name, ranks] = self._loader(rows, self.batch_size, shuffle=shuffle, **tail)
+        if self.trainer is not None:
+            self._loaders[name, ranks].set_epoch(self.trainer.current_epoch)
+        return self._loaders[name, ranks]
+
+    def train_dataloader(self) -> Any:
+        """Batches of the training part, in another order each epoch; a last one of one or two cells is left out."""
+        return self._part("train", shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        """Batches of the validation part, in the order of the data."""
+        return self._part("val")
+
+    def test_dataloader(self) -> Any:
+        """Batches of the test part, in the order of the data."""
+        return self._part("test")
+
+    def inference_dataloader(self, rows: Any = None, batch_size: int = 1024) -> Loader:
+        """Batches of all cells, or of some, in the order of the data, for ``dataloader=`` of a model's methods.
+
+        Parameters
+        ----------
+        rows
+            Which cells, as of `IndexSource`.
+        batch_size
+            Cells in each batch.
+        """
+        return self._loader(self.store.rows(rows), batch_size, rank=0, world_size=1)  # each process wants all
+
+    @property
+    def registry(self) -> dict[str, Any]:
+        """What ``registry=`` of a model takes, as its ``setup_anndata`` would have it.
+
+        It has no ``model_name``, so a model can be loaded by another class, such as SCANVI made of SCVI.
+        """
+        return {"scvi_version": scvi.__version__, **self.registered.registry(self.store, self.var_names)}
