@@ -37,7 +37,8 @@ def named(x: str = "csr") -> anndata.AnnData:
     return adata
 
 
-SOURCES = ["csr", "dense", "csr_array", "view", "backed", "file csr", "file csr gzip", "file dense gzip", "zarr", "list"]
+SOURCES = ["csr", "dense", "csr_array", "view", "backed", "file csr", "file csr gzip", "file dense gzip", "zarr"]
+SOURCES += ["list"]
 
 
 def source_of(kind: str, folder: Path) -> Iterator[tuple[Any, anndata.AnnData]]:
