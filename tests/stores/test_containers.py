@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 from pathlib import Path
@@ -26,6 +27,7 @@ from annpipes.stores.engine.elements import Dataset, open_dataset
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import run
 from annpipes.stores.genes import Genes
+from annpipes.stores.indptr import PlainIndptr
 from annpipes.stores.matrices import CsrRows
 from annpipes.types import Chunk
 
@@ -119,8 +121,8 @@ class Folder(Container):
     def read(self, path: str, first: int, last: int) -> NDArray[Any]:
         return self.arrays[path][first:last]
 
-    def numbers(self, path: str) -> NDArray[Any]:
-        return self.arrays[path]
+    def numbers(self, path: str) -> Iterator[NDArray[Any]]:
+        yield self.arrays[path]
 
     def attribute(self, name: str) -> Any:
         return None
@@ -175,7 +177,7 @@ def test_rows_of_a_sparse_matrix(folder: Folder, genes: list[int] | None) -> Non
     rows, columns = np.nonzero(dense)
     folder.put("X/data", dense[rows, columns], (16,))
     folder.put("X/indices", columns.astype(np.int32), (16,))
-    indptr = np.concatenate([[0], np.cumsum((dense != 0).sum(1))])
+    indptr = PlainIndptr(np.concatenate([[0], np.cumsum((dense != 0).sum(1))]))
     data, indices = (open_dataset(folder, f"X/{part}", indptr) for part in ("data", "indices"))
     matrix = CsrRows(data, indices, indptr, dense.shape, "indptr", container=folder)
     drawn = RANDOM.permutation(60)[:40]
