@@ -253,6 +253,8 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         return places
 
     def _read(self, rows: RowArray) -> Batch:
+        if len(rows) <= self.chunk_size:
+            return self.request.read(Chunk.of(rows))
         parts = np.split(rows, range(self.chunk_size, len(rows), self.chunk_size))
         return Batch.concat([self.request.read(Chunk.of(part)) for part in parts])
 
