@@ -158,8 +158,17 @@ class CsrTensors:
     def totals(self) -> Tensor:
         """The sum of each row's values; float64 ``(n,)``, float32 on devices that have no wider numbers."""
         wide = widest_type(self.device)
-        numbers = self.of_values(torch.arange(len(self), device=self.device))
-        return torch.zeros(len(self), dtype=wide, device=self.device).index_add_(0, numbers, self.values.to(wide))
+        return torch.zeros(len(self), dtype=wide, device=self.device).index_add_(0, self._rows, self.values.to(wide))
+
+    @property
+    def _rows(self) -> Tensor:
+        """The row of each value, ``(nnz,)``."""
+        return self.of_values(torch.arange(len(self), device=self.device))
+
+    @property
+    def _places(self) -> Tensor:
+        """Where each value stands in the dense rows, one after the other; ``(nnz,)``."""
+        return self._rows * self.n_vars + self.col_indices
 
     def with_values(self, values: Tensor) -> CsrTensors:
         """The same places with other values, ``(nnz,)``."""
@@ -167,8 +176,7 @@ class CsrTensors:
 
     def without_duplicates(self) -> CsrTensors:
         """Rows in which no place is stored twice; values of one place are added, and columns ascend."""
-        rows = self.of_values(torch.arange(len(self), device=self.device))
-        places = rows * self.n_vars + self.col_indices  # (nnz,)
+        places = self._places
         if bool((places.diff() > 0).all()):
             return self
         distinct, numbers = torch.unique(places, return_inverse=True)  # ascending
@@ -186,10 +194,8 @@ class CsrTensors:
     def to_dense(self) -> Tensor:
         """A dense tensor ``(n, n_vars)``, made on the device where the values are."""
         n, width = self.shape
-        rows = torch.repeat_interleave(torch.arange(n, device=self.device), self.crow_indices.diff())
-        places = rows * width + self.col_indices
         dense = torch.zeros(n * width, dtype=self.dtype, device=self.device)
-        return dense.index_add_(0, places, self.values).view(n, width)
+        return dense.index_add_(0, self._places, self.values).view(n, width)
 
     def to_scipy(self) -> csr_matrix:
         """A `scipy.sparse.csr_matrix`, over the same memory unless that is a GPU's."""

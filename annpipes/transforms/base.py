@@ -54,7 +54,7 @@ class Transform(ABC):
     def on_csr(self, rows: CsrTensors) -> CsrTensors | None:
         """The same for sparse rows that are tensors, wherever these are, or None to be given dense ones.
 
-        No place is stored twice.
+        No place is stored twice, before and after it.
         """
         return None
 
@@ -67,13 +67,12 @@ class Transform(ABC):
 
         It stays CSR for as long as every step can be done so. All that a step knows of rows is what it is given.
         """
+        x = x.without_duplicates() if isinstance(x, CsrTensors) else x
         for step in self.steps():
-            if isinstance(x, CsrTensors):
-                distinct = x.without_duplicates()
-                sparse = step.on_csr(distinct)
-                x = step.on_rows(distinct.to_dense()) if sparse is None else sparse
+            if isinstance(x, CsrTensors) and (sparse := step.on_csr(x)) is not None:
+                x = sparse
             else:
-                x = step.on_rows(x)
+                x = step.on_rows(x.to_dense() if isinstance(x, CsrTensors) else x)
         return x
 
     def needs(self, field: str) -> tuple[Need, ...]:

@@ -60,15 +60,16 @@ class NormalizeTotal(Transform):
 
     def __call__(self, x: Tensor) -> Tensor:
         totals = x.sum(dim=-1, keepdim=True, dtype=widest_type(x.device))  # (…, 1)
-        return x * (self.target_sum / torch.where(totals == 0, 1.0, totals)).to(x.dtype)
+        return x * self._factors(totals, x.dtype)
 
     def on_sparse(self, rows: SparseRows) -> SparseRows | None:
         return _Divided(self.target_sum, rows.totals).on_sparse(rows)
 
     def on_csr(self, rows: CsrTensors) -> CsrTensors | None:
-        totals = rows.totals  # (n,)
-        factors = (self.target_sum / torch.where(totals == 0, 1.0, totals)).to(rows.dtype)
-        return rows.with_values(rows.values * rows.of_values(factors))
+        return rows.with_values(rows.values * rows.of_values(self._factors(rows.totals, rows.dtype)))
+
+    def _factors(self, totals: Tensor, dtype: torch.dtype) -> Tensor:
+        return (self.target_sum / torch.where(totals == 0, 1.0, totals)).to(dtype)
 
 
 class _Divided(Transform):
