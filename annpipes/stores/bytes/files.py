@@ -83,7 +83,7 @@ class FileSequence:
             raise SourceError(self._told(number, "is gone")) from None
 
     def look(self, offsets: Offsets) -> None:
-        """As `OpenBytes.look`; at each file once a second at most, for there may be thousands."""
+        """As `ByteSource.look`; at each file once a second at most, for there may be thousands."""
         numbers = np.unique(np.searchsorted(self.firsts, offsets, side="right") - 1)
         now = time.monotonic()
         for number in numbers[now - self._looked_at[numbers] > _LOOK_SECONDS].tolist():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import BusyError, ChangedError, DamageError, SourceError
 from annpipes.stores.bytes.mapping import Mapping, can_map
-from annpipes.stores.bytes.protocol import read_each
+from annpipes.stores.bytes.protocol import read_each, unchanged_after
 from annpipes.stores.bytes.remote import refuse_remote
 from annpipes.stores.compiled.kernels import Bytes, Offsets, read_pieces
 
@@ -70,12 +70,8 @@ class LocalFile:
         self.check_unchanged()
         with shared_lock(self.path, self.name):
             before = self._opened.get(os.getpid())
-            try:
+            with unchanged_after(self.check_unchanged):
                 yield
-            except Exception:
-                self.check_unchanged()  # which explains whatever was found
-                raise
-            self.check_unchanged()
             if any(opened is not None and opened.lost for opened in (before, self._opened.get(os.getpid()))):
                 raise DamageError(f"{self.name}: the disk could not deliver some of it")
 
@@ -88,6 +84,9 @@ class LocalFile:
             opened = FileBytes(self.path)
             self._opened = {process: opened}
         return opened
+
+    def look(self, offsets: Offsets) -> None:
+        """Nothing: a block of `steady` tells."""
 
     def close(self) -> None:
         """Let go of the file's bytes; whoever reads them right now keeps them open until then."""
@@ -148,9 +147,6 @@ class FileBytes:
     def lost(self) -> bool:
         """Whether pages of the mapping were gone, and zeros were read in their place."""
         return self._mapping is not None and self._mapping.lost
-
-    def look(self, offsets: Offsets) -> None:
-        """Nothing: a block of `steady` tells."""
 
     def cached(self, offsets: NDArray[np.int64]) -> bool:
         """Whether the bytes at these places are in the page cache, judged by a few of them."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from annpipes.errors import ChangedError
 from annpipes.stores.bytes.clients import Seen
 from annpipes.stores.bytes.merging import Requesting, merged
+from annpipes.stores.bytes.protocol import unchanged_after
 from annpipes.stores.bytes.requesting import Requests
 from annpipes.stores.compiled.kernels import Bytes, Offsets
 
@@ -65,15 +66,9 @@ class RemoteObjects:
         """Itself: what a process has open belongs to the client."""
         return self
 
-    @contextmanager
-    def steady(self) -> Iterator[None]:
+    def steady(self) -> AbstractContextManager[None]:
         """A block after which objects are looked at once more, where answers do not say what they are from."""
-        try:
-            yield
-        except Exception:
-            self.check_unchanged()  # which explains whatever was found
-            raise
-        self.check_unchanged()
+        return unchanged_after(self.check_unchanged)
 
     def check_unchanged(self) -> None:
         """Refuse objects that are no longer those that were seen; where answers say what they are from, they do it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from annpipes.stores.bytes.merging import Requesting
 from annpipes.stores.compiled.kernels import Bytes, Offsets
 
-__all__ = ["ByteSource", "OpenBytes", "read_each"]
+__all__ = ["ByteSource", "OpenBytes", "read_each", "unchanged_after"]
 
 
 class OpenBytes(Protocol):
@@ -35,12 +36,6 @@ class OpenBytes(Protocol):
 
     def mapped(self) -> Bytes | None:
         """All bytes in memory, if they are to be had so; what was read holds if the block of `steady` ends well."""
-
-    def look(self, offsets: Offsets) -> None:
-        """Refuse the bytes at these places if they are others by now, where a block of `steady` does not tell.
-
-        For what was kept of them: who reads them is told anyway. Raises what `ByteSource.steady` does.
-        """
 
     def cached(self, offsets: Offsets) -> bool:
         """Whether the bytes at these places come without waiting, judged by a few of them."""
@@ -78,8 +73,25 @@ class ByteSource(Protocol):
             Somebody is writing them.
         """
 
+    def look(self, offsets: Offsets) -> None:
+        """Refuse the bytes at these places if they are others by now, where only reading them would tell.
+
+        For what was kept of them; nothing is opened. Raises what `steady` does.
+        """
+
     def close(self) -> None:
         """Let go of what this process has open; it is opened again when it is needed."""
+
+
+@contextmanager
+def unchanged_after(check: Callable[[], None]) -> Iterator[None]:
+    """A block after which ``check`` is called, also where it fails: a change explains whatever was found."""
+    try:
+        yield
+    except Exception:
+        check()
+        raise
+    check()
 
 
 def read_each(

@@ -75,6 +75,16 @@ class Layout:
         used, owners = np.unique(self.owners[numbers], return_inverse=True)
         return OpenedChunks(tuple(self.sources[owner] for owner in used), owners.astype(np.int64, copy=False))
 
+    def look(self, numbers: RowArray) -> None:
+        """Refuse sources of these storage chunks that changed, where only a look tells (see `ByteSource.look`)."""
+        offsets = self.offsets[numbers]
+        if len(self.sources) == 1:
+            self.sources[0].look(offsets)
+            return
+        owners = self.owners[numbers]
+        for owner in np.unique(owners).tolist():
+            self.sources[owner].look(offsets[owners == owner])
+
     def encoded(self, number: int) -> Any:
         """The bytes of a storage chunk, or fewer where its source ends."""
         source = self.sources[self.owners[number]].opened()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.errors import ChangedError, FormatError, SourceError
+from annpipes.stores.bytes.protocol import unchanged_after
 from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.containers.base import PIECE, Absent, Container, StoredArray, as_damage
 from annpipes.stores.containers.layout import Layout
@@ -143,10 +144,8 @@ class ZarrGroup(Container):
     @contextmanager
     def steady(self) -> Iterator[None]:
         self.check_unchanged()
-        try:
+        with unchanged_after(self.check_unchanged):
             yield
-        finally:
-            self.check_unchanged()
 
 
 def _needed(path: str) -> Any:

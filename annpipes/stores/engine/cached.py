@@ -107,7 +107,7 @@ class Cached(Direct):
         opened = self.array.opened()
         if opened is None or not opened.verified(pieces.chunks).all():
             return None
-        self._look(pieces)
+        self.layout.look(pieces.chunks)
         mapped, places = opened.files.data.mapped(), self._places(pieces)
         if mapped is None or not opened.files.data.cached(places):
             return None
@@ -115,7 +115,7 @@ class Cached(Direct):
 
     def _tasks(self, pieces: Pieces, out: NDArray[Any], below: int | None) -> Work:
         opened, target = self.array.opened(), Target(self.origin, self.layout, out, below)
-        self._look(pieces)
+        self.layout.look(pieces.chunks)
         count("copied", out.nbytes)
         if opened is None or not (there := opened.verified(pieces.chunks)).any():
             return self._decoded_work(pieces, target)
@@ -131,12 +131,6 @@ class Cached(Direct):
         count("cached", n_bytes)
         work = plain_from(opened.files.data, self._places(pieces), pieces, target)
         return replace(work, guards=self._guards, around=(opened.steady,))
-
-    def _look(self, pieces: Pieces) -> None:
-        """Refuse a source that changed where only a look tells."""
-        numbers = np.unique(pieces.chunks)
-        for source, which in self.layout.opened(numbers).each():
-            source.look(self.layout.offsets[numbers[which]])
 
     @property
     def _guards(self) -> Sequence[Guard]:
