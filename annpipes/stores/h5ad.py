@@ -92,16 +92,21 @@ class H5adStore(FieldStore):
 
     @property
     def var(self) -> pd.DataFrame:
-        with self.file.reading("var") as file:
-            return read_frame(file, "var")
+        return self._frame("var")
 
     def _raw_var(self) -> pd.DataFrame:
-        path = self._raw.replace("X", "var")
+        return self._frame(self._raw_var_path)
+
+    def _frame(self, path: str) -> pd.DataFrame:
         with self.file.reading(path) as file:
             return read_frame(file, path)
 
+    @property
+    def _raw_var_path(self) -> str:
+        return self._raw.replace("X", "var")
+
     def gene_column(self, column: str, *, raw: bool = False) -> pd.Series[Any]:
-        path = self._raw.replace("X", "var") if raw else "var"
+        path = self._raw_var_path if raw else "var"
         with self.file.reading(path) as file:
             if frame_columns(file[path]).count(column) == 1:
                 return read_column(file, path, column)
@@ -112,7 +117,7 @@ class H5adStore(FieldStore):
 
     def column_names(self, field: str) -> pd.Index[Any] | None:
         if field == "raw/X":
-            return self._index_of(self._raw.replace("X", "var"))
+            return self._index_of(self._raw_var_path)
         with self.file.reading(field) as file:
             return pd.Index(frame_columns(file[field])) if field in file and is_frame(file[field]) else None
 

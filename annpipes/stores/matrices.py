@@ -19,7 +19,7 @@ from annpipes.stores.engine.cached import cached_in
 from annpipes.stores.engine.elements import Dataset, open_dataset
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work, empty, run
-from annpipes.stores.engine.stretch import stretches_of
+from annpipes.stores.engine.slices import slices_of
 from annpipes.stores.gene_subsets import select_rows
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.indptr import CompactIndptr, Indptr
@@ -86,7 +86,7 @@ class DenseRows(MatrixKind):
     def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
         if len(chunk) == 1 and genes is None:
             row = int(chunk.rows[0])
-            found = stretches_of([self.values], row, row + 1)
+            found = slices_of([self.values], row, row + 1)
             if found is not None:
                 return found[0]
         values = empty((len(chunk), *self.shape[1:]), self.dtype)
@@ -176,7 +176,7 @@ class CsrRows(MatrixKind):
     def _row(self, rows: RowArray) -> SparseRows | None:
         """A single row that lies in memory as it is; None if it does not, or has a column that it cannot have."""
         begin, length = int(self.indptr.begins(rows)[0]), int(self.lengths(rows)[0])
-        found = stretches_of([self.data, self.indices], begin, begin + length)
+        found = slices_of([self.data, self.indices], begin, begin + length)
         if found is None:
             return None
         data, indices = found

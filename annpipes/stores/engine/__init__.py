@@ -9,7 +9,7 @@
 `elements`      an array read directly, or through its container
 `fallback`      an array that only its container can decode
 `cached`        an array read from a cache of its storage chunks
-`stretch`       stretches that lie in memory as they are
+`slices`        slices of arrays that lie in memory as they are
 `stretches`     an array read from end to end, around what is damaged
 `scanning`      the numbers of an array looked at
 """

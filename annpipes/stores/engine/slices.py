@@ -1,7 +1,8 @@
-"""Stretches of arrays that lie in memory as they are: for single rows, which are too small to be worth tasks."""
+"""Slices of arrays that lie in memory as they are: for single rows, which are too small to be worth tasks."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -14,10 +15,10 @@ from annpipes.stores.compiled.kernels import Bytes
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.engine.elements import Dataset, Direct
 
-__all__ = ["stretches_of"]
+__all__ = ["slices_of"]
 
 
-def stretches_of(datasets: Sequence[Dataset], first: int, last: int) -> list[NDArray[Any]] | None:
+def slices_of(datasets: Sequence[Dataset], first: int, last: int) -> list[NDArray[Any]] | None:
     """Copies of the elements ``first … last-1`` (of a two-dimensional array: rows) of each of these arrays.
 
     None if one of them does not lie in memory, uncompressed and row after row.
@@ -64,7 +65,4 @@ def _parts(layout: Layout, octets: Bytes, first: int, last: int) -> Iterator[Byt
 
 
 def _size(layout: Layout) -> int:
-    width: int = layout.dtype.itemsize
-    for side in layout.shape[1:]:
-        width *= side
-    return width
+    return layout.dtype.itemsize * math.prod(layout.shape[1:])

@@ -176,7 +176,7 @@ def inspect(path: str | os.PathLike[str] | Remote, *, chunk_size: int = 16_384) 
         ``chunk_size`` cannot be right, or ``path`` is no path.
     """
     size = as_count(chunk_size, "chunk_size")
-    facts = describe_file(_as_path(path, "inspect"))
+    facts = describe_file(path if isinstance(path, Remote) else _as_path(path, "inspect"))
     rows = min(size, facts.n_obs)
     x_bytes = next((report.row_bytes for report in facts.fields if report.field == "X"), 0.0) * rows
     return Inspection(
@@ -227,15 +227,13 @@ def check(
         ``path`` is no path.
     """
     refuse_remote(path)
-    name = str(_as_path(path, "check"))
+    name = _as_path(path, "check")
     found = check_apart(name, progress) if own_process else check_file(name, progress)
     healthy = not found.damage and not found.unchecked
     return CheckReport(name, healthy, found.read_bytes, found.damage, found.remarks, found.unchecked)
 
 
-def _as_path(path: Any, function: str) -> str | Remote:
-    if isinstance(path, Remote):
-        return path
+def _as_path(path: Any, function: str) -> str:
     if not isinstance(path, str | os.PathLike):
         raise ParameterTypeError(
             f"path must be the path of one file, got {type(path).__name__}: {function} looks at how a file is "
