@@ -16,8 +16,8 @@ from scipy import sparse
 from torch.utils.data import DataLoader
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from annpipes import CsrTensors, IndexSource, Log1p, SparseRows, stream
-from annpipes.errors import ParameterTypeError
+from annpipes import Compose, CsrTensors, IndexSource, Log1p, NormalizeTotal, SparseRows, stream
+from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.stages.collating import collate
 
 MATRIX = np.array([[0, 0, 0], [1, 0, 2], [0, 0, 0], [0, 3, 0]], np.float32)
@@ -173,3 +173,8 @@ def test_values_of_one_place_are_added_and_columns_ascend() -> None:
     assert distinct.without_duplicates() is distinct
     assert rows.totals.tolist() == matrix.sum(1).ravel().tolist()[0]
     assert Log1p().on_batch(rows).to_dense().tolist() == np.log1p(matrix.toarray()).tolist()
+
+
+def test_a_column_that_a_batch_lacks_is_not_replaced_by_something_else() -> None:
+    with pytest.raises(ParameterError, match=r"total='obs/n_counts'\) needs obs/n_counts.*give it as transform="):
+        Compose([Log1p(), NormalizeTotal(total="obs/n_counts")]).on_batch(torch.ones(2, 3))

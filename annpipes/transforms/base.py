@@ -14,7 +14,7 @@ from torch import Tensor
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.messages.reprs import call_repr
 from annpipes.tensors import CsrTensors
-from annpipes.types import Need, SparseRows
+from annpipes.types import Need, SparseRows, Total
 
 __all__ = ["Compose", "Lambda", "Transform", "Transforms", "as_transform", "chained_transform"]
 
@@ -65,8 +65,17 @@ class Transform(ABC):
         >>> Compose([NormalizeTotal(10), Binarize()]).on_batch(rows)
         CsrTensors(2 rows × 2, 2 values, float32)
 
-        It stays CSR for as long as every step can be done so. All that a step knows of rows is what it is given.
+        It stays CSR for as long as every step can be done so. All that a step knows of rows is what it is given:
+        totals are those of x.
+
+        Raises
+        ------
+        ParameterError
+            A step needs an obs column, which x does not have.
         """
+        for step in self.steps():
+            if columns := [need for need in step.needs("X") if not isinstance(need, Total)]:
+                raise ParameterError(f"{step!r} needs {columns[0]}, which X of a batch lacks: give it as transform=")
         x = x.without_duplicates() if isinstance(x, CsrTensors) else x
         for step in self.steps():
             if isinstance(x, CsrTensors) and (sparse := step.on_csr(x)) is not None:
