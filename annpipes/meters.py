@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections import Counter
+from collections import Counter, defaultdict
+from time import perf_counter
 
-__all__ = ["Meter", "active_meter", "count", "measured", "metering"]
+__all__ = ["Meter", "Tally", "active_meter", "count", "measured", "metering"]
 
-_local = threading.local()
+
+class Tally(defaultdict[str, float]):
+    """Seconds and amounts by name, of one thread of a meter."""
+
+    __slots__ = ("meter",)
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(float)
+        self.meter = meter
+
+
+class _Here(threading.local):
+    tally: Tally | None = None
+
+
+_here = _Here()
 
 
 class Meter:
-    """Seconds and amounts by name, added up over threads."""
+    """Seconds and amounts by name, added up over threads, of which each has its own sums: no lock, for each batch."""
 
     def __init__(self) -> None:
-        self.totals: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._tallies: dict[int, Tally] = {}
 
     def __reduce__(self) -> tuple[type[Meter], tuple[()]]:
         return Meter, ()
 
-    def add(self, name: str, amount: float) -> None:
-        """Add to a total."""
-        with self._lock:
-            self.totals[name] += amount  # type: ignore[assignment] # Counter is typed for whole numbers
+    def tally(self) -> Tally:
+        """What the running thread adds to."""
+        thread = threading.get_ident()
+        try:
+            return self._tallies[thread]
+        except KeyError:
+            return self._tallies.setdefault(thread, Tally(self))
 
-    def measured(self, name: str) -> measured:
-        """Add the seconds that the block takes."""
-        return measured(name, self)
+    @property
+    def totals(self) -> Counter[str]:
+        """The sums over all threads."""
+        totals: Counter[str] = Counter()
+        for tally in list(self._tallies.values()):
+            totals.update(dict(tally))
+        return totals
 
 
 def active_meter() -> Meter | None:
     """The meter of the pass that this thread works for, if any."""
-    return getattr(_local, "meter", None)
+    return None if _here.tally is None else _here.tally.meter
 
 
 class metering:
@@ -48,35 +69,33 @@ class metering:
         self.meter = meter
 
     def __enter__(self) -> None:
-        self.before = active_meter()
-        _local.meter = self.meter
+        self.before = _here.tally
+        _here.tally = None if self.meter is None else self.meter.tally()
 
     def __exit__(self, *error: object) -> None:
-        _local.meter = self.before
+        _here.tally = self.before
 
 
 class measured:
-    """Add the seconds that the block takes to a meter, or to the active one.
+    """Add the seconds that the block takes to the active meter.
 
     A class, because a generator's context costs several microseconds and this runs for each storage chunk.
     """
 
-    __slots__ = ("begin", "meter", "name")
+    __slots__ = ("begin", "name", "tally")
 
-    def __init__(self, name: str, meter: Meter | None = None) -> None:
-        self.name = name
-        self.meter = active_meter() if meter is None else meter
+    def __init__(self, name: str) -> None:
+        self.name, self.tally = name, _here.tally
 
     def __enter__(self) -> None:
-        self.begin = time.perf_counter()
+        self.begin = perf_counter()
 
     def __exit__(self, *error: object) -> None:
-        if self.meter is not None:
-            self.meter.add(self.name, time.perf_counter() - self.begin)
+        if self.tally is not None:
+            self.tally[self.name] += perf_counter() - self.begin
 
 
 def count(name: str, amount: float) -> None:
     """Add an amount to the active meter."""
-    meter = active_meter()
-    if meter is not None:
-        meter.add(name, amount)
+    if _here.tally is not None:
+        _here.tally[name] += amount

@@ -19,6 +19,7 @@ from annpipes.types import SparseRows
 
 __all__ = ["CsrTensors", "widest_type"]
 
+_NARROW = 2**31 - 1  # the largest int32
 _REMEDY = "make it dense, x.to_dense(), or a sparse tensor of torch's, x.to_sparse_csr()"
 
 
@@ -252,16 +253,14 @@ class CsrTensors:
 
     def _narrow(self) -> tuple[Tensor, Tensor, Tensor]:
         """The three tensors, places as int32 where these can count them."""
-        most = np.iinfo(np.int32).max
-        if self.n_vars > most or len(self.values) > most:
+        if self.n_vars > _NARROW or len(self.values) > _NARROW:
             return self.crow_indices, self.col_indices, self.values
         return self.crow_indices.to(torch.int32), self.col_indices.to(torch.int32), self.values
 
     @classmethod
     def of(cls, rows: SparseRows) -> CsrTensors:
         """Sparse rows as tensors of the types that torch wants; over the same memory where they have them."""
-        narrow = np.iinfo(np.int32).max
-        wide = rows.n_vars > narrow or rows.indptr[-1] > narrow  # torch wants both of one type
+        wide = rows.n_vars > _NARROW or len(rows.data) > _NARROW  # torch wants both of one type
         dtype = np.int64 if wide else np.int32
         return cls(
             torch.from_numpy(rows.indptr.astype(dtype)),

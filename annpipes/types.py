@@ -115,11 +115,11 @@ class SparseRows:
         return totals
 
     def __getitem__(self, part: slice) -> SparseRows:
-        start, stop, step = part.indices(len(self))
+        start, stop, step = part.indices(len(self.indptr) - 1)
         if step != 1:
             return self.take(np.arange(len(self))[part])
         indptr = self.indptr[start : max(start, stop) + 1]  # (n + 1,)
-        first, last = indptr[0], indptr[-1]
+        first, last = indptr.item(0), indptr.item(-1)
         return SparseRows(self.data[first:last], self.indices[first:last], indptr - first, self.n_vars)
 
     def take(self, rows: NDArray[np.int64]) -> SparseRows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, Literal, Self, get_args
 
 from torch.utils.data import IterableDataset, get_worker_info
@@ -285,11 +286,13 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         chunks = self.planned(epoch).chunks_from(batch, self.ranks.rank, self.ranks.world_size)
         n_rows, global_batch = self._schedule.n_rows, self._schedule.global_batch
         self._meter = meter = Meter()
+        tally, now = meter.tally(), perf_counter()  # by hand: this runs for each batch
         with self._maker.open(chunks, meter) as finished:
             for number in range(batch, self._schedule.n_batches):
-                with meter.measured("wait"):
-                    item = self._place(next(finished))
-                self._at = (epoch, number + 1)
-                with meter.measured("consume"):
-                    yield item
-                meter.add("rows", min(self._batcher.batch_size, n_rows - number * global_batch))
+                item = self._place(next(finished))
+                self._at, before, now = (epoch, number + 1), now, perf_counter()
+                tally["wait"] += now - before
+                yield item
+                before, now = now, perf_counter()
+                tally["consume"] += now - before
+                tally["rows"] += min(self._batcher.batch_size, n_rows - number * global_batch)

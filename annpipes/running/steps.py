@@ -8,7 +8,7 @@ from typing import Any
 from toolz import compose_left
 
 from annpipes.errors import PipelineError
-from annpipes.meters import Meter, measured, metering
+from annpipes.meters import Meter, count, measured, metering
 from annpipes.stages.base import EachStage
 from annpipes.stages.datapipes import IterableWrapper, IterDataPipe, Mapper
 from annpipes.stages.graph import graft
@@ -80,7 +80,7 @@ class ReadChunk:
 
     def __call__(self, chunk: Chunk) -> Iterable[Batch]:
         with metering(self.meter), measured("read"):
-            self.meter.add("chunks", 1)
+            count("chunks", 1)
             parts = self.read(chunk)
             found = sum(map(len, parts))
             if found == len(chunk):
@@ -99,6 +99,8 @@ class One:
 
     def __call__(self, batch: Batch) -> Any:
         with metering(self.meter):
+            if self.stretch.each is not None:
+                return self.stretch.each(batch)
             results = self.stretch(batch)
         if len(results) != 1:
             raise PipelineError(
