@@ -16,17 +16,7 @@ from annpipes.messages.brevity import brief_named
 from annpipes.messages.showing import Labelled, Part, Shown, Title
 from annpipes.plans.rows import RowArray, as_count, take_rows
 from annpipes.stages.collating import collate
-from annpipes.stores import (
-    Answers,
-    GeneVersions,
-    Matching,
-    MissingGenes,
-    Obs,
-    Request,
-    Unknown,
-    as_fields,
-    open_store,
-)
+from annpipes.stores import Answers, GeneVersions, Matching, MissingGenes, Obs, Request, Unknown, as_fields, open_store
 from annpipes.transforms.applying import Applied, needed_by
 from annpipes.transforms.base import Transform, as_transform
 from annpipes.types import Batch, Chunk
@@ -219,13 +209,18 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
     def __getitem__(self, index: Any) -> Item | list[Item]:
         if isinstance(index, slice):
             return list(self.__getitems__(range(len(self))[index]))
-        if _is_one(index):
-            return self.__getitems__([index])[0]
-        return collate_items(self.__getitems__(self._places(index)))
+        if _is_one(index):  # as _places would have it, which takes longer
+            if not -len(self) <= (place := operator.index(index)) < len(self):
+                raise RowIndexError(f"index {index} is outside of {len(self)} cells")
+            return self._fetched(np.array([place % len(self)]))[0]
+        return collate_items(self._fetched(self._places(index)))
 
     def __getitems__(self, indices: Sequence[int] | RowArray) -> RowItems:
         """Several items with one read; torch's `DataLoader` calls this for each batch."""
-        batch = self._read(take_rows(self.rows, self._places(indices)))
+        return self._fetched(self._places(indices))
+
+    def _fetched(self, places: RowArray) -> RowItems:
+        batch = self._read(take_rows(self.rows, places))
         if self._applied is not None:
             batch = self._applied(batch)
         return RowItems(collate(batch), len(batch))

@@ -44,6 +44,7 @@ def stream(
     method: Literal["thread", "process"] = "thread",
     multiprocessing_context: str | None = None,
     prefetch: int | None = None,
+    num_threads: int | None = None,
     memory: int | str | None = None,
     rank: int | None = None,
     world_size: int | None = None,
@@ -78,7 +79,9 @@ def stream(
         As of `RowTransformer`.
     form
         As of `Collator`.
-    seed, num_workers, method, multiprocessing_context, prefetch, memory, rank, world_size, tail, pin_memory, device
+    seed, rank, world_size, tail, memory, pin_memory, device
+        As of `Loader`.
+    num_workers, method, multiprocessing_context, prefetch, num_threads
         As of `Loader`.
     """
     source = IndexSource(data, rows=rows, block_size=block_size, cache=cache)
@@ -113,6 +116,7 @@ def stream(
         method=method,
         multiprocessing_context=multiprocessing_context,
         prefetch=prefetch,
+        num_threads=num_threads,
         memory=memory,
         rank=rank,
         world_size=world_size,

@@ -43,7 +43,7 @@ class Chunk:
         >>> Chunk.of(np.array([9, 2, 5]))
         Chunk(rows=array([2, 5, 9]), order=array([2, 0, 1]))
         """
-        if (drawn[1:] >= drawn[:-1]).all():
+        if len(drawn) < 2 or (drawn[1:] >= drawn[:-1]).all():
             return cls(drawn, np.arange(len(drawn)))
         by_row = np.argsort(drawn)  # (n,); equal rows may stand in any order among themselves
         order = np.empty_like(by_row)

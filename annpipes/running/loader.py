@@ -21,7 +21,6 @@ from annpipes.running.nodes import LoaderNode
 from annpipes.running.ranks import agree, find_ranks
 from annpipes.running.statistics import Statistics
 from annpipes.running.steps import need_cut
-from annpipes.running.workers import READ_AHEAD, start_method_of
 from annpipes.stages.base import fingerprint_of, pipe_table
 from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.collating import as_device, can_pin, place
@@ -64,6 +63,8 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
     prefetch
         Chunks read ahead, each by a thread of its own; with 0 a chunk is read when its first batch is asked for.
         When None: 3 where reading waits for a network, else 1.
+    num_threads
+        How many threads decode a chunk. When None: one for each core, shared with the other ranks on this machine.
     memory
         In place of the pipe's chunk size: bytes, or a string such as ``"2GB"``, that two
         chunks may take, one in use and one being read (each further one that ``prefetch``
@@ -103,6 +104,7 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         method: Literal["thread", "process"] = "thread",
         multiprocessing_context: str | None = None,
         prefetch: int | None = None,
+        num_threads: int | None = None,
         memory: int | str | None = None,
         rank: int | None = None,
         world_size: int | None = None,
@@ -114,22 +116,21 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         # What the repr says: values as they were given, before any is looked at.
         self._given = {name: value for name, value in locals().items() if name not in ("self", "pipe")}
         self.seed = as_natural(seed, "seed")
-        self.num_workers = as_natural(num_workers, "num_workers")
-        start_method = start_method_of(method, multiprocessing_context)
         self._place = partial(place, pin_memory=can_pin(pin_memory), device=as_device(device))
         self.ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader", RowBatcher.verb)
         need_cut(self._batcher, self._batcher.cut)
         self._sorter = upstream(self._batcher, ChunkSorter, "Loader", ChunkSorter.verb)
         self.source = upstream(self._sorter, Source, "Loader")
-        ahead = READ_AHEAD[self.source.store.distant] if prefetch is None else prefetch
-        self.prefetch = as_natural(ahead, "prefetch")
         self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         known = as_tail(tail, drop_last=self._batcher.drop_last, world_size=self.ranks.world_size)
         self._schedule = self._schedule_for(self.ranks.world_size, known)
         self._meter = Meter()
-        self._maker = BatchMaker(pipe, self._batcher, self._sorter, self.num_workers, start_method, self.prefetch)
+        self._maker = BatchMaker(
+            pipe, self._batcher, self._sorter, num_workers, method, multiprocessing_context, prefetch, num_threads
+        )
+        self.num_workers, self.prefetch = self._maker.num_workers, self._maker.prefetch
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
 
     def _fit(self, memory: int) -> int:

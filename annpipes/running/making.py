@@ -7,15 +7,20 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from annpipes.meters import Meter
+from annpipes.plans.rows import as_count, as_natural
 from annpipes.running.pool import ProcessPool
-from annpipes.running.steps import One, ReadChunk, Stretch
-from annpipes.running.workers import Workers, flatten_ahead, map_ahead
+from annpipes.running.steps import One, ReadChunk, Stretch, in_turn
+from annpipes.running.workers import Early, Workers, flatten_ahead, map_ahead, start_method_of
 from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.datapipes import IterDataPipe
+from annpipes.stages.graph import upstream
+from annpipes.stages.origins import Source
 from annpipes.stages.reading import RowBatcher
 from annpipes.types import Chunk
 
 __all__ = ["BatchMaker"]
+
+_READ_AHEAD = {False: 1, True: 3}  # chunks, by whether reading waits for a network
 
 
 class BatchMaker:
@@ -25,8 +30,13 @@ class BatchMaker:
     ----------
     pipe, batcher, sorter
         A pipe, its stage that cuts batches, and the one that makes chunks.
-    num_workers, start_method, prefetch
-        As of `Loader`; a start method of None means threads.
+    num_workers, method, multiprocessing_context, prefetch, num_threads
+        As of `Loader`.
+
+    Raises
+    ------
+    ParameterError
+        One of them has a value that cannot work.
     """
 
     def __init__(
@@ -35,17 +45,25 @@ class BatchMaker:
         batcher: RowBatcher,
         sorter: ChunkSorter,
         num_workers: int,
-        start_method: str | None,
-        prefetch: int,
+        method: str,
+        multiprocessing_context: str | None,
+        prefetch: int | None,
+        num_threads: int | None,
     ) -> None:
         self.pipe, self.batcher, self.sorter = pipe, batcher, sorter
-        self.num_workers, self.start_method, self.prefetch = num_workers, start_method, prefetch
+        self.num_workers = as_natural(num_workers, "num_workers")
+        self.start_method = start_method_of(method, multiprocessing_context)
+        distant = upstream(sorter, Source, "Loader").store.distant
+        self.prefetch = as_natural(_READ_AHEAD[distant] if prefetch is None else prefetch, "prefetch")
+        self.num_threads = None if num_threads is None else as_count(num_threads, "num_threads")
         self._processes = ProcessPool()
 
     @contextmanager
     def open(self, chunks: Iterable[Chunk], meter: Meter) -> Iterator[Iterator[Any]]:
         """The batches of some chunks, in order, until the block ends, which waits for what was begun."""
-        read = ReadChunk(Stretch(self.batcher.source_datapipe, self.sorter), self.batcher.cut, meter)
+        begin = in_turn(self.batcher, self.sorter) if self.prefetch else None
+        stretch = Stretch(self.batcher.source_datapipe, self.sorter)
+        read = ReadChunk(stretch, begin, self.batcher, meter, self.num_threads)
         finish = One(Stretch(self.pipe, self.batcher), meter if self.start_method is None else None)
         with ExitStack() as stack:
             if self.start_method is not None and self.num_workers:
@@ -53,5 +71,12 @@ class BatchMaker:
             else:
                 finishers = stack.enter_context(Workers(finish, self.num_workers).open())
             readers = stack.enter_context(Workers(read, self.prefetch).open())
-            batches = flatten_ahead(readers, chunks, self.prefetch)
+            items = chunks if begin is None else _first_early(chunks, self.batcher.batch_size)
+            batches = flatten_ahead(readers, items, self.prefetch)
             yield map_ahead(finishers, batches, 2 * self.num_workers)
+
+
+def _first_early(chunks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk | Early]:
+    """Chunks of which the first, for which the consumer waits, hands on its first batch before the others are read."""
+    for number, chunk in enumerate(chunks):
+        yield chunk if number or len(chunk) <= batch_size else Early(chunk)

@@ -9,12 +9,16 @@ from toolz import compose_left
 
 from annpipes.errors import PipelineError
 from annpipes.meters import Meter, count, measured, metering
+from annpipes.running.workers import Early
 from annpipes.stages.base import EachStage
+from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.datapipes import IterableWrapper, IterDataPipe, Mapper
 from annpipes.stages.graph import graft
+from annpipes.stages.reading import RowBatcher, RowReader
+from annpipes.stores import Begun, threading_with
 from annpipes.types import Batch, Chunk
 
-__all__ = ["One", "ReadChunk", "Stretch", "need_cut"]
+__all__ = ["One", "ReadChunk", "Stretch", "in_turn", "need_cut"]
 
 
 class Stretch:
@@ -72,23 +76,64 @@ def _iterates_in_its_own_way(stage: IterDataPipe[Any], method: Callable[..., Any
     return iterated < made
 
 
+def in_turn(batcher: RowBatcher, sorter: ChunkSorter) -> Callable[[Chunk, int], Begun] | None:
+    """What reads a chunk's first rows before the others, if nothing but our own reading makes batches of chunks."""
+    reader = batcher.source_datapipe
+    if not isinstance(reader, RowReader) or reader.source_datapipe is not sorter:
+        return None
+    ours = type(reader).each is RowReader.each and type(batcher).cut is RowBatcher.cut
+    return reader.begin if ours and not _iterates_in_its_own_way(reader, reader.each) else None
+
+
 class ReadChunk:
-    """The rows of a chunk as batches."""
+    """The rows of a chunk as batches.
 
-    def __init__(self, read: Stretch, cut: Callable[[Batch], Iterable[Batch]], meter: Meter) -> None:
-        self.read, self.cut, self.meter = read, cut, meter
+    Parameters
+    ----------
+    read
+        From chunk to batch.
+    begin
+        The same, when so many rows of it are there; needed for `Early` chunks alone.
+    batcher
+        What cuts batches.
+    meter
+        What is told how long it takes.
+    num_threads
+        How many threads decode; what suits the machine when None.
+    """
 
-    def __call__(self, chunk: Chunk) -> Iterable[Batch]:
-        with metering(self.meter), measured("read"):
+    def __init__(
+        self,
+        read: Stretch,
+        begin: Callable[[Chunk, int], Begun] | None,
+        batcher: RowBatcher,
+        meter: Meter,
+        num_threads: int | None,
+    ) -> None:
+        self.read, self.begin, self.batcher, self.meter, self.num_threads = read, begin, batcher, meter, num_threads
+
+    def __call__(self, chunk: Chunk | Early) -> Iterable[Batch]:
+        with metering(self.meter), threading_with(self.num_threads), measured("read"):
             count("chunks", 1)
+            if isinstance(chunk, Early):
+                return self._in_turn(chunk)
             parts = self.read(chunk)
             found = sum(map(len, parts))
             if found == len(chunk):
-                return self.cut(Batch.concat(parts)) if parts else []
+                return self.batcher.cut(Batch.concat(parts)) if parts else []
             raise PipelineError(
                 f"stages up to batch_rows made {found} rows of {len(chunk)}; a Loader, whose length is exact, "
                 f"needs all of them (choose rows with IndexSource(rows=…))"
             )
+
+    def _in_turn(self, early: Early) -> Iterable[Batch]:
+        assert self.begin is not None
+        with early.handing_on() as hand_on:
+            begun = self.begin(early.item, self.batcher.batch_size)
+            batches = iter(self.batcher.cut(begun.values))
+            hand_on(next(batches))
+        begun.finish()
+        return batches
 
 
 class One:

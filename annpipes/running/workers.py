@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -20,10 +21,7 @@ import torch
 
 from annpipes.errors import ParameterError, WorkerError
 
-__all__ = ["READ_AHEAD", "Workers", "flatten_ahead", "map_ahead", "start_method_of"]
-
-READ_AHEAD = {False: 1, True: 3}
-"""How many chunks are read ahead, by whether that waits for a network."""
+__all__ = ["Early", "Workers", "flatten_ahead", "map_ahead", "start_method_of"]
 
 _installed: Callable[[Any], Any] | None = None  # in a worker process: the function it is there for
 
@@ -174,8 +172,36 @@ def map_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterator[An
         yield pending.popleft()()
 
 
+class Early:
+    """An item of whose result the first part is handed on while the others are still in the making.
+
+    Whoever works on it calls ``hand_on`` with that part within ``handing_on``, and returns the other parts.
+    """
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+        self._first: Future[Any] = Future()
+
+    @contextmanager
+    def handing_on(self) -> Iterator[Callable[[Any], None]]:
+        """The function to call with the first part; if it never is, what was raised in its place is the taker's."""
+        try:
+            yield self._first.set_result
+        except BaseException as error:
+            if not self._first.done():
+                self._first.set_exception(error)
+            raise
+
+    def parts(self, others: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+        """All parts, each waited for."""
+        yield self._first.result()
+        yield from others()
+
+
 def flatten_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterator[Any]:
     """The parts of each result, in order, with the results of the next ``ahead`` items under way.
+
+    An item may be an `Early` one if workers are threads.
 
     The next item is begun only when the first part of a result has been taken and another
     one is asked for: by then the taker has let go of the result before, whose memory can be used again.
@@ -187,7 +213,9 @@ def flatten_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterato
 
     def top_up(count: int) -> None:
         while upcoming and len(pending) < count:
-            pending.append(workers.begin(upcoming.pop()))
+            item = upcoming.pop()
+            begun = workers.begin(item)
+            pending.append(partial(item.parts, begun) if isinstance(item, Early) else begun)
             upcoming.extend(islice(todo, 1))
 
     top_up(max(1, ahead))

@@ -13,7 +13,7 @@ from annpipes.stages.chaining import chained_by
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, upstream
 from annpipes.stages.origins import Source
-from annpipes.stores import FoundGenes, GeneVersions, Matching, MissingGenes, Request, Unknown
+from annpipes.stores import Begun, FoundGenes, GeneVersions, Matching, MissingGenes, Request, Unknown
 from annpipes.types import Batch, Chunk
 
 __all__ = ["RowBatcher", "RowReader"]
@@ -97,6 +97,10 @@ class RowReader(ReadStage):
     def each(self, item: Chunk) -> Batch:
         """The rows of one chunk."""
         return self.request.read(item)
+
+    def begin(self, chunk: Chunk, first: int) -> Begun:
+        """As ``each``, when the chunk's ``first`` rows are there."""
+        return self.request.begin(chunk, first)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What makes the codes of labels, and the genes of columns, others."""

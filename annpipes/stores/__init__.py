@@ -31,6 +31,7 @@
 `surveying`     what a file holds, element by element
 `marks`         what a rewritten file says of itself
 `routes`        how a field is read, and why so
+`blocks`        how many rows should stay together in a shuffle
 `refusals`      what is refused, and what to do about it
 `by_columns`    what is said of a matrix that is stored by columns
 `damage`        what damage is called
@@ -67,7 +68,7 @@ from annpipes.stores.dense import densify
 from annpipes.stores.describing.advice import Finding, findings_of
 from annpipes.stores.describing.fields import Element, FieldReport
 from annpipes.stores.describing.files import describe_file
-from annpipes.stores.engine.pools import core_count
+from annpipes.stores.engine.pools import core_count, threading_with
 from annpipes.stores.genes import Genes
 from annpipes.stores.labels import LabelTables, Unknown
 from annpipes.stores.limits import BareReading, densifying
@@ -75,7 +76,7 @@ from annpipes.stores.limits.threads import BareWork, Threads
 from annpipes.stores.marks import mark_of
 from annpipes.stores.obs import Obs
 from annpipes.stores.opening import open_one
-from annpipes.stores.protocol import Store, as_fields, field_key, is_matrix_field
+from annpipes.stores.protocol import Begun, Store, as_fields, field_key, is_matrix_field
 from annpipes.stores.request import Request
 from annpipes.stores.routes import Route
 from annpipes.stores.vocabularies import FoundGenes, GeneVersions, Matching, MissingGenes
@@ -99,6 +100,7 @@ __all__ = [
     "Assembly",
     "BareReading",
     "BareWork",
+    "Begun",
     "Cache",
     "Collection",
     "Damage",
@@ -153,6 +155,7 @@ __all__ = [
     "remove_kept",
     "row_lengths",
     "sync",
+    "threading_with",
     "turn_columns",
 ]
 

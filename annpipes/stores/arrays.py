@@ -11,13 +11,14 @@ from scipy import sparse
 
 from annpipes.errors import ChangedError
 from annpipes.plans.rows import RowArray
+from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.damage import Origin
 from annpipes.stores.engine.elements import open_array
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.indptr import PlainIndptr
 from annpipes.stores.matrices import CsrRows, DenseRows
-from annpipes.stores.protocol import BlockAdvice, MatrixKind, MatrixReader
+from annpipes.stores.protocol import Begun, MatrixKind, MatrixReader
 from annpipes.stores.routes import Route
 from annpipes.stores.witness import COMPRESSED
 from annpipes.types import Chunk, SparseRows
@@ -72,8 +73,8 @@ class CsrMemory(CsrRows):
         self._inside(self.indptr.begins(rows), lengths)  # before memory is taken for so many values
         return lengths
 
-    def _spans(self, rows: RowArray, lengths: RowArray, tos: RowArray) -> Spans:
-        spans = super()._spans(rows, lengths, tos)
+    def _spans(self, rows: RowArray, lengths: RowArray, tos: RowArray, before: int = 0) -> Spans:
+        spans = super()._spans(rows, lengths, tos, before)
         self._inside(spans.firsts, lengths)  # of what is copied, whatever happened since
         return spans
 
@@ -186,5 +187,11 @@ class Selected(MatrixKind):
         return self.whole.dtype
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any] | SparseRows:
-        drawn = Chunk.of(self.rows[chunk.drawn])
-        return self.whole.read(drawn, genes if self.genes is None else self.genes.then(genes))
+        return self.whole.read(*self._of_whole(chunk, genes))
+
+    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
+        drawn, kept = self._of_whole(chunk, genes)
+        return self.whole.begin(drawn, first, kept)
+
+    def _of_whole(self, chunk: Chunk, genes: Genes | None) -> tuple[Chunk, Genes | None]:
+        return Chunk.of(self.rows[chunk.drawn]), genes if self.genes is None else self.genes.then(genes)

@@ -13,20 +13,14 @@ from numpy.typing import NDArray
 from annpipes.errors import ChangedError, DamageError, FieldError, FormatError, ParameterError
 from annpipes.messages.warning import warn
 from annpipes.plans.rows import RowArray, Rows, as_rows
+from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.choices import in_order, plain_choice
 from annpipes.stores.expressions import rows_where
 from annpipes.stores.frame import Codes, Column, Labels, Strings, positions_of
 from annpipes.stores.gene_tables import GeneTables
 from annpipes.stores.genes import Genes, has_genes
-from annpipes.stores.protocol import (
-    BlockAdvice,
-    FieldReader,
-    MatrixReader,
-    field_key,
-    is_matrix,
-    no_such_field,
-)
+from annpipes.stores.protocol import Begun, FieldReader, MatrixReader, field_key, finishing, is_matrix, no_such_field
 from annpipes.stores.refusals import refuse_numbers
 from annpipes.stores.routes import Route
 from annpipes.stores.row_space import RowSpace
@@ -164,6 +158,19 @@ class FieldStore(GeneTables):
         for field in fields:
             self.notice(field, chunk.rows)
         return {field_key(field): self._read_field(chunk, field, genes) for field in fields}
+
+    def begin(self, chunk: Chunk, first: int, fields: Sequence[str], genes: Genes | None = None) -> Begun:
+        """As ``read``, when the ``first`` rows in the drawn order are there; all of them if that is 0."""
+        for field in fields:
+            self.notice(field, chunk.rows)
+        begun = {field_key(field): self._begin_field(chunk, first, field, genes) for field in fields}
+        return Begun({key: one.values for key, one in begun.items()}, finishing(*begun.values()))
+
+    def _begin_field(self, chunk: Chunk, first: int, field: str, genes: Genes | None) -> Begun:
+        reader = self.reader(field)
+        if not is_matrix(reader):
+            return Begun(reader.read(chunk))
+        return reader.begin(chunk, first, genes if genes is not None and genes.covers(field) else None)
 
     def _read_field(self, chunk: Chunk, field: str, genes: Genes | None) -> NDArray[Any] | SparseRows:
         if genes is not None and genes.covers(field):

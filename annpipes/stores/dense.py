@@ -27,9 +27,12 @@ def densify(rows: SparseRows) -> NDArray[np.float32]:
             f"ask for form='csr'"
         )
     out: NDArray[np.float32] = empty(rows.shape, np.float32)
-    step = max(1, _PART_BYTES // (4 * rows.n_vars or 1))
-    parts = pairwise([*range(0, len(rows), step), len(rows)])
-    run(Work([partial(_fill, rows, rows.data.astype(np.float32, copy=False), out, *part) for part in parts]))
+    step, data = max(1, _PART_BYTES // (4 * rows.n_vars or 1)), rows.data.astype(np.float32, copy=False)
+    if len(rows) <= step:
+        _fill(rows, data, out, 0, len(rows))
+    else:
+        parts = pairwise([*range(0, len(rows), step), len(rows)])
+        run(Work([partial(_fill, rows, data, out, *part) for part in parts]))
     return np.minimum(out, 1, out=out) if rows.data.dtype == bool else out  # True and True is True
 
 

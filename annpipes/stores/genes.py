@@ -24,7 +24,7 @@ from annpipes.types import SparseRows
 __all__ = ["Genes", "as_genes", "fill_columns", "has_genes", "move_columns", "take_genes"]
 
 _PART_ROWS = 512
-_MOST = np.iinfo(np.int32).max
+_SHORT, _MOST = np.iinfo(np.int16).max, np.iinfo(np.int32).max
 _BRIEF = 8
 
 
@@ -37,7 +37,7 @@ class Genes:
     positions
         Which, in the order of the batch's columns, or -1 for one that the data lacks; shape ``(kept,)``.
     columns
-        For each gene of the data its column in the batch, or -1; shape ``(n_vars,)``, int32.
+        For each gene of the data its column in the batch, or -1; shape ``(n_vars,)``, int16 or int32.
     names
         What they were called when they were chosen by names, shape ``(kept,)``; else None.
     raw
@@ -45,7 +45,7 @@ class Genes:
     """
 
     positions: RowArray
-    columns: NDArray[np.int32]
+    columns: NDArray[np.signedinteger[Any]]
     names: NDArray[Any] | None = None
     raw: bool = False
 
@@ -54,7 +54,8 @@ class Genes:
         """Genes at these positions of ``n_vars``."""
         if n_vars > _MOST:
             raise FormatError(f"genes can be chosen of at most {_MOST:,} columns, and there are {n_vars:,}: read all")
-        columns = np.full(n_vars, -1, np.int32)
+        dtype: Any = np.int16 if len(positions) <= _SHORT else np.int32  # half as large, it stays in a faster cache
+        columns = np.full(n_vars, -1, dtype)
         columns[positions[positions >= 0]] = np.flatnonzero(positions >= 0)
         return cls(positions, columns, names, raw)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,27 +11,23 @@ from numpy.typing import NDArray
 from annpipes.errors import DamageError, FormatError
 from annpipes.messages.warning import warn
 from annpipes.plans.rows import RowArray
+from annpipes.stores.blocks import BlockAdvice, longer, small_blocks, two_storage_chunks
 from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.containers.base import Container
 from annpipes.stores.damage import Origin
 from annpipes.stores.engine.cached import cached_in
 from annpipes.stores.engine.elements import Dataset, open_dataset
 from annpipes.stores.engine.pieces import Spans
-from annpipes.stores.engine.pools import Work, empty, run
+from annpipes.stores.engine.pools import Work, begin, empty, run
 from annpipes.stores.engine.slices import slices_of
 from annpipes.stores.gene_subsets import select_rows
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.indptr import CompactIndptr, Indptr
-from annpipes.stores.marks import is_mixed
-from annpipes.stores.protocol import BlockAdvice, MatrixKind
+from annpipes.stores.protocol import Begun, MatrixKind
 from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["CsrRows", "DenseRows", "open_csr", "open_dense", "places_of", "refuse_lost"]
-
-_JUMP_BYTES = 64 << 10
-_LARGEST_SMALL_BLOCK, _LARGEST_BLOCK = 64, 4096
-_LONGER = 4  # a shuffled file's blocks: 15 % faster; see benchmarks/README.md
 
 
 class DenseRows(MatrixKind):
@@ -72,16 +67,16 @@ class DenseRows(MatrixKind):
         if self.values.step > 1:
             advice = BlockAdvice(self.values.step, f"storage chunks of {self.values.step} rows, {self.route}")
         else:
-            advice = _small_blocks(self.row_bytes, self.route)
-        return _longer(advice, self.container)
+            advice = small_blocks(self.row_bytes, self.route)
+        return longer(advice, self.container)
 
     def keep_decoded(self, cache: SourceCache) -> None:
         self.values = cached_in(self.values, cache)
         self.route = self.values.route
 
-    def copy(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
-        """The work of copying ``rows``, ascending, to rows ``places`` of ``out``."""
-        return self.values.copy_rows(rows, places, out)
+    def copy(self, rows: RowArray, places: RowArray, out: NDArray[Any], before: int = 0) -> Work:
+        """The work of copying ``rows``, ascending, to rows ``places`` of ``out``, those ``before`` a place first."""
+        return self.values.copy_rows(rows, places, out, before)
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
         if len(chunk) == 1 and genes is None:
@@ -89,9 +84,17 @@ class DenseRows(MatrixKind):
             found = slices_of([self.values], row, row + 1)
             if found is not None:
                 return found[0]
+        begun = self.begin(chunk, 0, genes)
+        begun.finish()
+        return begun.values  # type: ignore[no-any-return] # an array
+
+    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         values = empty((len(chunk), *self.shape[1:]), self.dtype)
-        run(self.copy(chunk.rows, places_of(chunk), values))
-        return values if genes is None else take_genes(values, genes)
+        works = [self.copy(chunk.rows, places_of(chunk), values, first)]
+        if genes is None:
+            return Begun(values, begin(*works))
+        run(*works)
+        return Begun(take_genes(values, genes))
 
 
 class CsrRows(MatrixKind):
@@ -141,11 +144,8 @@ class CsrRows(MatrixKind):
             return self.advice
         per_row = max(1.0, self.indptr.last / max(1, self.shape[0]))
         if self.data.step == 1:
-            return _longer(_small_blocks(per_row * self.data.dtype.itemsize, self.route), self.container)
-        rows = self.data.step / per_row
-        # A block touches one storage chunk more than it fills, so two of them bound the waste to a half.
-        size = min(2 ** math.ceil(math.log2(max(1.0, 2 * rows))), _LARGEST_BLOCK)
-        return _longer(BlockAdvice(size, f"two storage chunks of about {rows:.0f} rows, {self.route}"), self.container)
+            return longer(small_blocks(per_row * self.data.dtype.itemsize, self.route), self.container)
+        return longer(two_storage_chunks(self.data.step / per_row, self.route), self.container)
 
     def _check(self) -> None:
         """Refuse an indptr that no CSR matrix has, so that reading can rely on it."""
@@ -163,14 +163,23 @@ class CsrRows(MatrixKind):
         """How many values each of these rows stores; shape ``(n,)``."""
         return self.indptr.lengths(rows)
 
-    def _spans(self, rows: RowArray, lengths: RowArray, tos: RowArray) -> Spans:
-        return Spans(self.indptr.begins(rows), lengths, tos)
+    def _spans(self, rows: RowArray, lengths: RowArray, tos: RowArray, before: int = 0) -> Spans:
+        return Spans(self.indptr.begins(rows), lengths, tos, before)
 
     def copy(
-        self, rows: RowArray, lengths: RowArray, tos: RowArray, data: NDArray[Any], indices: NDArray[Any]
+        self,
+        rows: RowArray,
+        lengths: RowArray,
+        tos: RowArray,
+        data: NDArray[Any],
+        indices: NDArray[Any],
+        before: int = 0,
     ) -> tuple[Work, Work]:
-        """The work of copying ``rows``, ascending and of these lengths, to ``tos`` of ``data`` and ``indices``."""
-        spans = self._spans(rows, lengths, tos)
+        """The work of copying ``rows``, ascending and of these lengths, to ``tos`` of ``data`` and ``indices``.
+
+        What goes to places ``before`` one comes first.
+        """
+        spans = self._spans(rows, lengths, tos, before)
         return self.data.copy_spans(spans, data), self.indices.copy_spans(spans, indices, below=self.shape[1])
 
     def _row(self, rows: RowArray) -> SparseRows | None:
@@ -189,6 +198,11 @@ class CsrRows(MatrixKind):
     def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
         if len(chunk) == 1 and genes is None and (row := self._row(chunk.rows)) is not None:
             return row
+        begun = self.begin(chunk, 0, genes)
+        begun.finish()
+        return begun.values  # type: ignore[no-any-return] # SparseRows
+
+    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         lengths = self.lengths(chunk.rows)
         indptr = np.concatenate([[0], np.cumsum(lengths[chunk.order])])  # (n + 1,), in the drawn order
         tos = indptr[places_of(chunk)]
@@ -196,11 +210,14 @@ class CsrRows(MatrixKind):
             spans = self._spans(chunk.rows, lengths, tos)
             selected = select_rows(self.data, self.indices, spans, indptr, self.shape[1], genes)
             if selected is not None:
-                return selected
+                return Begun(selected)
         data, indices = empty(indptr[-1], self.dtype), empty(indptr[-1], self.index_dtype)
-        run(*self.copy(chunk.rows, lengths, tos, data, indices))
+        works = self.copy(chunk.rows, lengths, tos, data, indices, int(indptr[first]))
         rows = SparseRows(data, indices, indptr, self.shape[1])
-        return rows if genes is None else take_genes(rows, genes)
+        if genes is None:
+            return Begun(rows, begin(*works))
+        run(*works)
+        return Begun(take_genes(rows, genes))
 
 
 def open_dense(container: Container, path: str) -> DenseRows:
@@ -263,20 +280,6 @@ def _offsets(container: Container, path: str) -> Iterator[NDArray[Any]]:
     values, begin = empty(dataset.shape, dataset.dtype), np.zeros(1, np.int64)
     run(dataset.copy_spans(Spans(begin, np.array(dataset.shape), begin), values))
     yield values
-
-
-def _small_blocks(row_bytes: float, route: Route) -> BlockAdvice:
-    """Blocks where any row can be read alone: just long enough that a disk does not mind the jumps."""
-    size = 2 ** max(0, round(math.log2(_JUMP_BYTES / max(1.0, row_bytes))))
-    return BlockAdvice(min(size, _LARGEST_SMALL_BLOCK), f"about {_JUMP_BYTES >> 10} KiB at a time, {route}")
-
-
-def _longer(advice: BlockAdvice, container: Container | None) -> BlockAdvice:
-    """Longer blocks of rows that stand together by chance; these mix as well, and are read faster."""
-    times = min(_LONGER, _LARGEST_BLOCK // advice.size)
-    if times < 2 or container is None or not is_mixed(container):
-        return advice
-    return BlockAdvice(times * advice.size, f"{times} times {advice.reason}; the file is shuffled already")
 
 
 def places_of(chunk: Chunk) -> RowArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import Rows
+from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.genes import Genes
 from annpipes.stores.routes import Route
@@ -19,16 +20,18 @@ from annpipes.stores.vocabularies import FoundGenes, Matching
 from annpipes.types import Chunk, SparseRows
 
 __all__ = [
-    "BlockAdvice",
+    "Begun",
     "FieldReader",
     "MatrixKind",
     "MatrixReader",
     "Store",
     "as_fields",
     "field_key",
+    "finishing",
     "is_matrix",
     "is_matrix_field",
     "names_crc",
+    "nothing",
 ]
 
 
@@ -143,13 +146,6 @@ class Store(Protocol):
         """The labels of an obs column, in the order of their codes."""
 
 
-class BlockAdvice(NamedTuple):
-    """A block size and what it follows from."""
-
-    size: int
-    reason: str
-
-
 class FieldReader(Protocol):
     """One field of a store."""
 
@@ -157,8 +153,41 @@ class FieldReader(Protocol):
         """The chunk's rows in the drawn order, ``(n, …)``."""
 
 
+def nothing() -> None:
+    """What is left to do once all is done."""
+
+
+class Begun(NamedTuple):
+    """Values of which some rows are there already.
+
+    Parameters
+    ----------
+    values
+        Of all rows; those that are not there yet hold anything.
+    finish
+        Call it, once, to have the others.
+    """
+
+    values: Any
+    finish: Callable[[], None] = nothing
+
+
+def finishing(*begun: Begun) -> Callable[[], None]:
+    """What has the other rows of all."""
+
+    def finish() -> None:
+        for one in begun:
+            one.finish()
+
+    return finish
+
+
 class MatrixKind:
     """What readers of matrices derive from: it tells them from those of columns."""
+
+    def begin(self: MatrixReader, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
+        """All rows at once."""
+        return Begun(self.read(chunk, genes))
 
     def keep_decoded(self, cache: SourceCache) -> None:
         """Nothing, where nothing is decoded."""
@@ -169,6 +198,9 @@ class MatrixReader(Protocol):
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any] | SparseRows:
         """The chunk's rows in the drawn order, of all columns or of those genes."""
+
+    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
+        """As ``read``, when the ``first`` rows in the drawn order are there; all of them if that is 0."""
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -12,10 +12,11 @@ from toolz import merge
 
 from annpipes.errors import FieldError, ParameterError
 from annpipes.plans.rows import Rows
+from annpipes.stores.base import FieldStore
 from annpipes.stores.gene_tables import chosen_table
 from annpipes.stores.genes import Genes, has_genes, take_genes
 from annpipes.stores.labels import LabelTables, Unknown
-from annpipes.stores.protocol import Store, as_fields, field_key
+from annpipes.stores.protocol import Begun, Store, as_fields, field_key, finishing
 from annpipes.stores.vocabularies import AS_NAMED, FoundGenes, Matching
 from annpipes.types import Batch, Chunk, Need, SparseRows, Total
 
@@ -101,10 +102,17 @@ class Request:
 
     def read(self, chunk: Chunk) -> Batch:
         """The chunk's rows, in the drawn order."""
+        batch: Batch = self.begin(chunk, 0).values
+        return batch
+
+    def begin(self, chunk: Chunk, first: int) -> Begun:
+        """The batch that ``read`` gives, when its ``first`` rows are there; all of them if that is 0."""
         totals = [need for need in self.extras if isinstance(need, Total)]
         columns = [need for need in self.extras if not isinstance(need, Total)]
         summed = {total.field for total in totals}
-        found = self._read(chunk, [name for name in self.fields if name not in summed])
+        fields = [name for name in self.fields if name not in summed]
+        values, finish = self._begin(chunk, 0 if totals else first, fields)
+        found = dict(values)
         noted = self.store.read(chunk, columns) if columns else {}
         known: dict[Need, Any] = dict(zip(columns, noted.values(), strict=True))
         for total in totals:
@@ -113,17 +121,21 @@ class Request:
                 known[total] = whole.totals if isinstance(whole, SparseRows) else whole.sum(1, dtype=np.float64)
                 found[key] = whole if genes is None else take_genes(whole, genes)
         ordered = {field_key(name): found[field_key(name)] for name in self.fields if field_key(name) in found}
-        return Batch(chunk.drawn, self.labels.recode(ordered), known)
+        return Begun(Batch(chunk.drawn, self.labels.recode(ordered), known), finish)
 
-    def _read(self, chunk: Chunk, fields: Sequence[str]) -> dict[str, Any]:
+    def _begin(self, chunk: Chunk, first: int, fields: Sequence[str]) -> Begun:
         """Fields, each with the genes that are read of it, by key."""
         if self.raw_genes is None:
-            return dict(self.store.read(chunk, fields, self.genes))
+            return self._begun(chunk, first, fields, self.genes)
         apart = [name for name in fields if self.raw_genes.covers(name)]
         others = [name for name in fields if name not in apart]
-        reads = [(names, genes) for names, genes in ((others, self.genes), (apart, self.raw_genes)) if names]
-        found: dict[str, Any] = merge(*(self.store.read(chunk, names, genes) for names, genes in reads))
-        return found
+        parts = [self._begun(chunk, first, *some) for some in ((others, self.genes), (apart, self.raw_genes))]
+        return Begun(merge(*(part.values for part in parts)), finishing(*parts))
+
+    def _begun(self, chunk: Chunk, first: int, fields: Sequence[str], genes: Genes | None) -> Begun:
+        if first and isinstance(self.store, FieldStore):
+            return self.store.begin(chunk, first, fields, genes)
+        return Begun(self.store.read(chunk, fields, genes))
 
     @property
     def chosen(self) -> Genes | None:

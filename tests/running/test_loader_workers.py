@@ -22,7 +22,7 @@ from builders import tiny, write
 from passes import OddError, dawdle, ids, kill_at_17, loader_of, mapped, odd_at_17, raise_at_17, still_living, with_pid
 
 from annpipes.errors import DamageError, WorkerError
-from annpipes.stores.base import FieldStore
+from annpipes.stores import Request
 
 FORK = {"num_workers": 2, "method": "process", "multiprocessing_context": "fork"}
 SPAWN = {"num_workers": 1, "method": "process"}
@@ -223,8 +223,8 @@ class TestAhead:
         self, path: Path, monkeypatch: pytest.MonkeyPatch, prefetch: int, num_workers: int
     ) -> None:
         begun: list[int] = []
-        read = FieldStore.read
-        monkeypatch.setattr(FieldStore, "read", lambda *given: begun.append(len(given[1])) or read(*given))
+        begin = Request.begin
+        monkeypatch.setattr(Request, "begin", lambda *given: begun.append(len(given[1])) or begin(*given))
         loader = loader_of(path, 4, chunk_size=8, prefetch=prefetch, num_workers=num_workers)
         for received, _ in enumerate(loader, 1):
             time.sleep(0.005)

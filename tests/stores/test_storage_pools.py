@@ -10,14 +10,18 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from storage_files import csr_file
 
+from annpipes import stream
 from annpipes.errors import ParameterError
 from annpipes.stores.engine import pools
 from annpipes.stores.engine.pools import Work, empty, run, thread_count
@@ -198,6 +202,18 @@ def test_ranks_of_one_machine_share_its_cores(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert thread_count() == count
+
+
+def test_what_one_loader_reads_is_decoded_by_its_threads(tmp_path: Path) -> None:
+    path = csr_file(tmp_path / "x.h5ad", chunks=16, compression="gzip")
+    seen = []
+    with mock.patch.object(pools, "_run", lambda works: seen.append([work.threads for work in works])):
+        for given in (None, 1, 5):
+            list(stream(path, num_threads=given))
+            seen.append(given)
+    assert seen == [[thread_count()] * 2, None, [1, 1], 1, [5, 5], 5]
+    with pytest.raises(ParameterError, match="num_threads must be at least 1, got 0"):
+        stream(path, num_threads=0)
 
 
 @pytest.mark.parametrize("name", ["LOCAL_WORLD_SIZE", "ANNPIPES_NUM_THREADS"])

@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import anndata
 import h5py
 import hdf5plugin
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 from storage_files import chunk_of, create, csr_file, csr_of, matrix_values, refused, relayout, stored_x, write
 
 from annpipes.errors import ChangedError, DamageError
@@ -129,3 +131,24 @@ def test_genes_of_genes() -> None:
     assert both.positions.tolist() == [2, -1, 4]
     assert both.columns.tolist() == [-1, -1, 0, -1, 2, -1]
     assert both.absent.tolist() == [1]
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": 1000, "compression": "gzip"}], ids=["plain", "gzip"])
+@pytest.mark.parametrize("kept", [32_766, 32_767, 32_768, 40_000])
+def test_many_genes_have_the_columns_that_they_are_given(tmp_path: Path, options: dict[str, Any], kept: int) -> None:
+    values = sparse.random(6, 40_000, 0.2, "csr", "float32", random_state=0)
+    path = write(tmp_path / "wide.h5ad", values)
+    for name in ("data", "indices"):
+        relayout(path, f"X/{name}", create(**options))
+    genes = np.random.default_rng(1).permutation(40_000)[:kept]
+    np.testing.assert_array_equal(chosen(path, [5, 0, 3], genes).to_dense(), values[[5, 0, 3]][:, genes].toarray())
+
+
+def test_many_genes_in_another_order_are_those_of_the_first_file(tmp_path: Path) -> None:
+    values = sparse.random(6, 40_000, 0.2, "csr", "float32", random_state=0)
+    first = write(tmp_path / "first.h5ad", values)
+    order = np.random.default_rng(1).permutation(40_000)
+    anndata.read_h5ad(first)[:, order].copy().write_h5ad(tmp_path / "second.h5ad")
+    both = open_store([first, tmp_path / "second.h5ad"]).read(chunk_of(range(12)), ["X"])["X"].to_dense()
+    np.testing.assert_array_equal(both[:6], values.toarray())
+    np.testing.assert_array_equal(both[6:], values.toarray())

@@ -32,7 +32,7 @@ from annpipes.stores.frame import Column, column_of
 from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.memory import MemoryStore
 from annpipes.stores.opening import open_one
-from annpipes.stores.protocol import MatrixReader, names_crc
+from annpipes.stores.protocol import Begun, MatrixReader, names_crc
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import join_series
 from annpipes.stores.vocabularies import AS_NAMED, GeneVersions, Matching, MissingGenes
@@ -201,6 +201,9 @@ class Collection(AlignedStore):
 
     def read(self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None) -> Mapping[str, Any]:
         return super().read(chunk, [field for field in fields if not self._skipped(field)], genes)
+
+    def begin(self, chunk: Chunk, first: int, fields: Sequence[str], genes: Genes | None = None) -> Begun:
+        return super().begin(chunk, first, [field for field in fields if not self._skipped(field)], genes)
 
     def row_bytes(self, fields: Sequence[str]) -> float:
         return super().row_bytes([field for field in fields if not self._skipped(field)])

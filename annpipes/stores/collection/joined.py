@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,16 +12,20 @@ from scipy import sparse
 from toolz import partition_all
 
 from annpipes.stores.base import FieldStore
+from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.compiled.kernels import copy_values
-from annpipes.stores.engine.pools import Work, empty, run
+from annpipes.stores.engine.pools import Work, begin, empty, run
 from annpipes.stores.genes import Genes, fill_columns, move_columns, take_genes
 from annpipes.stores.matrices import CsrRows, DenseRows, places_of
-from annpipes.stores.protocol import BlockAdvice, MatrixKind, MatrixReader
+from annpipes.stores.protocol import Begun, MatrixKind, MatrixReader, nothing
 from annpipes.stores.routes import Route
 from annpipes.stores.row_space import RowSpace, Share
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["JoinedDense", "JoinedSparse", "Part"]
+
+
+WorksOf = Callable[[int, Share], tuple[Work, ...]]
 
 
 class Part:
@@ -80,11 +84,18 @@ class _Joined(MatrixKind):
         """What the store that needs the largest blocks wants."""
         return max((matrix.block_advice for matrix in self.present), key=lambda advice: advice.size)
 
-    def _run(self, works: Sequence[tuple[int, Share]], begin: Any) -> None:
-        """The work that ``begin`` makes of each share, of only so many files at once."""
-        for group in partition_all(self.at_once, works):
-            run(*(work for number, share in group for work in begin(number, share)))
+    def _run(self, shares: Sequence[tuple[int, Share]], works_of: WorksOf) -> None:
+        """The work of each share, of only so many files at once."""
+        for group in partition_all(self.at_once, shares):
+            run(*(work for number, share in group for work in works_of(number, share)))
             self._close(number for number, _ in group)
+
+    def _begin(self, shares: Sequence[tuple[int, Share]], works_of: WorksOf) -> Callable[[], None]:
+        """As `_run`, when what is wanted first is done; call the result for the rest."""
+        if len(self.parts) <= self.at_once:
+            return begin(*(work for number, share in shares for work in works_of(number, share)))
+        self._run(shares, works_of)  # all of each file, which is closed then
+        return nothing
 
     def _close(self, numbers: Any) -> None:
         if len(self.parts) > self.at_once:
@@ -107,6 +118,10 @@ class JoinedSparse(_Joined):
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
         """The chunk's rows in the drawn order, of all columns or of those genes."""
+        rows: SparseRows = self.begin(chunk, 0, genes).values
+        return rows
+
+    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         width = self.shape[1] if genes is None else len(genes)
         lengths = np.zeros(len(chunk), np.int64)  # of the ascending rows
         direct: list[tuple[int, Share]] = []
@@ -125,18 +140,20 @@ class JoinedSparse(_Joined):
         tos = indptr[places]
         data, indices = empty(indptr[-1], self.dtype), empty(indptr[-1], self.index_dtype)
 
-        def begin(number: int, share: Share) -> tuple[Work, ...]:
+        def works_of(number: int, share: Share) -> tuple[Work, ...]:
             matrix = self.parts[number].matrix
             assert isinstance(matrix, CsrRows)
-            return matrix.copy(share.rows, lengths[share.where], tos[share.where], data, indices)
+            return matrix.copy(share.rows, lengths[share.where], tos[share.where], data, indices, int(indptr[first]))
 
-        self._run(direct, begin)
+        moved = [(self.parts[number].kept(genes), places[share.where]) for number, share in direct]
+        moves = [(kept, some) for kept, some in moved if kept is not None]
+        finish = nothing if moves else self._begin(direct, works_of)
+        if moves:
+            self._run(direct, works_of)
         for share, rows in converted:
             for values, out in ((rows.data, data), (rows.indices, indices)):
                 copy_values(values, rows.indptr[:-1], tos[share.where], rows.lengths, out)
-        moved = [(self.parts[number].kept(genes), places[share.where]) for number, share in direct]
-        moves = [(kept, some) for kept, some in moved if kept is not None]
-        return move_columns(SparseRows(data, indices, indptr, width), moves, width)
+        return Begun(move_columns(SparseRows(data, indices, indptr, width), moves, width), finish)
 
     def _fits(self, matrix: CsrRows) -> bool:
         return (matrix.dtype, matrix.index_dtype) == (self.dtype, self.index_dtype)
@@ -161,6 +178,10 @@ class JoinedDense(_Joined):
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
         """The chunk's rows in the drawn order, of all columns or of those genes."""
+        values: NDArray[Any] = self.begin(chunk, 0, genes).values
+        return values
+
+    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         out = empty((len(chunk), self.shape[1] if genes is None else len(genes)), self.dtype)
         places = places_of(chunk)
         direct: list[tuple[int, Share]] = []
@@ -175,13 +196,12 @@ class JoinedDense(_Joined):
                 out[places[share.where]] = values if kept is None else take_genes(values, kept, self.fill)
                 self._close([share.number])
 
-        def begin(number: int, share: Share) -> tuple[Work, ...]:
+        def works_of(number: int, share: Share) -> tuple[Work, ...]:
             matrix = self.parts[number].matrix
             assert isinstance(matrix, DenseRows)
-            return (matrix.copy(share.rows, places[share.where], out),)
+            return (matrix.copy(share.rows, places[share.where], out, first),)
 
-        self._run(direct, begin)
-        return out
+        return Begun(out, self._begin(direct, works_of))
 
 
 def _holds(dtype: np.dtype[Any], fill: float) -> bool:

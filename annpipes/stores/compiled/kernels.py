@@ -168,7 +168,7 @@ def add_rows(
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def renumber_columns(
-    indices: NDArray[Any], indptr: Offsets, columns: NDArray[np.int32], rows: Offsets, start: int, stop: int
+    indices: NDArray[Any], indptr: Offsets, columns: NDArray[Any], rows: Offsets, start: int, stop: int
 ) -> None:
     """In ``rows[start] … rows[stop-1]``, every column replaced by its new one.
 
@@ -185,7 +185,7 @@ def keep_columns(
     words: NDArray[Any],
     indices: NDArray[Any],
     indptr: Offsets,
-    columns: NDArray[np.int32],
+    columns: NDArray[Any],
     rows: Offsets,
     start: int,
     stop: int,

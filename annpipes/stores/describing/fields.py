@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from annpipes.errors import AnnpipesError, DamageError, FormatError
 from annpipes.messages.reporting import Report
 from annpipes.stores.base import FieldStore
+from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.describing.looks import Sample, sample_of
 from annpipes.stores.matrices import CsrRows
-from annpipes.stores.protocol import BlockAdvice, is_matrix
+from annpipes.stores.protocol import is_matrix
 from annpipes.stores.routes import Route
 
 __all__ = [

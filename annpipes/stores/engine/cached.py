@@ -116,7 +116,7 @@ class Cached(Direct):
     def _tasks(self, pieces: Pieces, out: NDArray[Any], below: int | None) -> Work:
         opened, target = self.array.opened(), Target(self.origin, self.layout, out, below)
         self.layout.look(pieces.chunks)
-        count("copied", out.nbytes)
+        count("copied", int(pieces.lengths.sum()))
         if opened is None or not (there := opened.verified(pieces.chunks)).any():
             return self._decoded_work(pieces, target)
         if there.all():

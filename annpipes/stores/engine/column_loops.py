@@ -57,7 +57,7 @@ class Kept(NamedTuple):
     """
 
     mask: Bytes
-    columns: NDArray[np.int32]
+    columns: NDArray[np.signedinteger[Any]]
     limit: int
     indices: NDArray[Any]
     data: NDArray[Any]

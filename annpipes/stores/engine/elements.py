@@ -54,8 +54,11 @@ class Dataset(Protocol):
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
         """Copy spans of a one-dimensional dataset; with ``below``, all numbers must be in 0 … below-1."""
 
-    def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
-        """Copy ``rows``, ascending, of a two-dimensional dataset to rows ``places`` of ``out``."""
+    def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any], before: int = 0) -> Work:
+        """Copy ``rows``, ascending, of a two-dimensional dataset to rows ``places`` of ``out``.
+
+        Rows of ``out`` below ``before`` are wanted before the others; all at once when 0.
+        """
 
 
 def open_dataset(container: Container, path: str, indptr: Indptr | None = None) -> Dataset:
@@ -106,12 +109,17 @@ class Direct:
         self._decode_again = lru_cache(max(1, _CACHED_BYTES // self.layout.chunk_bytes))(decode)
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
-        pieces = spans.pieces(self.layout.chunk_shape[0]).scaled(self.dtype.itemsize)
-        return self._tasks(pieces, out, below)
+        return self._in_turn(spans.pieces(self.layout.chunk_shape[0]), spans.before, out, below)
 
-    def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
+    def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any], before: int = 0) -> Work:
         pieces = row_pieces(rows, places, self.shape, self.layout.chunk_shape)
-        return self._tasks(pieces.scaled(self.dtype.itemsize), out, None)
+        return self._in_turn(pieces, before * self.shape[1], out, None)
+
+    def _in_turn(self, pieces: Pieces, before: int, out: NDArray[Any], below: int | None) -> Work:
+        """The work of copying pieces in elements, those first that outputs below ``before`` need."""
+        parts = pieces.split(before, alone=self.layout.plain) if before else None
+        works = [self._tasks(part.scaled(self.dtype.itemsize), out, below) for part in parts or [pieces]]
+        return works[0] if parts is None else Work.in_turn(*works)
 
     def decode(self, number: int, again: bool) -> Bytes:
         """A storage chunk, decoded; kept for a while if it may be asked for ``again``."""
@@ -140,7 +148,7 @@ class Direct:
 
     def _tasks(self, pieces: Pieces, out: NDArray[Any], below: int | None) -> Work:
         target = Target(self.origin, self.layout, out, below)
-        count("copied", out.nbytes)
+        count("copied", int(pieces.lengths.sum()))
         return self._plain_work(pieces, target) if self.layout.plain else self._decoded_work(pieces, target)
 
     def _decoded_work(self, pieces: Pieces, target: Target) -> Work:
@@ -167,7 +175,7 @@ class Direct:
         return Work(tasks, 2 * self.layout.chunk_bytes, at_once, opened.guards, self.around())
 
     def _plain_work(self, pieces: Pieces, target: Target) -> Work:
-        count("decoded", target.out.nbytes)
+        count("decoded", int(pieces.lengths.sum()))
         opened = self.layout.opened(pieces.chunks)
         places = self.layout.offsets[pieces.chunks] + pieces.froms
         if len(opened.opened) == 1:
@@ -187,12 +195,13 @@ def plain_from(source: OpenBytes, places: Offsets, pieces: Pieces, target: Targe
         parts = merged(places, pieces.lengths, source.requesting)
         fill = partial(target.fill_from_disk, source, places, pieces)
         return Work([partial(fill, *part) for part in parts], at_once=source.requesting.at_once)
-    smallest = len(pieces) * _PART_BYTES // max(_PART_BYTES, int(pieces.lengths.sum()))
+    n_bytes = int(pieces.lengths.sum())
+    smallest = len(pieces) * _PART_BYTES // max(_PART_BYTES, n_bytes)
     parts = list(shares(len(pieces), len(pieces), max(1, smallest)))
     cached, mapped = source.cached(places), source.mapped()
     if cached and mapped is not None:
         tasks = [partial(target.fill, mapped, places, pieces, *part) for part in parts]
-        return Work(tasks, quick=target.out.nbytes <= _QUICK_BYTES)
+        return Work(tasks, quick=n_bytes <= _QUICK_BYTES)
     tasks = [partial(target.fill_from_disk, source, places, pieces, *part) for part in parts]
     return Work(tasks, at_once=0 if cached else DISK_REQUESTS)
 

@@ -50,7 +50,7 @@ class ThroughLibrary:
             if below is not None and first_outside(tos, lengths, 0, len(tos), words, word_limit(out, below)) >= 0:
                 raise self.origin.damage(first, last - 1, f"a column is not in 0 … {below - 1}")
 
-    def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
+    def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any], before: int = 0) -> Work:
         return Work([partial(self._copy_rows, rows, places, out)], guards=[self.container.steady])
 
     def _copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> None:

@@ -40,6 +40,19 @@ class Pieces:
         """The same in units of ``1 / item_size``."""
         return Pieces(self.chunks, self.froms * item_size, self.tos * item_size, self.lengths * item_size)
 
+    def split(self, before: int, *, alone: bool) -> tuple[Pieces, Pieces] | None:
+        """Those that outputs below ``before`` need, and the others; None if one of the two would have none.
+
+        Pieces of one storage chunk stay together, unless each can be had ``alone``.
+        """
+        wanted = self.tos < before  # (pieces,)
+        if not alone and len(self):
+            edges = np.array(self.edges())
+            wanted = np.repeat(np.logical_or.reduceat(wanted, edges[:-1]), np.diff(edges))
+        if wanted.all() or not wanted.any():
+            return None
+        return self.at(np.flatnonzero(wanted)), self.at(np.flatnonzero(~wanted))
+
     def edges(self) -> list[int]:
         """Where the pieces of each storage chunk begin, and the end of the last."""
         inner = np.flatnonzero(np.diff(self.chunks)) + 1
@@ -54,11 +67,14 @@ class Spans:
     ----------
     firsts, lengths, tos
         First element, number of elements and place in the output of each; shape ``(spans,)``.
+    before
+        Outputs below this are wanted before the others; all at once when 0.
     """
 
     firsts: RowArray
     lengths: RowArray
     tos: RowArray
+    before: int = 0
     _pieces: dict[int, Pieces] = field(default_factory=dict)
 
     def pieces(self, side: int) -> Pieces:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import threading
 import weakref
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from annpipes.errors import ParameterError
 from annpipes.meters import active_meter, metering
 
-__all__ = ["DISK_REQUESTS", "Work", "core_count", "empty", "run", "thread_count"]
+__all__ = ["DISK_REQUESTS", "Work", "begin", "core_count", "empty", "run", "thread_count", "threading_with"]
 
 _SMALL = 1 << 20
 _KEPT = 8
@@ -35,17 +37,36 @@ _executors: dict[int, dict[int, ThreadPoolExecutor]] = {}
 _free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
 
+class _Here(threading.local):
+    count: int | None = None  # what was chosen for what this thread reads
+
+
+_here = _Here()
+
+
+@contextmanager
+def threading_with(count: int | None) -> Iterator[None]:
+    """Let so many threads decode what this one reads until the block ends; as many as otherwise when None."""
+    before, _here.count = _here.count, count
+    try:
+        yield
+    finally:
+        _here.count = before
+
+
 def thread_count() -> int:
     """How many threads decode.
 
-    All cores, shared with the other ranks that torchrun has started on this machine; one in a worker process, which has
-    siblings; or what ``ANNPIPES_NUM_THREADS`` says.
+    What `threading_with` says, or ``ANNPIPES_NUM_THREADS``; else all cores, shared with the other ranks that torchrun
+    has started on this machine; one in a worker process, which has siblings.
 
     Raises
     ------
     ParameterError
         One of the environment's variables is no number of threads or ranks.
     """
+    if _here.count is not None:
+        return _here.count
     if (chosen := _from_environment("ANNPIPES_NUM_THREADS")) is not None:
         return chosen
     if multiprocessing.parent_process():
@@ -90,6 +111,8 @@ class Work:
         Blocks around all guards, which see what these raise.
     quick
         Whether all of it takes less time than waking a thread.
+    n_first
+        How many of the tasks make what is wanted before the rest; all when None.
     """
 
     tasks: Sequence[Callable[[], None]]
@@ -98,6 +121,17 @@ class Work:
     guards: Sequence[Guard] = ()
     around: Sequence[Guard] = ()
     quick: bool = False
+    n_first: int | None = None
+
+    @classmethod
+    def in_turn(cls, first: Work, rest: Work) -> Work:
+        """Two as one, of which the first makes what is wanted first."""
+        return replace(cls.joined([first, rest]), n_first=len(first.tasks))
+
+    def split(self) -> tuple[Work, Work]:
+        """What makes that which is wanted first, and the rest."""
+        first, rest = self.tasks[: self.n_first], () if self.n_first is None else self.tasks[self.n_first :]
+        return replace(self, tasks=first, n_first=None), replace(self, tasks=rest, n_first=None)
 
     @classmethod
     def joined(cls, works: Sequence[Work]) -> Work:
@@ -125,6 +159,13 @@ def run(*works: Work) -> None:
         for guard in dict.fromkeys(guards):  # each one once
             stack.enter_context(guard())
         _run(works)
+
+
+def begin(*works: Work) -> Callable[[], None]:
+    """Done what is wanted first; call the result for the rest."""
+    parts = [work.split() for work in works]
+    run(*(first for first, _ in parts))
+    return partial(run, *(rest for _, rest in parts if rest.tasks))
 
 
 def _run(works: Sequence[Work]) -> None:

@@ -153,8 +153,8 @@ class _Later:
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
         return self._opened.copy_spans(spans, out, below)
 
-    def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any]) -> Work:
-        return self._opened.copy_rows(rows, places, out)
+    def copy_rows(self, rows: RowArray, places: RowArray, out: NDArray[Any], before: int = 0) -> Work:
+        return self._opened.copy_rows(rows, places, out, before)
 
 
 def _values(part: Dataset, first: int, last: int, below: int | None = None) -> NDArray[Any]:
