@@ -1,0 +1,106 @@
+"""Ranks of one job on one machine, and a model that trains beside the loader.
+
+``ranks``: the cells that all ranks together read of a gzip file in a second, as a share of what one rank reads; they
+are started by torchrun with gloo, and share the machine's cores. ``training``: steps of an autoencoder over 20,000 genes
+that takes its batches from a `Loader`, as a share of its steps over batches that lie ready in memory; torch uses all
+cores in both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+import annpipes as ap
+import files
+import measuring
+
+CASES = {"2 ranks": 2, "4 ranks": 4, "training, gzip": "gzip", "training, uncompressed": None}
+STEPS, BATCH = 40, 128
+
+
+def measure(case: int | str | None, quick: bool) -> dict[str, Any]:
+    n_obs = 20_000 if quick else 60_000
+    return side_by_side(case, n_obs, quick) if isinstance(case, int) else training(case, n_obs, quick)
+
+
+def side_by_side(world_size: int, n_obs: int, quick: bool) -> dict[str, Any]:
+    path = files.sparse_file(n_obs, "gzip")
+    measuring.warm(path)
+    rates: dict[int, list[float]] = {1: [], world_size: []}
+    for _ in range(1 if quick else 5):
+        for count, found in rates.items():
+            found.append(n_obs / started(count, path))
+    return {
+        "cells_per_second": median(rates[world_size]),
+        "one_rank_cells_per_second": median(rates[1]),
+        "ratio": median(rates[world_size]) / median(rates[1]),
+        "rates": [min(rates[world_size]), max(rates[world_size])],
+    }
+
+
+def started(world_size: int, path: Path) -> float:
+    """Seconds of the second epoch of so many ranks."""
+    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world_size}", __file__]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BENCHMARK_RANKS": str(path)}
+    ran = subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True, text=True)
+    return float(json.loads(ran.stdout.strip().splitlines()[-1]))
+
+
+def rank(path: str) -> None:
+    dist.init_process_group("gloo")
+    loader = ap.stream(path, form="csr", block_size=64)
+    for _ in range(2):
+        dist.barrier()
+        begin = time.perf_counter()
+        measuring.consume(loader)
+        dist.barrier()
+    if dist.get_rank() == 0:
+        print(json.dumps(time.perf_counter() - begin))
+    dist.destroy_process_group()
+
+
+def training(compression: str | None, n_obs: int, quick: bool) -> dict[str, Any]:
+    path = files.sparse_file(n_obs, compression)
+    stream = partial(ap.stream, path, BATCH, block_size=64)
+    ready = list(islice(iter(stream()), 10))
+    loader = iter(stream())
+    model = nn.Sequential(nn.Linear(20_000, 128), nn.ReLU(), nn.Linear(128, 20_000))
+    optimizer = torch.optim.Adam(model.parameters())
+    steps = 4 if quick else STEPS
+
+    def train(batches: Any) -> None:
+        for batch in islice(batches, steps):
+            x = batch["X"].log1p()
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x), x).backward()
+            optimizer.step()
+
+    train(loader)  # pages and threads are there
+    times = measuring.interleaved(
+        {"ready": lambda: train(cycle(ready)), "beside": lambda: train(loader)}, 2 if quick else 7, lambda: None
+    )
+    return {
+        "cells_per_second": times.rate("beside", steps * BATCH),
+        "share_of_its_own_speed": times.speed("beside", "ready"),
+        "spread": times.spread("beside", "ready"),
+    }
+
+
+if __name__ == "__main__":
+    if (given := os.environ.get("BENCHMARK_RANKS")) is not None:
+        rank(given)
+    else:
+        measuring.main(CASES, measure, __doc__)
