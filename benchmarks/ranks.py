@@ -1,9 +1,9 @@
 """Ranks of one job on one machine, and a model that trains beside the loader.
 
 ``ranks``: the cells that all ranks together read of a gzip file in a second, as a share of what one rank reads; they
-are started by torchrun with gloo, and share the machine's cores. ``training``: steps of an autoencoder over 20,000 genes
-that takes its batches from a `Loader`, as a share of its steps over batches that lie ready in memory; torch uses all
-cores in both.
+are started by torchrun with gloo, and share the machine's cores. ``training``: steps of an autoencoder over 20,000
+genes that takes its batches from a `Loader`, as a share of its steps over batches that lie ready in memory; torch uses
+all cores in both.
 """
 
 from __future__ import annotations

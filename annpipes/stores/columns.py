@@ -142,8 +142,8 @@ def _categorical(codes: Any, labels: Any, ordered: bool, where: str) -> pd.Categ
     numbers = np.asarray(_read(codes, where))
     if numbers.dtype.kind not in "iu":
         raise FormatError(f"{where} has codes of {numbers.dtype}, but codes are whole numbers")
-    wrong = np.flatnonzero((numbers < -1) | (numbers >= len(categories)))
-    if len(wrong):
+    if len(numbers) and not -1 <= int(numbers.min()) <= int(numbers.max()) < len(categories):
+        wrong = np.flatnonzero((numbers < -1) | (numbers >= len(categories)))
         raise DamageError(
             f"{where} has the code {numbers[wrong[0]]} in row {wrong[0]}, but only {len(categories)} categories; "
             f"a missing one has code -1"
@@ -154,7 +154,8 @@ def _categorical(codes: Any, labels: Any, ordered: bool, where: str) -> pd.Categ
             f"{where} has a category that stands twice or is missing, which neither pandas nor anndata reads: "
             f"store it as strings"
         )
-    return pd.Categorical.from_codes(numbers.astype(np.int64), index, ordered=ordered)
+    smallest = np.result_type(np.int8, np.min_scalar_type(-len(index) - 1))  # as pandas has them, without a wider copy
+    return pd.Categorical.from_codes(numbers.astype(smallest, copy=False), index, ordered=ordered)
 
 
 def _nullable(group: h5py.Group, encoding: str, where: str) -> Any:

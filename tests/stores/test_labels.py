@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from torch.utils.data import DataLoader
 
 from annpipes import AnnDataset, IndexSource, stream
 from annpipes.errors import AnnpipesError, FieldError, ParameterError, ParameterTypeError, RowIndexError
+from annpipes.stores import open_store
 
 COLUMNS = ["cell_type", "stage", "lane", "donor", "note", "barcode"]
 """Categories with missing and unused labels, ordered ones, of numbers; strings, some missing, all different."""
@@ -204,3 +206,19 @@ class TestElsewhere:
 def test_a_row_outside_is_still_named_as_such(h5ad: Path, way: str) -> None:
     with pytest.raises(RowIndexError, match=r"must lie in 0 … 28"):
         WAYS[way](h5ad, CODES, rows=[29], categories={"cell_type": ["T"]})
+
+
+@pytest.mark.parametrize(("labels", "n_bytes"), [(100, 1.5), (300, 3)])
+def test_codes_are_never_wider_than_they_are_stored(tmp_path: Path, labels: int, n_bytes: float) -> None:
+    n_obs = 1_000_000
+    codes = np.random.default_rng(0).integers(-1, labels, n_obs).astype(np.int16)
+    column = pd.Categorical.from_codes(codes, [f"t{number}" for number in range(labels)])
+    obs = pd.DataFrame({"t": column}, index=pd.RangeIndex(n_obs).astype(str))
+    anndata.AnnData(obs=obs).write_h5ad(tmp_path / "x.h5ad")
+    store = open_store(tmp_path / "x.h5ad")
+    tracemalloc.start()
+    found = store.codes("t")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, codes)
+    assert peak / n_obs < n_bytes
