@@ -35,81 +35,75 @@ THEMES = {
 }
 """The ending of a file's name, and its colours. The first has a paper of its own, and so reads on any page."""
 
-RATES = {
+RATES: dict[str, tuple[str, dict[str, dict[str, str]]]] = {
     "speed": (
         "Cells per second, on two cores",
-        [
-            (
-                "gzip .h5ad, blocks of 64 rows",
-                ["scdataset_gzip:scDataset", "scdataset_workers_gzip:scDataset, 2 workers"],
-            ),
-            ("gzip .h5ad, single random rows", ["backed_gzip:backed AnnData"]),
-            ("uncompressed .h5ad, single random rows", ["scdataset_raw:scDataset", "backed_raw:backed AnnData"]),
-            ("annbatch's own Zarr collection, runs of 512", ["annbatch_512:annbatch"]),
-            ("annbatch's own Zarr collection, single rows", ["annbatch_1:annbatch"]),
-        ],
+        {
+            "gzip .h5ad, blocks of 64 rows": {
+                "scdataset_gzip": "scDataset",
+                "scdataset_workers_gzip": "scDataset, 2 workers",
+            },
+            "gzip .h5ad, single random rows": {"backed_gzip": "backed AnnData"},
+            "uncompressed .h5ad, single random rows": {"scdataset_raw": "scDataset", "backed_raw": "backed AnnData"},
+            "annbatch's own Zarr collection, runs of 512": {"annbatch_512": "annbatch"},
+            "annbatch's own Zarr collection, single rows": {"annbatch_1": "annbatch"},
+        },
     ),
     "peers": (
         "Cells per second from .h5ad",
-        [
-            (
-                "gzip, blocks of 64 rows",
-                [
-                    "scdataset_gzip:scDataset",
-                    "scdataset_mask_gzip:scDataset by mask",
-                    "scdataset_workers_gzip:… in 2 workers",
-                ],
-            ),
-            ("gzip, single random rows", ["backed_gzip:backed AnnData"]),
-            (
-                "uncompressed, single random rows",
-                [
-                    "scdataset_raw:scDataset",
-                    "scdataset_mask_raw:scDataset by mask",
-                    "scdataset_workers_raw:… in 2 workers",
-                    "backed_raw:backed AnnData",
-                ],
-            ),
-        ],
+        {
+            "gzip, blocks of 64 rows": {
+                "scdataset_gzip": "scDataset",
+                "scdataset_mask_gzip": "scDataset by mask",
+                "scdataset_workers_gzip": "… in 2 workers",
+            },
+            "gzip, single random rows": {"backed_gzip": "backed AnnData"},
+            "uncompressed, single random rows": {
+                "scdataset_raw": "scDataset",
+                "scdataset_mask_raw": "scDataset by mask",
+                "scdataset_workers_raw": "… in 2 workers",
+                "backed_raw": "backed AnnData",
+            },
+        },
     ),
     "annbatch": (
         "Cells per second from annbatch's own collection",
-        [
-            ("runs of 512", ["annbatch_512:annbatch"]),
-            ("runs of 32", ["annbatch_32:annbatch"]),
-            ("single rows", ["annbatch_1:annbatch"]),
-        ],
+        {
+            "runs of 512": {"annbatch_512": "annbatch"},
+            "runs of 32": {"annbatch_32": "annbatch"},
+            "single rows": {"annbatch_1": "annbatch"},
+        },
     ),
 }
 """Name, title, and groups of bars: what is read, and a result for each peer with what it is called."""
 
-RATIOS = {
+RATIOS: dict[str, tuple[str, dict[str, str]]] = {
     "in_memory": (
         "Times as fast, from an AnnData in memory",
-        [
-            "memory_annloader:AnnLoader",
-            "memory_by_hand:a Dataset by hand",
-            "memory_default_collate:… default collate",
-            "memory_workers:… in 2 processes",
-            "memory_dense:toarray of rows",
-            "memory_scipy:a loop of scipy",
-        ],
+        {
+            "memory_annloader": "AnnLoader",
+            "memory_by_hand": "a Dataset by hand",
+            "memory_default_collate": "… default collate",
+            "memory_workers": "… in 2 processes",
+            "memory_dense": "toarray of rows",
+            "memory_scipy": "a loop of scipy",
+        },
     ),
     "slower": (
         "Times as fast as without it",
-        [
-            "cache_first_blocks:first epoch, cached",
-            "cache_first_rows:… of single rows",
-            "genes_csr:2,000 genes, as CSR",
-            "files_other_genes:files in other orders",
-            "sampling_rows:rows by weight, gzip",
-            "sampling_sets:sets, gzip",
-            "remote_of_local:over the web, 30 ms",
-            "remote_slow_of_local:… and 10 MB/s",
-        ],
+        {
+            "cache_first_blocks": "first epoch, cached",
+            "cache_first_rows": "… of single rows",
+            "genes_csr": "2,000 genes, as CSR",
+            "files_other_genes": "files in other orders",
+            "sampling_rows": "rows by weight, gzip",
+            "sampling_sets": "sets, gzip",
+            "remote_of_local": "over the web, 30 ms",
+            "remote_slow_of_local": "… and 10 MB/s",
+        },
     ),
 }
-"""Name, title, and results, each with what it is called: a dot, the spread around it, and a line where both are as fast."""
+"""Name, title, and results with what each is called: a dot, its spread, and a line where both are as fast."""
 
 
 def results() -> dict[str, Any]:
@@ -129,11 +123,11 @@ def charts() -> dict[str, str]:
     return drawn
 
 
-def _rates(title: str, groups: list[tuple[str, list[str]]], numbers: dict[str, Any], colours: _Colours) -> str:
+def _rates(title: str, groups: dict[str, dict[str, str]], numbers: dict[str, Any], colours: _Colours) -> str:
     """Bars in groups; the longest of each group is as long as any other group's."""
     y = 44
     parts, said = [], []
-    for group, names in groups:
+    for group, names in groups.items():
         parts.append(_text(16, y + 14, group, colours.ink, weight=600))
         y += 24
         for label, rate in _bars(names, numbers):
@@ -150,17 +144,17 @@ def _rates(title: str, groups: list[tuple[str, list[str]]], numbers: dict[str, A
     return _svg(title, "; ".join(said), y + 22, parts, colours)
 
 
-def _bars(names: list[str], numbers: dict[str, Any]) -> Iterator[tuple[str, int]]:
+def _bars(names: dict[str, str], numbers: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """annpipes, with the least of its rates beside these peers, and each peer."""
-    found = [(label, numbers[name]["cells_per_second"]) for name, label in (name.split(":") for name in names)]
+    found = [(label, numbers[name]["cells_per_second"]) for name, label in names.items()]
     yield "annpipes", min(rates[0] for _, rates in found)
     for label, rates in found:
         yield label, rates[1]
 
 
-def _ratios(title: str, rows: list[str], numbers: dict[str, Any], colours: _Colours) -> str:
+def _ratios(title: str, rows: dict[str, str], numbers: dict[str, Any], colours: _Colours) -> str:
     """A dot for each ratio on a logarithmic scale, with its spread, and a line at 1."""
-    found = [(label, numbers[name]) for name, label in (row.split(":") for row in rows)]
+    found = [(label, numbers[name]) for name, label in rows.items()]
     values = [value for _, each in found for value in (each["times"], *each.get("spread", ()))] + [Decimal(1)]
     low, high = math.log(min(values)), math.log(max(values))
 
