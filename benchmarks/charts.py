@@ -90,14 +90,14 @@ RATIOS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "slower": (
-        "Times as fast as without it",
+        "What slows annpipes: the share of its speed that is left",
         {
             "cache_first_blocks": "first epoch, cached",
             "cache_first_rows": "… of single rows",
             "genes_csr": "2,000 genes, as CSR",
             "files_other_genes": "files in other orders",
-            "sampling_rows": "rows by weight, gzip",
-            "sampling_sets": "sets, gzip",
+            "sampling_rows": "balanced rows, gzip",
+            "sampling_sets": "sets of rows, gzip",
             "remote_of_local": "over the web, 30 ms",
             "remote_slow_of_local": "… and 10 MB/s",
         },
