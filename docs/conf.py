@@ -5,6 +5,11 @@ import re
 import tomllib
 from pathlib import Path
 
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.util.inspect import signature as signature_of
+from sphinx.util.inspect import stringify_signature
+
 import annpipes
 
 HERE = Path(__file__).parent
@@ -107,9 +112,44 @@ def _as_it_is_read(app, what, name, obj, options, signature, returned):
             "~annpipes.Transform | ~collections.abc.Callable | ~collections.abc.Sequence", text
         )
 
+    if what == "class" and name.startswith(
+        "annpipes.integrations."
+    ):  # the mocked base would answer for its constructor
+        own = signature_of(obj.__init__, bound_method=True, type_aliases=autodoc_type_aliases)
+        signature = stringify_signature(own, show_return_annotation=False, unqualified_typehints=True)
     return (read(signature), read(returned)) if signature else None
 
 
+def _forget_pages(app):
+    """Pages of names that were public when the documentation was last built here."""
+    listed = {line.strip() for line in (HERE / "api.md").read_text().splitlines()}
+    for page in (HERE / "api").glob("*.rst"):
+        if page.stem.rpartition(".")[2] not in listed:
+            page.unlink()
+
+
+_OWN = {
+    name: f"{module.__name__}.{name}"
+    for module in (annpipes.reports, annpipes.errors, annpipes)
+    for name in module.__all__
+    if name[0].isupper()  # `split` may be a parameter, `Loader` is none
+}
+
+
+def _link_names(app, doctree):
+    """Our classes are links wherever a page names one as code, and not in a title or a link already."""
+    for literal in list(doctree.findall(nodes.literal)):
+        name = literal.astext()
+        if name in _OWN and not isinstance(literal.parent, nodes.title | nodes.reference | addnodes.pending_xref):
+            link = addnodes.pending_xref(
+                "", reftype="obj", refdomain="py", reftarget=_OWN[name], refexplicit=True, refdoc=app.env.docname
+            )
+            literal.replace_self(link)
+            link += literal
+
+
 def setup(app):
+    app.connect("builder-inited", _forget_pages)
+    app.connect("doctree-read", _link_names)
     app.connect("autodoc-process-signature", _as_it_is_read)
     app.connect("missing-reference", _by_another_name, priority=400)  # intersphinx comes at 500
