@@ -34,6 +34,7 @@ html_theme = "sphinx_book_theme"
 html_title = "annpipes"
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 html_static_path = ["_static"]
+html_favicon = "_static/logo.svg"
 html_css_files = ["annpipes.css"]
 html_show_sphinx = False
 html_sidebars = {"**": ["navbar-logo.html", "version.html", "search-button-field.html", "sbt-sidebar-nav.html"]}

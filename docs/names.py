@@ -17,6 +17,14 @@ CLASSES = {
     for name in module.__all__
     if name[0].isupper()  # `split` may be a parameter, `Loader` is none
 }
+VERBS = {
+    name: getattr(annpipes, name).verb
+    for name in annpipes.__all__
+    if isinstance(getattr(annpipes, name), type) and issubclass(getattr(annpipes, name), annpipes.Stage)
+}
+LINKED = CLASSES | {
+    verb: CLASSES[name] for name, verb in VERBS.items() if verb and verb != "transform"
+}  # a parameter, too
 
 ARRAY = re.compile(r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[(.+?)\]\]")
 TRANSFORMS = re.compile(r"TypeAliasForwardRef\('Transforms'\)|\bTransforms\b")
@@ -33,14 +41,20 @@ def forget_pages(app):
 
 
 def link_classes(app, doctree):
-    """Our classes are links wherever a page names one as code, and not in a title or a link already."""
+    """Our classes, and the verbs of stages, are links where a page names one as code, and not in a title or a link."""
     for literal in list(doctree.findall(nodes.literal)):
         name = literal.astext()
-        if name in CLASSES and not isinstance(literal.parent, nodes.title | nodes.reference | addnodes.pending_xref):
-            what = {"refdomain": "py", "reftype": "obj", "reftarget": CLASSES[name], "refexplicit": True}
+        if name in LINKED and not isinstance(literal.parent, nodes.title | nodes.reference | addnodes.pending_xref):
+            what = {"refdomain": "py", "reftype": "obj", "reftarget": LINKED[name], "refexplicit": True}
             link = addnodes.pending_xref("", refdoc=app.env.docname, **what)
             literal.replace_self(link)
             link += literal
+
+
+def tell_verb(app, what, name, obj, options, lines):
+    """The docstring of a stage says how it is chained."""
+    if what == "class" and (verb := VERBS.get(name.removeprefix("annpipes."))):
+        lines[1:1] = ["", f"In a chain: ``.{verb}(…)``.", ""]
 
 
 def read_types(app, what, name, obj, options, text, returned):
@@ -87,6 +101,7 @@ def setup(app):
     app.add_config_value("spellings", {}, "env")
     app.connect("builder-inited", forget_pages)
     app.connect("doctree-read", link_classes)
+    app.connect("autodoc-process-docstring", tell_verb)
     app.connect("autodoc-process-signature", read_types)
     app.connect("html-page-context", lead_to_source, priority=501)  # between what finds the address and what shows it
     app.connect("missing-reference", spell_out, priority=400)  # intersphinx comes at 500
