@@ -86,3 +86,10 @@ def test_a_chart_says_its_numbers_and_a_bar_is_as_long_as_its_number(charts: Mod
     assert [text for text in texts if re.fullmatch(r"[\d,]+", text or "")][:2] == ["301,000", "202,000"]
     assert lengths[1] / lengths[0] == pytest.approx(202 / 301, rel=1e-3)
     assert "annbatch 5,460" in (root.findtext(f"{svg}desc") or "")
+
+
+def test_every_number_of_the_page_of_benchmarks_stands_in_the_readme() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text().partition("## Where annpipes loses")[2]
+    said = numbers([line for line in page.partition("## How it was measured")[0].splitlines() if line[:1] != ":"])
+    assert len(said) > 10
+    assert said <= numbers([README])
