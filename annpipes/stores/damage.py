@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from annpipes.errors import DamageError
+from annpipes.errors import BusyError, ChangedError, DamageError, RemoteError
 from annpipes.stores.indptr import Indptr
 
-__all__ = ["Origin"]
+__all__ = ["NO_DAMAGE", "Origin"]
+
+NO_DAMAGE = (BusyError, ChangedError, RemoteError)
+"""Errors that say nothing of what is stored: somebody writes to it, or the network fails."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,6 +42,9 @@ class ByFsspec:
     def get(self, key: str, first: int, size: int, seen: Seen) -> memoryview:
         return self._asked(self._get, key, first, size)
 
+    def whole(self, key: str) -> tuple[memoryview, Seen]:
+        return self._asked(self._whole, key)
+
     def list(self, prefix: str) -> dict[str, Seen]:
         return self._asked(self._list, prefix)
 
@@ -54,12 +57,29 @@ class ByFsspec:
         system, path = self._at(key)
         return memoryview(system.cat_file(path, start=first, end=first + size))
 
+    def _whole(self, key: str) -> tuple[memoryview, Seen]:
+        seen = self._head(key)
+        return (self._get(key, 0, seen.size) if seen.size else memoryview(b"")), seen
+
     def _list(self, prefix: str) -> dict[str, Seen]:
         system, top = self._at("")
         system.invalidate_cache()
         found = system.find(f"{top.rstrip('/')}/{prefix}" if prefix else top, detail=True)
         begin = len(system._strip_protocol(top).rstrip("/")) + 1
         return {path[begin:]: _seen(info) for path, info in found.items()}
+
+    def names(self, prefix: str) -> list[str]:
+        return self._asked(self._names, prefix)
+
+    def _names(self, prefix: str) -> list[str]:
+        system, top = self._at(prefix)
+        system.invalidate_cache()
+        try:
+            found = system.ls(top, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        begin = system._strip_protocol(top).rstrip("/")
+        return sorted({one.rstrip("/").rpartition("/")[2] for one in found if one.rstrip("/") != begin})
 
     def _asked(self, ask: Callable[..., Answer], *arguments: Any) -> Answer:
         try:

@@ -58,10 +58,21 @@ class ByObstore:
             raise Failure("changed", f"it has {found} bytes and the version {etag}")
         return memoryview(content)
 
+    def whole(self, key: str) -> tuple[memoryview, Seen]:
+        content, size, etag = self._call("whole", key)
+        return memoryview(content), Seen(size, etag)
+
     def list(self, prefix: str) -> dict[str, Seen]:
+        self._refuse_web()
+        return {key: Seen(size, etag) for key, size, etag in self._call("listed", prefix)}
+
+    def names(self, prefix: str) -> list[str]:
+        self._refuse_web()
+        return sorted(self._call("names", prefix))
+
+    def _refuse_web(self) -> None:
         if self.web:
             raise Failure("unknown", "a web server does not list what it has")
-        return {key: Seen(size, etag) for key, size, etag in self._call("listed", prefix)}
 
     def _call(self, name: str, key: str, *arguments: Any) -> Any:
         call = call_there if calls.used_before_fork() else calls.call

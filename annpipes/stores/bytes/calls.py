@@ -17,7 +17,7 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any
 
-__all__ = ["call", "head", "listed", "ranged", "used_before_fork"]
+__all__ = ["call", "head", "listed", "names", "ranged", "used_before_fork", "whole"]
 
 _THREADS = 64
 _used: set[int] = set()  # the processes, of this one and those it was forked off, that have used obstore
@@ -74,6 +74,14 @@ def ranged(store: Any, key: str, first: int, size: int, match: str) -> tuple[byt
     return (content if len(content) == size else bytes(content), *_seen(answer.meta))
 
 
+def whole(store: Any, key: str) -> tuple[bytes, int, str]:
+    """All bytes of an object, its size, and its version."""
+    import obstore
+
+    answer = obstore.get(store, key)
+    return (bytes(answer.bytes()), *_seen(answer.meta))
+
+
 def listed(store: Any, prefix: str) -> list[tuple[str, int, str]]:
     """Key, size and version of each object whose key begins with the folder ``prefix``."""
     import obstore
@@ -81,11 +89,20 @@ def listed(store: Any, prefix: str) -> list[tuple[str, int, str]]:
     return [(one["path"], *_seen(one)) for part in obstore.list(store, prefix or None) for one in part]
 
 
+def names(store: Any, prefix: str) -> list[str]:
+    """What the objects and folders in the folder ``prefix`` are called there."""
+    import obstore
+
+    found = obstore.list_with_delimiter(store, prefix or None)
+    paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
+    return [path.rstrip("/").rpartition("/")[2] for path in paths]
+
+
 def _seen(found: Any) -> tuple[int, str]:
     return found["size"], found["e_tag"] or str(found["last_modified"])
 
 
-_CALLS: Mapping[str, Callable[..., Any]] = {"head": head, "ranged": ranged, "listed": listed}
+_CALLS: Mapping[str, Callable[..., Any]] = {"head": head, "ranged": ranged, "listed": listed, "names": names, "whole": whole}
 
 
 def _serve(connection: Connection) -> None:

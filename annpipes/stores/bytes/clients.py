@@ -45,5 +45,11 @@ class Client(Protocol):
     def get(self, key: str, first: int, size: int, seen: Seen) -> memoryview:
         """``size`` bytes from ``first`` of the object that was seen, or fewer where the answer is cut off."""
 
+    def whole(self, key: str) -> tuple[memoryview, Seen]:
+        """All bytes of an object, and what it is."""
+
     def list(self, prefix: str) -> dict[str, Seen]:
         """The objects in the folder ``prefix`` and those in it, by key."""
+
+    def names(self, prefix: str) -> list[str]:
+        """What the objects and folders in the folder ``prefix`` are called there, sorted; none if it is not there."""

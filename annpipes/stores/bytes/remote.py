@@ -9,7 +9,7 @@ from typing import Any
 from annpipes.errors import FormatError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_count
 
-__all__ = ["Remote", "as_remote", "is_address", "refuse_remote"]
+__all__ = ["Remote", "as_remote", "is_address", "name_of", "refuse_remote"]
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z0-9+.-]+)*://")
 _BY_OBSTORE = {"http", "https", "s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"}
@@ -125,6 +125,12 @@ def as_remote(path: str | os.PathLike[str] | Remote) -> Remote | None:
     if isinstance(path, Remote):
         return path
     return Remote(path) if isinstance(path, str) and is_address(path) else None
+
+
+def name_of(path: str | os.PathLike[str] | Remote) -> str:
+    """What a path or an address is called in messages."""
+    remote = as_remote(path)
+    return os.fspath(path) if remote is None else remote.name  # type: ignore[arg-type]
 
 
 def refuse_remote(path: Any) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FormatError
 from annpipes.stores.bytes.local import LocalFile, busy
-from annpipes.stores.bytes.remote import Remote, refuse_remote
+from annpipes.stores.bytes.remote import refuse_remote
 from annpipes.stores.bytes.remote_file import RemoteFile
 from annpipes.stores.containers.base import PIECE, Container, StoredArray, as_damage
 from annpipes.stores.containers.hdf5_tables import check_extent, layout_of, need_filters
@@ -36,11 +36,11 @@ class Hdf5File(Container):
 
     library = "h5py"
 
-    def __init__(self, path: str | Remote) -> None:
+    def __init__(self, path: str | RemoteFile) -> None:
         self.source: LocalFile | RemoteFile
-        if isinstance(path, Remote):
-            self.source = RemoteFile(path)
-            refuse_content(self.source.beginning, path.name)
+        if isinstance(path, RemoteFile):
+            self.source = path
+            refuse_content(path.beginning, path.name)
         else:
             refuse_remote(path)
             refuse_path(path)
