@@ -11,6 +11,7 @@
 `matrices`      rows of dense and CSR matrices, by the engine
 `arrays`        rows of matrices in memory
 `gene_subsets`  some genes of sparse rows
+`narrowing`     some genes of dense rows
 `frame`         rows of obs columns
 `tables`        tables of a file, as anndata writes and wrote them
 `columns`       columns of a table, in every encoding
@@ -63,7 +64,7 @@ from annpipes.stores.checking import Found, check_file
 from annpipes.stores.checking.ledgers import Damage
 from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
-from annpipes.stores.collection.patterns import is_pattern, paths_of, several_at
+from annpipes.stores.collection.patterns import addresses_of, is_pattern, paths_of, several_at
 from annpipes.stores.dense import densify
 from annpipes.stores.describing.advice import Finding, findings_of
 from annpipes.stores.describing.fields import Element, FieldReport
@@ -126,9 +127,11 @@ __all__ = [
     "Threads",
     "TurnedRows",
     "Unknown",
+    "addresses_of",
     "as_cache",
     "as_fields",
     "as_left_out",
+    "as_remote",
     "bytes_of",
     "check_file",
     "codec_of",

@@ -49,7 +49,7 @@ class H5adStore(FieldStore):
     def __init__(self, path: str | os.PathLike[str] | RemoteFile) -> None:
         super().__init__()
         self.remote = path.remote if isinstance(path, RemoteFile) else None
-        self.name = os.path.basename(path) if self.remote is None else self.remote.last
+        self.name = path.remote.last if isinstance(path, RemoteFile) else os.path.basename(path)
         self.file = Hdf5File(path if isinstance(path, RemoteFile) else os.fspath(path))
         self.distant = self.file.source.distant
         with self.file.open() as file:
@@ -66,6 +66,11 @@ class H5adStore(FieldStore):
     @property
     def files(self) -> tuple[str, ...]:
         return (self.file.path,)
+
+    @property
+    def stored_bytes(self) -> int:
+        """What it takes where it is."""
+        return self.file.source.size
 
     @property
     def obs_names(self) -> pd.Index[Any]:

@@ -64,6 +64,11 @@ class ZarrStore(FieldStore):
         return (self.path,)
 
     @property
+    def stored_bytes(self) -> int:
+        """What it takes where it is; on a web server without metadata."""
+        return self.container.bytes_below("")
+
+    @property
     def obs_names(self) -> pd.Index[Any]:
         return self._index_of("obs")
 

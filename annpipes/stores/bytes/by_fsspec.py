@@ -45,7 +45,7 @@ class ByFsspec:
     def whole(self, key: str) -> tuple[memoryview, Seen]:
         return self._asked(self._whole, key)
 
-    def list(self, prefix: str) -> dict[str, Seen]:
+    def listed(self, prefix: str) -> dict[str, Seen]:
         return self._asked(self._list, prefix)
 
     def _head(self, key: str) -> Seen:

@@ -62,7 +62,7 @@ class ByObstore:
         content, size, etag = self._call("whole", key)
         return memoryview(content), Seen(size, etag)
 
-    def list(self, prefix: str) -> dict[str, Seen]:
+    def listed(self, prefix: str) -> dict[str, Seen]:
         self._refuse_web()
         return {key: Seen(size, etag) for key, size, etag in self._call("listed", prefix)}
 

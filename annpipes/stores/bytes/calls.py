@@ -102,7 +102,7 @@ def _seen(found: Any) -> tuple[int, str]:
     return found["size"], found["e_tag"] or str(found["last_modified"])
 
 
-_CALLS: Mapping[str, Callable[..., Any]] = {"head": head, "ranged": ranged, "listed": listed, "names": names, "whole": whole}
+_CALLS: Mapping[str, Callable[..., Any]] = {call.__name__: call for call in (head, ranged, whole, listed, names)}
 
 
 def _serve(connection: Connection) -> None:

@@ -48,7 +48,7 @@ class Client(Protocol):
     def whole(self, key: str) -> tuple[memoryview, Seen]:
         """All bytes of an object, and what it is."""
 
-    def list(self, prefix: str) -> dict[str, Seen]:
+    def listed(self, prefix: str) -> dict[str, Seen]:
         """The objects in the folder ``prefix`` and those in it, by key."""
 
     def names(self, prefix: str) -> list[str]:

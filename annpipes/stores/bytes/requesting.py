@@ -113,9 +113,9 @@ class Requests:
         count("received", size)
         return content
 
-    def list(self, prefix: str) -> Mapping[str, Seen]:
+    def listed(self, prefix: str) -> Mapping[str, Seen]:
         """The objects in the folder ``prefix`` and those in it, by key."""
-        return self._repeated(lambda: self.client.list(prefix), self.name(prefix))
+        return self._repeated(lambda: self.client.listed(prefix), self.name(prefix))
 
     def names(self, prefix: str) -> Sequence[str]:
         """What the objects and folders in the folder ``prefix`` are called there, sorted; none if it is not there."""

@@ -15,7 +15,7 @@ from annpipes.stores.checking.matrices import check_sparse
 from annpipes.stores.checking.passes import FILE, Found, Pass
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.containers.hdf5_tables import need_filters
-from annpipes.stores.damage import NO_DAMAGE
+from annpipes.stores.damage import NO_DAMAGE, told_elsewhere
 from annpipes.stores.engine.stretches import Stretches
 from annpipes.stores.refusals import refuse_known
 from annpipes.stores.surveying import codes_of, encoding_of, is_sparse, report_order, survey, unit_of, unwritten_bytes
@@ -81,21 +81,23 @@ class _Pass(Pass):
         self.total = sum(map(_decoded_bytes, elements.values()))
         self.lengths = _lengths(elements)
         for path in sorted(elements, key=report_order):
-            element, parent = elements[path], path.rpartition("/")[0]
-            try:
-                if path in matrices:
-                    self._sparse(file, element, path)
-                elif parent not in matrices and isinstance(element, h5py.Dataset):
-                    self._dataset(file, element, path)
-            except NO_DAMAGE:
-                raise
-            except FormatError as error:  # a filter that HDF5 lacks
-                self.ledgers.unchecked.note(path, str(error))
-            except Exception as error:
-                damage.note(path, f"cannot be read ({error})")
+            self._element(file, elements[path], path, matrices)
         for path, element in elements.items():
             self._readable(path, element)
         self.progress(self.total, self.total)
+
+    def _element(self, file: Hdf5File, element: h5py.Group | h5py.Dataset, path: str, matrices: set[str]) -> None:
+        try:
+            if path in matrices:
+                self._sparse(file, element, path)
+            elif path.rpartition("/")[0] not in matrices and isinstance(element, h5py.Dataset):
+                self._dataset(file, element, path)
+        except NO_DAMAGE:
+            raise
+        except FormatError as error:  # a filter that HDF5 lacks
+            self.ledgers.unchecked.note(path, str(error))
+        except Exception as error:  # h5py raises whatever damage leads it to
+            self.ledgers.damage.note(path, f"cannot be read ({error})")
 
     def _described(self, path: str, element: h5py.Group | h5py.Dataset) -> bool:
         return self.described(path, element, group=isinstance(element, h5py.Group))
@@ -150,12 +152,8 @@ def _lengths(elements: dict[str, Any]) -> dict[str, int]:
     """How many rows the tables have, as far as they say so."""
     found = {}
     for path in ("obs", "var", "raw/var", "raw.var"):
-        try:
+        with told_elsewhere():  # or it is not there
             found[path] = frame_length(elements[path])
-        except NO_DAMAGE:
-            raise
-        except Exception:  # it is not there, or damaged, which is told elsewhere
-            continue
     return found
 
 

@@ -12,7 +12,7 @@ from annpipes.stores.checking.matrices import check_sparse
 from annpipes.stores.checking.passes import FILE, Found, Pass
 from annpipes.stores.containers.zarr import ZarrGroup
 from annpipes.stores.containers.zarr_places import Places
-from annpipes.stores.damage import NO_DAMAGE
+from annpipes.stores.damage import NO_DAMAGE, told_elsewhere
 from annpipes.stores.engine.stretches import Stretches
 from annpipes.stores.refusals import refuse_other_zarr
 from annpipes.stores.surveying import SPARSE, encoding_of, report_order, unit_of
@@ -38,12 +38,8 @@ class _Pass(Pass):
         groups, arrays = self._surveyed(container)
         self.total = sum(map(_decoded_bytes, arrays.values()))
         for table in ("obs", "var", "raw/var"):
-            try:
+            with told_elsewhere():  # or it is not there
                 self.lengths[table] = container.length(f"{table}/{groups[table].attrs['_index']}")
-            except NO_DAMAGE:
-                raise
-            except Exception:  # it is not there, or damaged, which is told elsewhere
-                continue
         matrices = {path for path, group in groups.items() if encoding_of(group) in SPARSE}
         for path in sorted({*matrices, *arrays}, key=report_order):
             parent = path.rpartition("/")[0]

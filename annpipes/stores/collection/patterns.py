@@ -15,7 +15,7 @@ from annpipes.stores.containers.zarr import ZarrGroup
 from annpipes.stores.containers.zarr_places import Places, is_zarr
 from annpipes.stores.containers.zarr_remote import RemotePlaces, found_at
 
-__all__ = ["addresses_of", "is_pattern", "names_addresses", "paths_of", "several_at"]
+__all__ = ["addresses_of", "is_pattern", "paths_of", "several_at"]
 
 _SIGNS = re.compile(r"[*?\[]")
 _WEB = re.compile(r"[*\[]")  # the other begins a query
@@ -31,18 +31,24 @@ def is_pattern(path: str) -> bool:
 
 def several_at(remote: Remote) -> list[Remote] | Places | RemoteFile:
     """The addresses that a pattern names, and those of the AnnData in a Zarr store; or else what is at an address."""
-    if names_addresses(remote):
-        return addresses_of(remote)
+    if _is_pattern_of_addresses(remote):
+        return _matching(remote)
     found = found_at(remote)
     return (_members_at(found) if isinstance(found, RemotePlaces) else []) or found
 
 
-def names_addresses(remote: Remote) -> bool:
+def addresses_of(remote: Remote) -> list[Remote]:
+    """The addresses that an address stands for: several as of `several_at`, or itself."""
+    found = several_at(remote)
+    return found if isinstance(found, list) else [remote]
+
+
+def _is_pattern_of_addresses(remote: Remote) -> bool:
     """Whether an address is a pattern."""
     return (_WEB if remote.web else _SIGNS).search(remote.url) is not None
 
 
-def addresses_of(remote: Remote) -> list[Remote]:
+def _matching(remote: Remote) -> list[Remote]:
     """The addresses that a pattern names, sorted; each part between slashes matches one such part.
 
     Raises

@@ -67,7 +67,7 @@ class RemotePlaces(Places):
         return self.bytes_below("")
 
     def bytes_below(self, folder: str) -> int:
-        return sum(seen.size for seen in self.requests.list(folder).values())
+        return sum(seen.size for seen in self.requests.listed(folder).values())
 
     def content(self, key: str) -> bytes | None:
         """All bytes of an object; None if it is not there."""
@@ -83,7 +83,9 @@ class RemotePlaces(Places):
         """What the objects and folders in a folder are called there; of those in a web server, as far as it is told."""
         if self.listed:
             return self.requests.names(folder)
-        told = names_told(self._attributes(folder), f"{folder} of {self.path}" if folder else self.path, whole=not folder)
+        told = names_told(
+            self._attributes(folder), f"{folder} of {self.path}" if folder else self.path, whole=not folder
+        )
         wanted = [f"{folder}/{name}".lstrip("/") for name in told]
         with ThreadPoolExecutor(self.requests.remote.requests) as threads:
             there = list(threads.map(self._is_there, wanted))
@@ -96,12 +98,13 @@ class RemotePlaces(Places):
     def _attributes(self, folder: str) -> Mapping[str, Any]:
         key = "zarr.json" if self.zarr_format == 3 else ".zattrs"
         said = json.loads(self.content(f"{folder}/{key}".lstrip("/")) or b"{}")
-        return said.get("attributes", {}) if self.zarr_format == 3 else said
+        attributes: Mapping[str, Any] = said.get("attributes", {}) if self.zarr_format == 3 else said
+        return attributes
 
     def find(self, folder: str, keys: Sequence[str]) -> Objects:
         wanted = [f"{folder}/{key}" for key in keys]
         if self.listed:
-            seen = self.requests.list(folder)
+            seen = self.requests.listed(folder)
             found = [seen.get(key) for key in wanted]
         else:
             with ThreadPoolExecutor(min(len(wanted), self.requests.remote.requests)) as threads:

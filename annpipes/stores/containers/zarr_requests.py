@@ -80,13 +80,11 @@ class Remotely(Store):
     async def delete(self, key: str) -> None:
         raise NotImplementedError
 
-    async def list(self) -> AsyncIterator[str]:
-        async for key in self.list_prefix(""):
-            yield key
+    def list(self) -> AsyncIterator[str]:
+        raise NotImplementedError  # nobody wants to know all objects, of which there may be millions
 
-    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         raise NotImplementedError
-        yield ""  # so that it is an iterator
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         for name in await asyncio.to_thread(self.contents.names, prefix.strip("/")):

@@ -38,7 +38,7 @@ def describe_zarr(store: ZarrStore) -> FileFacts:
     names = {path.partition("/")[0] for path, _ in store.container.members()} - _READ
     found = [Element(name, size) for name in sorted(names) if (size := store.container.bytes_below(name))]
     others = tuple(sorted(found, key=lambda one: -one.stored_bytes))
-    return FileFacts(store.path, store.container.bytes_below(""), store.n_obs, store.n_vars, reports, others, advice_of(store))
+    return FileFacts(store.path, store.stored_bytes, store.n_obs, store.n_vars, reports, others, advice_of(store))
 
 
 def _stored_bytes(store: ZarrStore, path: str) -> int:
