@@ -5,11 +5,8 @@ https://anndata.readthedocs.io/en/stable/fileformat-prose.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from annpipes.errors import FormatError
-from annpipes.messages.warning import warn
 
 __all__ = ["names_told"]
 
@@ -25,31 +22,13 @@ _MEMBERS = {
 }
 
 
-def names_told(attributes: Mapping[str, Any], where: str, *, whole: bool) -> list[str]:
-    """What may be in a group with these attributes; nothing, and a warning, where keys are free.
+def names_told(attributes: Mapping[str, Any]) -> Sequence[str] | None:
+    """What may be in a group with these attributes; None where keys are free.
 
-    Parameters
-    ----------
-    attributes
-        Of the group.
-    where
-        What it is called in messages.
-    whole
-        Whether it is the store itself.
-
-    Raises
-    ------
-    FormatError
-        It is, and no AnnData.
+    >>> names_told({"encoding-type": "dataframe", "_index": "barcode", "column-order": ["donor"]})
+    ('barcode', 'donor')
     """
-    encoding = attributes.get("encoding-type")
+    encoding = str(attributes.get("encoding-type"))
     if encoding == "dataframe":
-        return [*dict.fromkeys([str(attributes["_index"]), *map(str, attributes["column-order"])])]
-    if encoding in _MEMBERS:
-        return list(_MEMBERS[encoding])
-    told = f"of what is in {where} nothing is known: its metadata is not consolidated, and a web server lists nothing"
-    remedy = "call zarr.consolidate_metadata(path) where it was written, as anndata does"
-    if whole:
-        raise FormatError(f"{told}; {remedy}").with_remedy(remedy)
-    warn(f"{told}; {remedy}")
-    return []
+        return tuple(dict.fromkeys([str(attributes["_index"]), *map(str, attributes["column-order"])]))
+    return _MEMBERS.get(encoding)
