@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from annpipes.errors import RemoteError
+from annpipes.errors import FormatError, RemoteError
+from annpipes.messages.warning import warn
 from annpipes.stores.bytes.clients import Failure, Seen
 from annpipes.stores.bytes.objects import RemoteObjects
 from annpipes.stores.bytes.remote import Remote
@@ -46,6 +47,7 @@ class RemotePlaces(Places):
         self.path, self.listed = requests.remote.name, not requests.remote.web
         name, content, self.seen = root
         self.zarr_format = 3 if name == _ROOTS[0] else 2
+        self._told = False
         self._metadata: dict[str, bytes | None] = {name: content}  # of groups and arrays, as they were asked for
 
     @classmethod
@@ -83,13 +85,24 @@ class RemotePlaces(Places):
         """What the objects and folders in a folder are called there; of those in a web server, as far as it is told."""
         if self.listed:
             return self.requests.names(folder)
-        told = names_told(
-            self._attributes(folder), f"{folder} of {self.path}" if folder else self.path, whole=not folder
-        )
+        told = names_told(self._attributes(folder))
+        if told is None:
+            self._tell_unknown(folder)
+            return []
         wanted = [f"{folder}/{name}".lstrip("/") for name in told]
         with ThreadPoolExecutor(self.requests.remote.requests) as threads:
             there = list(threads.map(self._is_there, wanted))
         return [name for name, known in zip(told, there, strict=True) if known]
+
+    def _tell_unknown(self, folder: str) -> None:
+        """Say once of a store that some of it is not known; refuse one of which nothing is."""
+        remedy = "call zarr.consolidate_metadata(path) where it was written, as anndata does"
+        why = f"its metadata is not consolidated, and a web server lists nothing; {remedy}"
+        if not folder:
+            raise FormatError(f"of what is in {self.path} nothing is known: {why}").with_remedy(remedy)
+        if not self._told:
+            warn(f"of what is in layers, obsm and the like of {self.path} nothing is known: {why}")
+        self._told = True
 
     def _is_there(self, path: str) -> bool:
         roots = ("zarr.json",) if self.zarr_format == 3 else (".zarray", ".zgroup")
