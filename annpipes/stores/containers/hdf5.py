@@ -93,7 +93,9 @@ class Hdf5File(Container):
 
     def _holds(self, dataset: h5py.Dataset) -> bool:
         name = dataset.file.filename
-        return name == self.absolute if self.remote else os.path.samefile(name, self.absolute)
+        if isinstance(self.source, RemoteFile):
+            return str(name) == self.source.name_in_hdf5
+        return os.path.samefile(name, self.absolute)
 
     def read(self, path: str, first: int, last: int) -> NDArray[Any]:
         with self.open() as opened:
