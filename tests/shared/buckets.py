@@ -41,8 +41,9 @@ def put_object(url: str, key: str, content: bytes) -> None:
 
 
 def _put(url: str, content: bytes) -> None:
-    request = urllib.request.Request(url, content, {"x-amz-acl": "public-read"}, method="PUT")
-    urllib.request.urlopen(request).close()  # noqa: S310 (our own)
+    headers = {"x-amz-acl": "public-read", "Content-Type": "application/octet-stream"}  # or it is taken for a form
+    request = urllib.request.Request(url, content, headers, method="PUT")  # noqa: S310 (our own)
+    urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
 
 
 def reached(protocol: str, url: str) -> dict[str, Any]:

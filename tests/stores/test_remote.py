@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from web_servers import FAULTS, WebServer, calm, seen, serving
 
 pytest.importorskip("obstore")
 
-from annpipes import AnnDataset, Collection, IndexSource, Remote, bench, check, inspect, rewrite_shuffled, stream
+from annpipes import AnnDataset, Collection, IndexSource, Remote, bench, inspect, stream
 from annpipes.errors import ChangedError, FormatError, ParameterError, RemoteError, SourceError
 from annpipes.stores import open_store
 
@@ -181,7 +180,13 @@ def test_inspect_tells_of_a_remote_file_what_it_tells_of_the_local_one(server: W
 
 
 @pytest.mark.parametrize("how", [str, Remote])
-@pytest.mark.parametrize("tool", [check, bench, partial(rewrite_shuffled, output="out.h5ad")])
-def test_tools_that_need_a_file_say_so(server: WebServer, tool: Any, how: Any) -> None:
+def test_bench_needs_a_file_and_says_so(server: WebServer, how: Any) -> None:
     with pytest.raises(FormatError, match=r"is a remote address.*download it"):
-        tool(how(f"{server.url}/gzip.h5ad"))
+        bench(how(f"{server.url}/gzip.h5ad"))
+
+
+@pytest.mark.parametrize("name", ["gzip.h5ad?Signature=hush", "gr%C3%B6%C3%9Fe%20%25.h5ad", "größe %25.h5ad"])
+def test_addresses_with_signatures_and_letters_of_all_kinds(server: WebServer, name: str) -> None:
+    (server.folder / "größe %.h5ad").write_bytes((server.folder / "gzip.h5ad").read_bytes())
+    assert seen(stream(f"{server.url}/{name}", **HOW)) == seen(stream(near(server, "gzip.h5ad"), **HOW))
+    assert inspect(f"{server.url}/{name}").fields == inspect(near(server, "gzip.h5ad")).fields

@@ -77,7 +77,7 @@ class Hdf5File(Container):
     def reading(self, field: str) -> Iterator[h5py.File]:
         """As `open`; whatever fails in HDF5 is raised as damage to this field."""
         what = f"{field} of {self.path}" if field else self.path
-        with as_damage(what, self.source.check_unchanged), self.in_hdf5() as opened:
+        with as_damage(what, self.source.check_unchanged, before=not self.remote), self.in_hdf5() as opened:
             yield opened
 
     def array(self, path: str) -> StoredArray:
