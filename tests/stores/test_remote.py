@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,6 +88,21 @@ def test_a_server_without_ranges_is_refused(server: WebServer) -> None:
         stream(f"{server.url}/gzip.h5ad")
 
 
+def test_a_server_that_compresses_what_it_sends_is_told_from_a_file_that_changed(server: WebServer) -> None:
+    server.compressed = True
+    with pytest.raises(
+        RemoteError, match=r"85640 bytes when it is looked at, and 17128\d when it is read.*Content-Encoding"
+    ):
+        stream(f"{server.url}/gzip.h5ad")
+
+
+def test_a_connection_that_nobody_takes_says_why() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(RemoteError, match=r"cells.h5ad could not be read: .*[Cc]onnection refused"):
+            stream(Remote(f"http://127.0.0.1:{nobody.getsockname()[1]}/cells.h5ad", retries=0))
+
+
 def test_a_file_of_another_kind_is_refused(server: WebServer) -> None:
     with pytest.raises(FormatError, match=r"text.h5ad' is not an HDF5 file"):
         stream(f"{server.url}/text.h5ad")
@@ -162,7 +178,10 @@ def test_no_secret_is_shown(server: WebServer) -> None:
     assert "hush" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(("given", "told"), [("cells.h5ad", "begin with a protocol"), ("s3://a/b", "retries")])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("cells.h5ad", "begin with a protocol"), ("s3://", "name something"), ("s3://a/b", "retries")],
+)
 def test_what_is_no_address_is_refused(given: str, told: str) -> None:
     with pytest.raises(ParameterError, match=told):
         Remote(given, retries=-1)

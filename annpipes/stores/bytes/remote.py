@@ -54,6 +54,8 @@ class Remote:
             raise ParameterTypeError(f"url must be text, got {type(url).__name__}")
         if not is_address(url):
             raise ParameterError(f"url must begin with a protocol, such as 's3://', got {url!r}")
+        if not url.partition("://")[2].strip("/"):
+            raise ParameterError(f"url must name something behind its protocol, got {url!r}")
         self.url, self.options = url, dict(options)
         self.requests = as_count(requests, "requests")
         self.retries = as_count(retries, "retries", least=0)

@@ -24,6 +24,7 @@ _INSTALL = "pip install 'annpipes[remote]'"
 _REMEDIES: Mapping[Kind, str] = {
     "gone": "check the address; some stores say so, too, of what a user may not see",
     "denied": "give credentials by Remote(url, …) or in the environment; skip_signature=True reads what is public",
+    "encoded": "the server compresses what it sends (Content-Encoding): have it send the file as it is, or download it",
     "ranges": "the server sends whole files only: use one that knows ranges, or download the file",
 }
 
