@@ -12,12 +12,14 @@ import anndata
 import h5py
 import pytest
 from builders import adata_of, write
+from click.testing import CliRunner
 from rewritten_files import same_cells
 from web_servers import WebServer, calm, serving
 from zarr_stores import put, stored, unconsolidated, written, zipped
 
 from annpipes import Remote, check, inspect, rewrite_shuffled, tune
 from annpipes.errors import ChangedError, ParameterError, RemoteError
+from annpipes.tools.cli import annpipes
 from annpipes.tools.rewriting import jobs
 
 pytest.importorskip("obstore")
@@ -170,3 +172,17 @@ def test_what_nothing_lists_is_left_out_with_a_warning(server: WebServer, tmp_pa
     found = anndata.read_h5ad(tmp_path / "out.h5ad")
     assert sorted(found.obs_names) == sorted(adata_of().obs_names)
     assert not found.layers
+
+
+def test_the_commands_take_addresses(server: WebServer, tmp_path: Path) -> None:
+    """With signatures, which are not shown, and patterns of what can be listed."""
+    signed, many = f"{server.url}/cells.h5ad?Signature=hush", f"file://{server.folder}/t*.zarr"
+    shown = CliRunner().invoke(annpipes, ["inspect", signed, many])
+    assert shown.exit_code == 0, shown.output
+    assert all(f"{name}: 29 rows" in shown.output for name in ("cells.h5ad?…", "two.zarr", "three.zarr"))
+    checked = CliRunner().invoke(annpipes, ["inspect", "--check", signed])
+    assert "no damage" in checked.output
+    done = CliRunner().invoke(annpipes, ["shuffle", signed, "-o", str(tmp_path / "out.h5ad"), "--codec", "gzip"])
+    assert done.exit_code == 0, done.output
+    assert anndata.read_h5ad(tmp_path / "out.h5ad").n_obs == 29
+    assert "hush" not in shown.output + checked.output + done.output

@@ -27,7 +27,9 @@ _KINDS: Mapping[str, Kind] = {
     "HelperError": "passing",
 }
 # The library has one class for every other status and for what cannot be sent at all.
-_LASTING = re.compile(r"status code: 4(?!08|25|29)\d\d|builder error|Wanted range starting|not a valid|missing")
+_LASTING = re.compile(
+    r"status code: 4(?!08|25|29)\d\d|builder error|Wanted range starting|not a valid|missing|redirect without LOCATION"
+)
 _REFUSED = ("UnknownConfigurationKeyError", "TypeError", "ValueError")
 
 
