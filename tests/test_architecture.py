@@ -66,7 +66,7 @@ ROOMS_OF_STORES = [
     {"engine.targets"},
     {"engine", "marks"},
     {"genes", "dense", "blocks", "tables", "surveying"},
-    {"frame", "protocol", "gene_subsets", "gene_tables"},
+    {"frame", "protocol", "gene_subsets", "gene_tables", "narrowing"},
     {"labels", "matrices", "base"},
     {"arrays", "request", "obs"},
     {"elements"},

@@ -11,6 +11,7 @@
 `matrices`      rows of dense and CSR matrices, by the engine
 `arrays`        rows of matrices in memory
 `gene_subsets`  some genes of sparse rows
+`narrowing`     some genes of dense rows
 `frame`         rows of obs columns
 `tables`        tables of a file, as anndata writes and wrote them
 `columns`       columns of a table, in every encoding
@@ -56,14 +57,14 @@ from typing import Any
 from annpipes.stores.answers import Answers
 from annpipes.stores.base import FieldStore
 from annpipes.stores.bytes.local import bytes_of, exclusive, files_below
-from annpipes.stores.bytes.remote import Remote, as_remote, refuse_remote
+from annpipes.stores.bytes.remote import Remote, as_remote, name_of, refuse_remote
 from annpipes.stores.caching.contents import Kept, kept_in, remove_kept
 from annpipes.stores.caching.settings import Cache, as_cache
 from annpipes.stores.checking import Found, check_file
 from annpipes.stores.checking.ledgers import Damage
 from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
-from annpipes.stores.collection.patterns import is_pattern, names_several, paths_of
+from annpipes.stores.collection.patterns import addresses_of, is_pattern, paths_of, several_at
 from annpipes.stores.dense import densify
 from annpipes.stores.describing.advice import Finding, findings_of
 from annpipes.stores.describing.fields import Element, FieldReport
@@ -126,9 +127,11 @@ __all__ = [
     "Threads",
     "TurnedRows",
     "Unknown",
+    "addresses_of",
     "as_cache",
     "as_fields",
     "as_left_out",
+    "as_remote",
     "bytes_of",
     "check_file",
     "codec_of",
@@ -148,6 +151,7 @@ __all__ = [
     "kept_in",
     "mark_of",
     "matrices_of",
+    "name_of",
     "open_store",
     "part_lengths",
     "paths_of",
@@ -170,7 +174,8 @@ def open_store(data: Any, cache: Any = None) -> Store:
         return data if same else open_one(data, as_cache(cache))
     remote = as_remote(data)
     if remote is not None:
-        return Collection(remote, cache=cache) if names_several(remote) else open_one(remote, as_cache(cache))
+        found = several_at(remote)
+        return Collection(found, cache=cache) if isinstance(found, list) else open_one(found, as_cache(cache))
     pattern = isinstance(data, str | os.PathLike) and is_pattern(os.fspath(data))
     if pattern or isinstance(data, list | tuple):
         return Collection(data, cache=cache)

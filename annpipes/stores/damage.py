@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from annpipes.errors import DamageError
+from annpipes.errors import BusyError, ChangedError, DamageError, RemoteError
 from annpipes.stores.indptr import Indptr
 
-__all__ = ["Origin"]
+__all__ = ["NO_DAMAGE", "Origin", "told_elsewhere"]
+
+NO_DAMAGE = (BusyError, ChangedError, RemoteError)
+"""Errors that say nothing of what is stored: somebody writes to it, or the network fails."""
+
+
+@contextmanager
+def told_elsewhere() -> Iterator[None]:
+    """A block that damage ends, which is told elsewhere."""
+    try:
+        yield
+    except NO_DAMAGE:
+        raise
+    except Exception:  # libraries raise whatever damage leads them to
+        return
 
 
 @dataclass(frozen=True, eq=False)

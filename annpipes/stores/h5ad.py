@@ -17,7 +17,7 @@ import pandas as pd
 
 from annpipes.stores.arrays import DenseByNumpy
 from annpipes.stores.base import FieldStore
-from annpipes.stores.bytes.remote import Remote
+from annpipes.stores.bytes.remote_file import RemoteFile
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.elements import Element, open_element
 from annpipes.stores.frame import Column, column_of, refuse_twice
@@ -46,11 +46,11 @@ class H5adStore(FieldStore):
     and the whole of an obs column; matrices are read row by row.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | Remote) -> None:
+    def __init__(self, path: str | os.PathLike[str] | RemoteFile) -> None:
         super().__init__()
-        self.remote = path if isinstance(path, Remote) else None
-        self.name = path.last if isinstance(path, Remote) else os.path.basename(path)
-        self.file = Hdf5File(path if isinstance(path, Remote) else os.fspath(path))
+        self.remote = path.remote if isinstance(path, RemoteFile) else None
+        self.name = path.remote.last if isinstance(path, RemoteFile) else os.path.basename(path)
+        self.file = Hdf5File(path if isinstance(path, RemoteFile) else os.fspath(path))
         self.distant = self.file.source.distant
         with self.file.open() as file:
             refuse_other_hdf5(file, self.file.path)
@@ -66,6 +66,11 @@ class H5adStore(FieldStore):
     @property
     def files(self) -> tuple[str, ...]:
         return (self.file.path,)
+
+    @property
+    def stored_bytes(self) -> int:
+        """What it takes where it is."""
+        return self.file.source.size
 
     @property
     def obs_names(self) -> pd.Index[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from annpipes.stores.engine.slices import slices_of
 from annpipes.stores.gene_subsets import select_rows
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.indptr import CompactIndptr, Indptr
+from annpipes.stores.narrowing import narrowed
 from annpipes.stores.protocol import Begun, MatrixKind
 from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
@@ -59,6 +61,7 @@ class DenseRows(MatrixKind):
         self.shape, self.route = values.shape, route or values.route
         self.dtype = values.dtype
         self.row_bytes = self.shape[1] * self.dtype.itemsize
+        self._narrowed: WeakKeyDictionary[Genes, tuple[Dataset, Genes] | None] = WeakKeyDictionary()
 
     @property
     def block_advice(self) -> BlockAdvice:
@@ -72,6 +75,7 @@ class DenseRows(MatrixKind):
 
     def keep_decoded(self, cache: SourceCache) -> None:
         self.values = cached_in(self.values, cache)
+        self._narrowed = WeakKeyDictionary()
         self.route = self.values.route
 
     def copy(self, rows: RowArray, places: RowArray, out: NDArray[Any], before: int = 0) -> Work:
@@ -89,12 +93,15 @@ class DenseRows(MatrixKind):
         return begun.values  # type: ignore[no-any-return] # an array
 
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
-        values = empty((len(chunk), *self.shape[1:]), self.dtype)
-        works = [self.copy(chunk.rows, places_of(chunk), values, first)]
         if genes is None:
-            return Begun(values, begin(*works))
-        run(*works)
-        return Begun(take_genes(values, genes))
+            values = empty((len(chunk), *self.shape[1:]), self.dtype)
+            return Begun(values, begin(self.copy(chunk.rows, places_of(chunk), values, first)))
+        if genes not in self._narrowed:
+            self._narrowed[genes] = narrowed(self.values, genes)
+        dataset, some = self._narrowed[genes] or (self.values, genes)
+        values = empty((len(chunk), *dataset.shape[1:]), self.dtype)
+        run(dataset.copy_rows(chunk.rows, places_of(chunk), values))
+        return Begun(take_genes(values, some))
 
 
 class CsrRows(MatrixKind):

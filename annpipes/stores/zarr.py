@@ -16,8 +16,8 @@ import pandas as pd
 from anndata.io import read_elem
 
 from annpipes.stores.base import FieldStore
-from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.containers.zarr import ZarrGroup
+from annpipes.stores.containers.zarr_places import Places
 from annpipes.stores.elements import Element, open_element
 from annpipes.stores.frame import Column, column_of, refuse_twice
 from annpipes.stores.protocol import MatrixReader
@@ -37,12 +37,11 @@ class ZarrStore(FieldStore):
     What stays in memory is that of an `H5adStore`, and where each storage chunk lies.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | Remote) -> None:
+    def __init__(self, path: str | os.PathLike[str] | Places) -> None:
         super().__init__()
-        self.remote = path if isinstance(path, Remote) else None
+        self.container = ZarrGroup(path if isinstance(path, Places) else os.fspath(path))
+        self.remote, self.path = self.container.places.remote, self.container.path
         self.distant = self.remote is not None
-        self.container = ZarrGroup(path if isinstance(path, Remote) else os.fspath(path))
-        self.path = self.container.path
         self.name = os.path.basename(os.path.normpath(self.path))
         refuse_other_zarr(self.container.group, self.path)
         self.n_obs, self.n_vars = self._length("obs"), self._length("var")
@@ -63,6 +62,11 @@ class ZarrStore(FieldStore):
     @property
     def files(self) -> tuple[str, ...]:
         return (self.path,)
+
+    @property
+    def stored_bytes(self) -> int:
+        """What it takes where it is; on a web server without metadata."""
+        return self.container.bytes_below("")
 
     @property
     def obs_names(self) -> pd.Index[Any]:

@@ -18,6 +18,7 @@ from annpipes.messages.brevity import brief_bytes
 from annpipes.tools.terminal import bar, page_for, print_report, show
 
 if TYPE_CHECKING:
+    from annpipes.stores import Remote
     from annpipes.tools.inspecting import CheckReport
 
 __all__ = ["annpipes"]
@@ -88,23 +89,30 @@ def _inspect(files: tuple[str, ...], read_all: bool, chunk_size: int, as_json: b
     sys.exit(code)
 
 
-def _named(files: Sequence[str]) -> list[str]:
-    """The files themselves, and those that patterns name.
+def _named(files: Sequence[str]) -> list[str | Remote]:
+    """The files and addresses themselves, and those that patterns name.
 
     Raises
     ------
     SourceError
         A pattern names none.
     """
-    from annpipes.stores import is_pattern, paths_of
+    from annpipes.tools.rewriting.jobs import named_inputs
 
-    return [path for file in files for path in (paths_of(file) if is_pattern(file) else [file])]
+    return named_inputs(list(files))
 
 
-def _checked(file: str) -> CheckReport:
+def _name(file: str | Remote) -> str:
+    """The last part of a path, or of an address without its query, which may be a signature."""
+    from annpipes.stores import name_of
+
+    return os.path.basename(name_of(file))
+
+
+def _checked(file: str | Remote) -> CheckReport:
     from annpipes.tools.inspecting import check
 
-    with bar(f"checking {os.path.basename(file)}", even=True) as progress:
+    with bar(f"checking {_name(file)}", even=True) as progress:
         return check(file, own_process=True, progress=progress)
 
 
@@ -125,7 +133,7 @@ def _bench(file: str, against: tuple[str, ...], as_json: bool, **options: Any) -
     from annpipes.tools.benching import bench
 
     peers: Any = "installed" if against == ("installed",) else against
-    with bar(f"measuring {os.path.basename(file)}") as progress:
+    with bar(f"measuring {_name(file)}") as progress:
         report = bench(file, against=peers, progress=progress, **options)
     print_report(report, as_json)
 
@@ -149,7 +157,7 @@ def _tune(file: str, label: str | None, plot: str | None, as_json: bool, **optio
     from annpipes.tools.tuning import tune
 
     picture = None if plot is None else _canvas(plot)
-    with bar(f"measuring {os.path.basename(file)}") as progress:
+    with bar(f"measuring {_name(file)}") as progress:
         report = tune(file, label, progress=progress, **options)
     if picture is not None:
         axes, done = picture

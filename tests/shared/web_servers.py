@@ -38,7 +38,7 @@ class WebServer(ThreadingHTTPServer):
         self.folder, self.log = folder, list[tuple[str, str, str]]()
         self.numbers = itertools.count(1)
         self.fault, self.period, self.delay, self.ranges = "", 3, 0.0, True
-        self.denied = False
+        self.denied, self.compressed = False, False
 
     @property
     def url(self) -> str:
@@ -46,7 +46,8 @@ class WebServer(ThreadingHTTPServer):
 
     def calm(self) -> None:
         """No faults, no delay, and nothing logged."""
-        self.fault, self.period, self.delay, self.ranges, self.denied = "", 3, 0.0, True, False
+        self.fault, self.period, self.delay, self.ranges = "", 3, 0.0, True
+        self.denied, self.compressed = False, False
         self.log.clear()
         self.numbers = itertools.count(1)
 
@@ -79,12 +80,13 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             return self._send(404)
         content = path.read_bytes()
+        told = {"Content-Length": str(len(content) // 2)} if server.compressed and not wanted else {}
         etag = f'"{sha256(content).hexdigest()}"'
         if self.headers.get("If-Match") not in (None, etag):
             return self._send(412)
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", asked) if server.ranges else None
         if found is None:
-            return self._send(200, content, wanted, {"ETag": etag})
+            return self._send(200, content, wanted, {"ETag": etag, **told})
         first, last = int(found[1]), min(int(found[2]), len(content) - 1)
         where = {"Content-Range": f"bytes {first}-{last}/{len(content)}", "ETag": etag}
         return self._send(206, content[first : last + 1], wanted, where, cut=fault == "short")

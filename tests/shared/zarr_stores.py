@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,19 @@ if version("anndata").startswith("0.11"):
     pytest.skip("anndata 0.12 is the first that reads and writes with zarr 3", allow_module_level=True)
 codecs = zarr.codecs
 
-__all__ = ["VALUES", "codecs", "csr_store", "dense_store", "expected", "put", "stored", "written", "zarr", "zipped"]
+__all__ = [
+    "VALUES",
+    "codecs",
+    "csr_store",
+    "dense_store",
+    "expected",
+    "put",
+    "stored",
+    "unconsolidated",
+    "written",
+    "zarr",
+    "zipped",
+]
 
 VALUES = matrix_values()
 
@@ -61,6 +75,18 @@ def stored(path: Path, field: str) -> list[Path]:
     return sorted(
         one for one in (path / field).rglob("*") if one.is_file() and not one.name.startswith((".z", "zarr.json"))
     )
+
+
+def unconsolidated(path: Path, to: Path) -> Path:
+    """A copy of a store in which nothing says what all of it is."""
+    shutil.copytree(path, to)
+    for one in to.rglob(".zmetadata"):
+        one.unlink()
+    for one in to.rglob("zarr.json"):
+        said = json.loads(one.read_text())
+        said.pop("consolidated_metadata", None)
+        one.write_text(json.dumps(said))
+    return to
 
 
 def zipped(path: Path, to: Path, *, compression: int = 0) -> Path:

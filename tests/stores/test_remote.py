@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import socket
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from web_servers import FAULTS, WebServer, calm, seen, serving
 
 pytest.importorskip("obstore")
 
-from annpipes import AnnDataset, Collection, IndexSource, Remote, bench, check, inspect, rewrite_shuffled, stream
+from annpipes import AnnDataset, Collection, IndexSource, Remote, bench, inspect, stream
 from annpipes.errors import ChangedError, FormatError, ParameterError, RemoteError, SourceError
 from annpipes.stores import open_store
 
@@ -86,6 +86,21 @@ def test_a_server_without_ranges_is_refused(server: WebServer) -> None:
     server.ranges = False
     with pytest.raises(RemoteError, match=r"whole files only"):
         stream(f"{server.url}/gzip.h5ad")
+
+
+def test_a_server_that_compresses_what_it_sends_is_told_from_a_file_that_changed(server: WebServer) -> None:
+    server.compressed = True
+    with pytest.raises(
+        RemoteError, match=r"85640 bytes when it is looked at, and 17128\d when it is read.*Content-Encoding"
+    ):
+        stream(f"{server.url}/gzip.h5ad")
+
+
+def test_a_connection_that_nobody_takes_says_why() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(RemoteError, match=r"cells.h5ad could not be read: .*[Cc]onnection refused"):
+            stream(Remote(f"http://127.0.0.1:{nobody.getsockname()[1]}/cells.h5ad", retries=0))
 
 
 def test_a_file_of_another_kind_is_refused(server: WebServer) -> None:
@@ -163,7 +178,10 @@ def test_no_secret_is_shown(server: WebServer) -> None:
     assert "hush" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(("given", "told"), [("cells.h5ad", "begin with a protocol"), ("s3://a/b", "retries")])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("cells.h5ad", "begin with a protocol"), ("s3://", "name something"), ("s3://a/b", "retries")],
+)
 def test_what_is_no_address_is_refused(given: str, told: str) -> None:
     with pytest.raises(ParameterError, match=told):
         Remote(given, retries=-1)
@@ -181,7 +199,13 @@ def test_inspect_tells_of_a_remote_file_what_it_tells_of_the_local_one(server: W
 
 
 @pytest.mark.parametrize("how", [str, Remote])
-@pytest.mark.parametrize("tool", [check, bench, partial(rewrite_shuffled, output="out.h5ad")])
-def test_tools_that_need_a_file_say_so(server: WebServer, tool: Any, how: Any) -> None:
+def test_bench_needs_a_file_and_says_so(server: WebServer, how: Any) -> None:
     with pytest.raises(FormatError, match=r"is a remote address.*download it"):
-        tool(how(f"{server.url}/gzip.h5ad"))
+        bench(how(f"{server.url}/gzip.h5ad"))
+
+
+@pytest.mark.parametrize("name", ["gzip.h5ad?Signature=hush", "gr%C3%B6%C3%9Fe%20%25.h5ad", "größe %25.h5ad"])
+def test_addresses_with_signatures_and_letters_of_all_kinds(server: WebServer, name: str) -> None:
+    (server.folder / "größe %.h5ad").write_bytes((server.folder / "gzip.h5ad").read_bytes())
+    assert seen(stream(f"{server.url}/{name}", **HOW)) == seen(stream(near(server, "gzip.h5ad"), **HOW))
+    assert inspect(f"{server.url}/{name}").fields == inspect(near(server, "gzip.h5ad")).fields

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +111,28 @@ def test_a_table_that_cannot_be_finished_leaves_nothing(
     monkeypatch.setattr("annpipes.stores.containers.kept_tables.os.replace", full)
     assert sums(f"{server.url}/gzip.h5ad") == sums(server.folder / "gzip.h5ad")
     assert list(cache.iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from annpipes import stream
+from annpipes.stores.containers import kept_tables
+kept_tables.os.replace = lambda *_: os._exit(9)
+stream(sys.argv[1], batch_size=8)
+"""
+
+
+def test_what_a_killed_process_left_is_not_taken_and_goes_in_time(server: WebServer, cache: Path) -> None:
+    url = f"{server.url}/gzip.h5ad"
+    assert subprocess.run([sys.executable, "-c", KILLED, url]).returncode == 9
+    (left,) = cache.iterdir()
+    assert sums(url) == sums(server.folder / "gzip.h5ad")
+    assert left.exists()
+    os.utime(left, (0, 0))
+    for path in cache.glob("*.table"):
+        path.unlink()
+    sums(url)
+    assert {path.suffix for path in cache.iterdir()} == {".table"}
 
 
 @pytest.mark.parametrize("name", ["gzip", "plain"])

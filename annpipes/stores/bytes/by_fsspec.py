@@ -42,7 +42,10 @@ class ByFsspec:
     def get(self, key: str, first: int, size: int, seen: Seen) -> memoryview:
         return self._asked(self._get, key, first, size)
 
-    def list(self, prefix: str) -> dict[str, Seen]:
+    def whole(self, key: str) -> tuple[memoryview, Seen]:
+        return self._asked(self._whole, key)
+
+    def listed(self, prefix: str) -> dict[str, Seen]:
         return self._asked(self._list, prefix)
 
     def _head(self, key: str) -> Seen:
@@ -52,7 +55,11 @@ class ByFsspec:
 
     def _get(self, key: str, first: int, size: int) -> memoryview:
         system, path = self._at(key)
-        return memoryview(system.cat_file(path, start=first, end=first + size))
+        return memoryview(system.cat_file(path, start=first, end=first + size, **_no_more(system)))
+
+    def _whole(self, key: str) -> tuple[memoryview, Seen]:
+        seen = self._head(key)
+        return (self._get(key, 0, seen.size) if seen.size else memoryview(b"")), seen
 
     def _list(self, prefix: str) -> dict[str, Seen]:
         system, top = self._at("")
@@ -60,6 +67,19 @@ class ByFsspec:
         found = system.find(f"{top.rstrip('/')}/{prefix}" if prefix else top, detail=True)
         begin = len(system._strip_protocol(top).rstrip("/")) + 1
         return {path[begin:]: _seen(info) for path, info in found.items()}
+
+    def names(self, prefix: str) -> list[str]:
+        return self._asked(self._names, prefix)
+
+    def _names(self, prefix: str) -> list[str]:
+        system, top = self._at(prefix)
+        system.invalidate_cache()
+        try:
+            found = system.ls(top, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        begin = system._strip_protocol(top).rstrip("/")
+        return sorted({one.rstrip("/").rpartition("/")[2] for one in found if one.rstrip("/") != begin})
 
     def _asked(self, ask: Callable[..., Answer], *arguments: Any) -> Answer:
         try:
@@ -74,6 +94,12 @@ class ByFsspec:
             raise Failure("unknown", str(error)) from error
         except Exception as error:  # the protocol's own library: aiohttp.ClientError, say
             raise Failure("passing", f"{type(error).__name__}: {error}") from error
+
+
+def _no_more(system: Any) -> Mapping[str, str]:
+    """What keeps a file system, where it reads a range through a file of its own, from reading megabytes ahead."""
+    plain = import_module("fsspec").AbstractFileSystem
+    return {"cache_type": "none"} if type(system).cat_file is plain.cat_file else {}
 
 
 def _seen(info: Mapping[str, Any]) -> Seen:

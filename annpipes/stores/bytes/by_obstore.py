@@ -27,7 +27,9 @@ _KINDS: Mapping[str, Kind] = {
     "HelperError": "passing",
 }
 # The library has one class for every other status and for what cannot be sent at all.
-_LASTING = re.compile(r"status code: 4(?!08|25|29)\d\d|builder error|Wanted range starting|not a valid|missing")
+_LASTING = re.compile(
+    r"status code: 4(?!08|25|29)\d\d|builder error|Wanted range starting|not a valid|missing|redirect without LOCATION"
+)
 _REFUSED = ("UnknownConfigurationKeyError", "TypeError", "ValueError")
 
 
@@ -54,14 +56,27 @@ class ByObstore:
     def get(self, key: str, first: int, size: int, seen: Seen) -> memoryview:
         match = "" if not seen.etag.startswith('"') and self.web else seen.etag  # a weak one, or none: RFC 9110, 13.1.1
         content, found, etag = self._call("ranged", key, first, size, match)
+        if self.web and etag == seen.etag and etag and found != seen.size:
+            raise Failure("encoded", f"it has {seen.size} bytes when it is looked at, and {found} when it is read")
         if (found, etag) != seen:
             raise Failure("changed", f"it has {found} bytes and the version {etag}")
         return memoryview(content)
 
-    def list(self, prefix: str) -> dict[str, Seen]:
+    def whole(self, key: str) -> tuple[memoryview, Seen]:
+        content, size, etag = self._call("whole", key)
+        return memoryview(content), Seen(size, etag)
+
+    def listed(self, prefix: str) -> dict[str, Seen]:
+        self._refuse_web()
+        return {key: Seen(size, etag) for key, size, etag in self._call("listed", prefix)}
+
+    def names(self, prefix: str) -> list[str]:
+        self._refuse_web()
+        return sorted(self._call("names", prefix))
+
+    def _refuse_web(self) -> None:
         if self.web:
             raise Failure("unknown", "a web server does not list what it has")
-        return {key: Seen(size, etag) for key, size, etag in self._call("listed", prefix)}
 
     def _call(self, name: str, key: str, *arguments: Any) -> Any:
         call = call_there if calls.used_before_fork() else calls.call

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -17,9 +18,10 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any
 
-__all__ = ["call", "head", "listed", "ranged", "used_before_fork"]
+__all__ = ["call", "head", "listed", "names", "ranged", "used_before_fork", "whole"]
 
 _THREADS = 64
+_CAUSE = re.compile(r'(?:message|error): "([^"]+)"')  # of a connection that fails, which the library tells deep within
 _used: set[int] = set()  # the processes, of this one and those it was forked off, that have used obstore
 
 
@@ -34,7 +36,9 @@ def call(name: str, root: str, options: bytes, *arguments: Any) -> tuple[bool, A
     try:
         return True, _CALLS[name](_store(os.getpid(), root, options), *arguments)
     except Exception as error:  # told to whoever asked, perhaps in another process
-        return False, (type(error).__name__, str(error).partition("\n\nDebug source")[0])
+        told, _, source = str(error).partition("\n\nDebug source")
+        causes = _CAUSE.findall(source)
+        return False, (type(error).__name__, f"{told} ({causes[-1]})" if causes and causes[-1] not in told else told)
 
 
 @lru_cache(64)
@@ -74,6 +78,14 @@ def ranged(store: Any, key: str, first: int, size: int, match: str) -> tuple[byt
     return (content if len(content) == size else bytes(content), *_seen(answer.meta))
 
 
+def whole(store: Any, key: str) -> tuple[bytes, int, str]:
+    """All bytes of an object, its size, and its version."""
+    import obstore
+
+    answer = obstore.get(store, key)
+    return (bytes(answer.bytes()), *_seen(answer.meta))
+
+
 def listed(store: Any, prefix: str) -> list[tuple[str, int, str]]:
     """Key, size and version of each object whose key begins with the folder ``prefix``."""
     import obstore
@@ -81,11 +93,22 @@ def listed(store: Any, prefix: str) -> list[tuple[str, int, str]]:
     return [(one["path"], *_seen(one)) for part in obstore.list(store, prefix or None) for one in part]
 
 
+def names(store: Any, prefix: str) -> list[str]:
+    """What the objects and folders in the folder ``prefix`` are called there."""
+    import obstore
+
+    found = obstore.list_with_delimiter(store, prefix or None)
+    paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
+    return [path.rstrip("/").rpartition("/")[2] for path in paths]
+
+
 def _seen(found: Any) -> tuple[int, str]:
-    return found["size"], found["e_tag"] or str(found["last_modified"])
+    changed = found["last_modified"]
+    known = changed is not None and changed.timestamp() > 0  # a server that does not say so is taken for 1970
+    return found["size"], found["e_tag"] or (str(changed) if known else "")
 
 
-_CALLS: Mapping[str, Callable[..., Any]] = {"head": head, "ranged": ranged, "listed": listed}
+_CALLS: Mapping[str, Callable[..., Any]] = {call.__name__: call for call in (head, ranged, whole, listed, names)}
 
 
 def _serve(connection: Connection) -> None:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 
 __all__ = ["Client", "Failure", "Kind", "Seen"]
 
-Kind = Literal["passing", "gone", "denied", "changed", "ranges", "unknown"]
+Kind = Literal["passing", "gone", "denied", "changed", "ranges", "encoded", "unknown"]
 
 
 class Seen(NamedTuple):
@@ -23,7 +23,7 @@ class Failure(Exception):  # noqa: N818 (never seen outside of this room)
     ----------
     kind
         Whether that may pass, the object is not there, access to it is denied, it is another one by now, it cannot be
-        read in ranges, or it failed for some other reason.
+        read in ranges, it comes compressed, or it failed for some other reason.
     told
         What the library says.
     """
@@ -45,5 +45,11 @@ class Client(Protocol):
     def get(self, key: str, first: int, size: int, seen: Seen) -> memoryview:
         """``size`` bytes from ``first`` of the object that was seen, or fewer where the answer is cut off."""
 
-    def list(self, prefix: str) -> dict[str, Seen]:
+    def whole(self, key: str) -> tuple[memoryview, Seen]:
+        """All bytes of an object, and what it is."""
+
+    def listed(self, prefix: str) -> dict[str, Seen]:
         """The objects in the folder ``prefix`` and those in it, by key."""
+
+    def names(self, prefix: str) -> list[str]:
+        """What the objects and folders in the folder ``prefix`` are called there, sorted; none if it is not there."""

@@ -9,7 +9,7 @@ from typing import Any
 from annpipes.errors import FormatError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_count
 
-__all__ = ["Remote", "as_remote", "is_address", "refuse_remote"]
+__all__ = ["Remote", "as_remote", "is_address", "name_of", "refuse_remote"]
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z0-9+.-]+)*://")
 _BY_OBSTORE = {"http", "https", "s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"}
@@ -54,6 +54,8 @@ class Remote:
             raise ParameterTypeError(f"url must be text, got {type(url).__name__}")
         if not is_address(url):
             raise ParameterError(f"url must begin with a protocol, such as 's3://', got {url!r}")
+        if not url.partition("://")[2].strip("/"):
+            raise ParameterError(f"url must name something behind its protocol, got {url!r}")
         self.url, self.options = url, dict(options)
         self.requests = as_count(requests, "requests")
         self.retries = as_count(retries, "retries", least=0)
@@ -125,6 +127,12 @@ def as_remote(path: str | os.PathLike[str] | Remote) -> Remote | None:
     if isinstance(path, Remote):
         return path
     return Remote(path) if isinstance(path, str) and is_address(path) else None
+
+
+def name_of(path: str | os.PathLike[str] | Remote) -> str:
+    """What a path or an address is called in messages."""
+    remote = as_remote(path)
+    return os.fspath(path) if remote is None else remote.name  # type: ignore[arg-type]
 
 
 def refuse_remote(path: Any) -> None:

@@ -33,6 +33,11 @@ class RemoteFile(RemoteObjects):
         """The first bytes."""
         return self.blocks.block(self, self.size, 0)[:_BEGINNING] if self.size else b""
 
+    @property
+    def name_in_hdf5(self) -> str:
+        """What h5py calls `as_file`: it has no other letters than those of ASCII."""
+        return self.name.encode("ascii", "replace").decode()
+
     def as_file(self) -> BlockFile:
         """A file of Python."""
-        return BlockFile(self.name, self, self.size, self.blocks)
+        return BlockFile(self.name_in_hdf5, self, self.size, self.blocks)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ _INSTALL = "pip install 'annpipes[remote]'"
 _REMEDIES: Mapping[Kind, str] = {
     "gone": "check the address; some stores say so, too, of what a user may not see",
     "denied": "give credentials by Remote(url, …) or in the environment; skip_signature=True reads what is public",
+    "encoded": "the server compresses what it sends (Content-Encoding): have it send the file as it is, or download it",
     "ranges": "the server sends whole files only: use one that knows ranges, or download the file",
 }
 
@@ -63,10 +65,26 @@ class Requests:
 
     def there(self, key: str) -> Seen | None:
         """What an object is; None if it is not there."""
+        return self._if_there(partial(self.client.head, key), key)
 
-        def once() -> Seen | None:
+    def whole(self, key: str) -> tuple[bytes, Seen] | None:
+        """All bytes of an object, and what it is; None if it is not there."""
+
+        def once() -> tuple[bytes, Seen]:
+            with self._turn():
+                content, seen = self.client.whole(key)
+            if len(content) < seen.size:
+                raise Failure("passing", f"{len(content)} bytes came instead of {seen.size}")
+            return bytes(content), seen
+
+        found = self._if_there(once, key)
+        count("received", 0 if found is None else len(found[0]))
+        return found
+
+    def _if_there(self, ask: Callable[[], Answer], key: str) -> Answer | None:
+        def once() -> Answer | None:
             try:
-                return self.client.head(key)
+                return ask()
             except Failure as failure:
                 if failure.kind != "gone":
                     raise
@@ -96,9 +114,13 @@ class Requests:
         count("received", size)
         return content
 
-    def list(self, prefix: str) -> Mapping[str, Seen]:
+    def listed(self, prefix: str) -> Mapping[str, Seen]:
         """The objects in the folder ``prefix`` and those in it, by key."""
-        return self._repeated(lambda: self.client.list(prefix), self.name(prefix))
+        return self._repeated(lambda: self.client.listed(prefix), self.name(prefix))
+
+    def names(self, prefix: str) -> Sequence[str]:
+        """What the objects and folders in the folder ``prefix`` are called there, sorted; none if it is not there."""
+        return self._repeated(lambda: self.client.names(prefix), self.name(prefix))
 
     def _turn(self) -> threading.Semaphore:
         """One of those that may be under way at once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +10,12 @@ import h5py
 from annpipes.errors import FormatError
 from annpipes.messages.brevity import brief_bytes
 from annpipes.messages.progress import Progress
-from annpipes.stores.bytes.local import busy
+from annpipes.stores.bytes.remote_file import RemoteFile
 from annpipes.stores.checking.matrices import check_sparse
 from annpipes.stores.checking.passes import FILE, Found, Pass
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.containers.hdf5_tables import need_filters
+from annpipes.stores.damage import NO_DAMAGE, told_elsewhere
 from annpipes.stores.engine.stretches import Stretches
 from annpipes.stores.refusals import refuse_known
 from annpipes.stores.surveying import codes_of, encoding_of, is_sparse, report_order, survey, unit_of, unwritten_bytes
@@ -27,25 +27,25 @@ _MOST_UNWRITTEN = 1 << 28
 _OTHER = "awkward-array"  # its parts have lengths of their own
 
 
-def check_h5ad(path: str, progress: Progress) -> Found:
+def check_h5ad(where: str | RemoteFile, progress: Progress) -> Found:
     """All that is wrong with a file; errors as of `check_file`."""
     check = _Pass(progress)
     try:
-        file = Hdf5File(path)
+        file = Hdf5File(where)
     except FormatError as error:
         check.ledgers.damage.note(FILE, f"{error}: its beginning is damaged, or it never was one")
         return check.found()
     try:
-        opened = h5py.File(file.absolute, "r")
-    except BlockingIOError as error:
-        raise busy(path) from error
+        opened = file.in_hdf5()
+    except NO_DAMAGE:
+        raise
     except Exception as error:  # h5py raises whatever damage leads it to
         check.ledgers.damage.note(FILE, f"HDF5 cannot open it ({error})")
         return check.found()
     with opened:
-        _refuse_other(opened, path)
+        _refuse_other(opened, file.path)
         check.elements(file, opened)
-    check.fields(path)
+    check.fields(where)
     file.source.check_unchanged()
     return check.found()
 
@@ -53,6 +53,8 @@ def check_h5ad(path: str, progress: Progress) -> Found:
 def _refuse_other(opened: h5py.File, path: str) -> None:
     try:
         refuse_known(opened, path)
+    except NO_DAMAGE:
+        raise
     except FormatError:
         raise
     except Exception:  # it cannot be opened, which is told where it is surveyed
@@ -79,19 +81,23 @@ class _Pass(Pass):
         self.total = sum(map(_decoded_bytes, elements.values()))
         self.lengths = _lengths(elements)
         for path in sorted(elements, key=report_order):
-            element, parent = elements[path], path.rpartition("/")[0]
-            try:
-                if path in matrices:
-                    self._sparse(file, element, path)
-                elif parent not in matrices and isinstance(element, h5py.Dataset):
-                    self._dataset(file, element, path)
-            except FormatError as error:  # a filter that HDF5 lacks
-                self.ledgers.unchecked.note(path, str(error))
-            except Exception as error:
-                damage.note(path, f"cannot be read ({error})")
+            self._element(file, elements[path], path, matrices)
         for path, element in elements.items():
             self._readable(path, element)
         self.progress(self.total, self.total)
+
+    def _element(self, file: Hdf5File, element: h5py.Group | h5py.Dataset, path: str, matrices: set[str]) -> None:
+        try:
+            if path in matrices:
+                self._sparse(file, element, path)
+            elif path.rpartition("/")[0] not in matrices and isinstance(element, h5py.Dataset):
+                self._dataset(file, element, path)
+        except NO_DAMAGE:
+            raise
+        except FormatError as error:  # a filter that HDF5 lacks
+            self.ledgers.unchecked.note(path, str(error))
+        except Exception as error:  # h5py raises whatever damage leads it to
+            self.ledgers.damage.note(path, f"cannot be read ({error})")
 
     def _described(self, path: str, element: h5py.Group | h5py.Dataset) -> bool:
         return self.described(path, element, group=isinstance(element, h5py.Group))
@@ -100,6 +106,8 @@ class _Pass(Pass):
         """Whether an element is as large as it says, as far as that can be known without reading it."""
         try:
             missing = unwritten_bytes(element)
+        except NO_DAMAGE:
+            raise
         except Exception as error:  # h5py raises whatever damage leads it to
             self.ledgers.damage.note(path, f"cannot be read ({error})")
             return False
@@ -114,6 +122,8 @@ class _Pass(Pass):
             return
         try:
             _ = element[(0,) * len(element.shape)]
+        except NO_DAMAGE:
+            raise
         except Exception as error:
             self.ledgers.damage.note(path, f"HDF5 cannot read it ({error})")
 
@@ -142,7 +152,7 @@ def _lengths(elements: dict[str, Any]) -> dict[str, int]:
     """How many rows the tables have, as far as they say so."""
     found = {}
     for path in ("obs", "var", "raw/var", "raw.var"):
-        with suppress(Exception):  # it is not there, or damaged, which is told elsewhere
+        with told_elsewhere():  # or it is not there
             found[path] = frame_length(elements[path])
     return found
 
@@ -151,6 +161,8 @@ def _categories(dataset: h5py.Dataset, path: str) -> int | None:
     """How many categories there are, if a dataset holds codes."""
     try:
         coded = codes_of(dataset.parent) if path.endswith("/codes") else codes_of(dataset)
+    except NO_DAMAGE:
+        raise
     except Exception:  # the categories are damaged, which is told where they are read
         return None
     return None if coded is None else coded[1]

@@ -11,6 +11,7 @@ from annpipes.errors import AnnpipesError, DamageError, FormatError
 from annpipes.messages.progress import Progress
 from annpipes.stores.checking.ledgers import Damage, Ledgers
 from annpipes.stores.checking.matrices import check_values
+from annpipes.stores.damage import NO_DAMAGE
 from annpipes.stores.engine.stretches import Stretches
 from annpipes.stores.opening import open_one
 from annpipes.stores.surveying import is_expression, is_known, unit_of
@@ -50,6 +51,8 @@ class Pass:
         try:
             for name in element.attrs:
                 found[name] = element.attrs[name]
+        except NO_DAMAGE:
+            raise
         except Exception as error:
             self.ledgers.damage.note(path, f"its attributes cannot be read ({error})")
             return False
@@ -101,12 +104,14 @@ class Pass:
         self.done += size
         self.progress(self.done, max(self.total, self.done))
 
-    def fields(self, path: str) -> None:
+    def fields(self, where: Any) -> None:
         """What only shows when the parts of a field are put together."""
         books = self.ledgers
         try:
-            store = open_one(path)
+            store = open_one(where)
             fields = store.fields
+        except NO_DAMAGE:
+            raise
         except AnnpipesError as error:
             if not (books.damage.knows("obs") or books.damage.knows("var")):
                 books.damage.note(FILE, str(error))
@@ -116,6 +121,8 @@ class Pass:
                 continue
             try:
                 store.check([name])
+            except NO_DAMAGE:
+                raise
             except DamageError as error:
                 if name != "obs_names" or not books.know("obs"):
                     books.damage.note(name, str(error))

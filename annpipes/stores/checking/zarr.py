@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from annpipes.messages.progress import Progress
 from annpipes.stores.checking.matrices import check_sparse
 from annpipes.stores.checking.passes import FILE, Found, Pass
 from annpipes.stores.containers.zarr import ZarrGroup
+from annpipes.stores.containers.zarr_places import Places
+from annpipes.stores.damage import NO_DAMAGE, told_elsewhere
 from annpipes.stores.engine.stretches import Stretches
 from annpipes.stores.refusals import refuse_other_zarr
 from annpipes.stores.surveying import SPARSE, encoding_of, report_order, unit_of
@@ -19,12 +20,12 @@ from annpipes.stores.surveying import SPARSE, encoding_of, report_order, unit_of
 __all__ = ["check_zarr"]
 
 
-def check_zarr(path: str, progress: Progress) -> Found:
+def check_zarr(where: str | Places, progress: Progress) -> Found:
     """All that is wrong with a store; errors as of `check_file`."""
-    check, container = _Pass(progress), ZarrGroup(path)
-    refuse_other_zarr(container.group, path)
+    check, container = _Pass(progress), ZarrGroup(where)
+    refuse_other_zarr(container.group, container.path)
     check.elements(container)
-    check.fields(path)
+    check.fields(where)
     container.check_unchanged()
     return check.found()
 
@@ -37,7 +38,7 @@ class _Pass(Pass):
         groups, arrays = self._surveyed(container)
         self.total = sum(map(_decoded_bytes, arrays.values()))
         for table in ("obs", "var", "raw/var"):
-            with suppress(Exception):  # it is not there, or damaged, which is told elsewhere
+            with told_elsewhere():  # or it is not there
                 self.lengths[table] = container.length(f"{table}/{groups[table].attrs['_index']}")
         matrices = {path for path, group in groups.items() if encoding_of(group) in SPARSE}
         for path in sorted({*matrices, *arrays}, key=report_order):
@@ -47,6 +48,8 @@ class _Pass(Pass):
                     self._sparse(container, groups[path], path)
                 elif parent not in matrices:
                     self._array(container, arrays[path], path, groups.get(parent))
+            except NO_DAMAGE:
+                raise
             except Exception as error:  # zarr raises whatever damage leads it to
                 self.ledgers.damage.note(path, f"cannot be read ({error})")
         self.progress(self.total, self.total)

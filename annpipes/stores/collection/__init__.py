@@ -27,7 +27,7 @@ from annpipes.stores.caching.settings import as_cache
 from annpipes.stores.collection.aligned import AlignedStore
 from annpipes.stores.collection.alignment import JoinedGenes, first_few, union
 from annpipes.stores.collection.joined import JoinedDense, JoinedSparse, Part
-from annpipes.stores.collection.patterns import addresses_of, is_pattern, names_several, paths_of
+from annpipes.stores.collection.patterns import is_pattern, paths_of, several_at
 from annpipes.stores.frame import Column, column_of
 from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.memory import MemoryStore
@@ -118,7 +118,8 @@ class Collection(AlignedStore):
     ) -> None:
         super().__init__()
         if (remote := as_remote(data)) is not None:
-            data = addresses_of(remote) if names_several(remote) else [data]
+            found = several_at(remote)
+            data = found if isinstance(found, list) else [found]
         elif isinstance(data, str | os.PathLike):
             data = os.path.expanduser(data)
             data = [data] if os.path.exists(data) and not is_pattern(data) else paths_of(data)

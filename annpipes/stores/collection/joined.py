@@ -192,8 +192,10 @@ class JoinedDense(_Joined):
             elif isinstance(matrix, DenseRows) and matrix.dtype == self.dtype and kept is None:
                 direct.append((share.number, share))
             else:
-                values = np.asarray(matrix.read(share.chunk)).astype(self.dtype, copy=False)
-                out[places[share.where]] = values if kept is None else take_genes(values, kept, self.fill)
+                values = np.asarray(matrix.read(share.chunk, kept)).astype(self.dtype, copy=False)
+                if kept is not None:
+                    values[:, kept.absent] = self.fill
+                out[places[share.where]] = values
                 self._close([share.number])
 
         def works_of(number: int, share: Share) -> tuple[Work, ...]:

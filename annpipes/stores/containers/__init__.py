@@ -7,9 +7,11 @@
 `kept_tables`    such tables of remote files, kept on this machine
 `zarr`           a Zarr store
 `zarr_tables`    where the bytes of a Zarr array lie
-`zarr_remote`    where the objects of a remote Zarr store lie
-`zarr_requests`  such a store for zarr itself
 `zarr_places`    where the objects of a Zarr store lie
+`zarr_archives`  such a store in a zip archive
+`zarr_members`   what is in a group of such a store, where nothing lists it
+`zarr_remote`    such a store at an address, or whatever else is there
+`zarr_requests`  such a store for zarr itself
 `slabs`          rows read by HDF5 itself, in slabs of bounded size
 """
 

@@ -21,12 +21,14 @@ PIECE = 1 << 20
 
 
 @contextmanager
-def as_damage(what: str, check_unchanged: Callable[[], None]) -> Iterator[None]:
+def as_damage(what: str, check_unchanged: Callable[[], None], *, before: bool = True) -> Iterator[None]:
     """A block in which a library reads: whatever fails is raised as damage to ``what``, unless that has changed.
 
+    Where looking takes a request, it is not looked at ``before``, too: afterwards is what counts.
     Warnings, of an old format, say, that the caller has made errors, are his.
     """
-    check_unchanged()
+    if before:
+        check_unchanged()
     try:
         yield
     except (AnnpipesError, Warning):

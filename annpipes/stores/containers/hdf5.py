@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FormatError
 from annpipes.stores.bytes.local import LocalFile, busy
-from annpipes.stores.bytes.remote import Remote, refuse_remote
+from annpipes.stores.bytes.remote import refuse_remote
 from annpipes.stores.bytes.remote_file import RemoteFile
 from annpipes.stores.containers.base import PIECE, Container, StoredArray, as_damage
 from annpipes.stores.containers.hdf5_tables import check_extent, layout_of, need_filters
@@ -36,11 +36,11 @@ class Hdf5File(Container):
 
     library = "h5py"
 
-    def __init__(self, path: str | Remote) -> None:
+    def __init__(self, path: str | RemoteFile) -> None:
         self.source: LocalFile | RemoteFile
-        if isinstance(path, Remote):
-            self.source = RemoteFile(path)
-            refuse_content(self.source.beginning, path.name)
+        if isinstance(path, RemoteFile):
+            self.source = path
+            refuse_content(path.beginning, path.name)
         else:
             refuse_remote(path)
             refuse_path(path)
@@ -77,7 +77,7 @@ class Hdf5File(Container):
     def reading(self, field: str) -> Iterator[h5py.File]:
         """As `open`; whatever fails in HDF5 is raised as damage to this field."""
         what = f"{field} of {self.path}" if field else self.path
-        with as_damage(what, self.source.check_unchanged), self.in_hdf5() as opened:
+        with as_damage(what, self.source.check_unchanged, before=not self.remote), self.in_hdf5() as opened:
             yield opened
 
     def array(self, path: str) -> StoredArray:
@@ -93,7 +93,9 @@ class Hdf5File(Container):
 
     def _holds(self, dataset: h5py.Dataset) -> bool:
         name = dataset.file.filename
-        return name == self.absolute if self.remote else os.path.samefile(name, self.absolute)
+        if isinstance(self.source, RemoteFile):
+            return str(name) == self.source.name_in_hdf5
+        return os.path.samefile(name, self.absolute)
 
     def read(self, path: str, first: int, last: int) -> NDArray[Any]:
         with self.open() as opened:

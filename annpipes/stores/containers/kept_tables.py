@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -22,6 +23,7 @@ __all__ = ["kept"]
 _FOLDER = "ANNPIPES_CACHE_DIR"
 _BEGIN = b"annpipes table 1\n"  # then the digest of all that follows
 _DIGEST = 32
+_UNFINISHED, _ABANDONED_SECONDS = ".unfinished", 86_400
 
 
 def kept(source: ByteSource, path: str, make: Callable[[], NDArray[np.uint64]]) -> NDArray[np.uint64]:
@@ -61,7 +63,10 @@ def _write(place: str, table: NDArray[np.uint64]) -> None:
     content = io.BytesIO()
     np.save(content, table, allow_pickle=False)
     os.makedirs(os.path.dirname(place), exist_ok=True)
-    file = tempfile.NamedTemporaryFile(dir=os.path.dirname(place), delete=False)  # noqa: SIM115 (closed below)
+    _remove_broken_off(os.path.dirname(place))
+    file = tempfile.NamedTemporaryFile(  # noqa: SIM115 (closed below)
+        dir=os.path.dirname(place), suffix=_UNFINISHED, delete=False
+    )
     try:
         with file:
             file.write(_BEGIN + sha256(content.getvalue()).digest() + content.getvalue())
@@ -69,3 +74,10 @@ def _write(place: str, table: NDArray[np.uint64]) -> None:
     except OSError:
         os.unlink(file.name)
         raise
+
+
+def _remove_broken_off(folder: str) -> None:
+    """Remove what processes that were killed while they wrote have left."""
+    for entry in os.scandir(folder):
+        if entry.name.endswith(_UNFINISHED) and time.time() - entry.stat().st_mtime > _ABANDONED_SECONDS:
+            os.unlink(entry.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -67,6 +67,20 @@ class Layout:
         columns = -(-self.shape[-1] // self.chunk_shape[-1]) if len(self.shape) > 1 else 1
         first = number // columns * self.chunk_shape[0]
         return first, min(first + self.chunk_shape[0], self.shape[0]) - 1
+
+    def narrowed(self, columns: RowArray) -> Layout:
+        """Of a two-dimensional array only these columns of storage chunks, ascending, one beside the other."""
+        width, per_row = self.chunk_shape[1], -(-self.shape[1] // self.chunk_shape[1])
+        which = (np.arange(len(self.sizes)).reshape(-1, per_row)[:, columns]).ravel()
+        n_columns = int(np.minimum(width, self.shape[1] - columns * width).sum())  # the last one may be cut off
+        return replace(
+            self,
+            shape=(self.shape[0], n_columns),
+            owners=self.owners[which],
+            offsets=self.offsets[which],
+            sizes=self.sizes[which],
+            masks=self.masks[which],
+        )
 
     def opened(self, numbers: RowArray) -> OpenedChunks:
         """These storage chunks, whose sources are open."""

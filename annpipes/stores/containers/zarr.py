@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.errors import ChangedError, FormatError, SourceError
+from annpipes.stores.bytes.local import LocalFile
 from annpipes.stores.bytes.protocol import unchanged_after
-from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.containers.base import PIECE, Absent, Container, StoredArray, as_damage
 from annpipes.stores.containers.layout import Layout
-from annpipes.stores.containers.zarr_places import Zip, places_at
+from annpipes.stores.containers.zarr_archives import Zip
+from annpipes.stores.containers.zarr_places import Folder, Places
 from annpipes.stores.containers.zarr_remote import RemotePlaces
-from annpipes.stores.containers.zarr_tables import layout_of, stored_as
+from annpipes.stores.containers.zarr_tables import keys_of, layout_of, stored_as
 
 __all__ = ["ZarrGroup", "metadata_of"]
 
@@ -34,8 +36,8 @@ class ZarrGroup(Container):
 
     library = "zarr"
 
-    def __init__(self, path: str | Remote) -> None:
-        self.places = RemotePlaces(path) if isinstance(path, Remote) else places_at(path)
+    def __init__(self, path: str | Places) -> None:
+        self.places = path if isinstance(path, Places) else _places_at(path)
         self.stamp = self.places.stamp
         self._absent: dict[str, Absent] = {}  # of each array that was asked for
         self._layouts: WeakSet[Layout] = WeakSet()
@@ -55,20 +57,21 @@ class ZarrGroup(Container):
         """The group as zarr has it, to be read only."""
         zarr = _needed(self.path)
         with self.reading(""):
-            found = zarr.open(self._store(zarr), mode="r")
+            known = self.places.zarr_format if isinstance(self.places, RemotePlaces) else None
+            found = zarr.open(self._store(zarr), mode="r", zarr_format=known)
         if not isinstance(found, zarr.Group):
             raise FormatError(f"{self.path} is a Zarr store with a single array, and no AnnData")
         return found
 
     def _store(self, zarr: Any) -> Any:
-        if isinstance(self.places, RemotePlaces):
+        if isinstance(self.places, RemotePlaces) or (isinstance(self.places, Zip) and self.remote):
             requests = import_module("annpipes.stores.containers.zarr_requests")  # it needs zarr
-            return requests.Remotely(self.places.requests)
+            return requests.Remotely(self.places)
         return zarr.storage.ZipStore(self.path) if isinstance(self.places, Zip) else self.path
 
     @property
     def remote(self) -> bool:
-        return isinstance(self.places, RemotePlaces)
+        return self.places.remote is not None
 
     def elements(self) -> list[tuple[str, Any]]:
         """Path and group or array of all that it holds."""
@@ -90,6 +93,14 @@ class ZarrGroup(Container):
         if self.is_group(path):
             found = found["codes" if "codes" in found else "values"]
         return int(found.shape[0])
+
+    def bytes_below(self, path: str) -> int:
+        """What all that is at ``path`` and below takes, "" for the whole; without metadata where nothing is listed."""
+        if self.places.listed:
+            return self.places.bytes_below(path) if path else self.places.size
+        inside = [(name, found) for name, found in self.members() if f"{name}/".startswith(f"{path}/".lstrip("/"))]
+        sizes = [self.places.find(name, keys_of(metadata_of(found))).sizes for name, found in inside]
+        return sum(int(some[some > 0].sum()) for some in sizes)
 
     def close(self) -> None:
         """Let go of the files that this process has open."""
@@ -146,6 +157,11 @@ class ZarrGroup(Container):
         self.check_unchanged()
         with unchanged_after(self.check_unchanged):
             yield
+
+
+def _places_at(path: str) -> Places:
+    """The places of the store at ``path``, a folder or a zip archive."""
+    return Folder(path) if os.path.isdir(path) else Zip(LocalFile(path))
 
 
 def _needed(path: str) -> Any:

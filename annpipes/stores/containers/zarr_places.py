@@ -1,32 +1,30 @@
-"""Where the objects of a local Zarr store lie: as files in a folder, or in one zip archive."""
+"""Where the objects of a Zarr store lie: as files in a folder, or in one zip archive."""
 
 from __future__ import annotations
 
 import os
-import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes.errors import DamageError
 from annpipes.stores.bytes.files import FileSequence
 from annpipes.stores.bytes.local import LocalFile, stamp_of
 from annpipes.stores.bytes.protocol import ByteSource
+from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.compiled.kernels import Offsets
 from annpipes.stores.refusals import HDF5_SIGNATURE
 
-__all__ = ["Folder", "Objects", "Places", "Zip", "is_zarr", "places_at"]
+__all__ = ["ROOTS", "Folder", "Objects", "Places", "is_zarr"]
 
 _OPEN_FILES = 64  # of one array: compiled loops read what is open, and a process may open about a thousand
-_ROOTS = ("zarr.json", ".zgroup", ".zarray")  # one of them stands in each group or array
-_LOCAL_HEADER = 30  # bytes before the name, https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.7
+ROOTS = ("zarr.json", ".zgroup", ".zarray")
+"""One of these stands in each group or array."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +68,10 @@ class Places(ABC):
 
     path: str
     """As it was given."""
+    remote: Remote | None = None
+    """The address that it was given by, and how that is reached; None on this machine."""
+    listed: bool = True
+    """Whether all objects of a folder can be known without asking for each."""
 
     @property
     @abstractmethod
@@ -98,7 +100,7 @@ class Folder(Places):
 
     @property
     def stamp(self) -> tuple[Any, ...]:
-        paths = [os.path.join(self.absolute, name) for name in (*_ROOTS, ".zattrs", ".zmetadata")]
+        paths = [os.path.join(self.absolute, name) for name in (*ROOTS, ".zattrs", ".zmetadata")]
         return tuple(stamp_of(path) if os.path.exists(path) else () for path in paths)
 
     @property
@@ -127,57 +129,10 @@ class Folder(Places):
         return Objects((together,), owners, offsets, sizes)
 
 
-class Zip(Places):
-    """A store in a zip archive: one file, whose parts are stored as they are."""
-
-    def __init__(self, path: str) -> None:
-        self.path, self.source = path, LocalFile(path)
-
-    @property
-    def stamp(self) -> tuple[Any, ...]:
-        return stamp_of(self.source.path) if os.path.exists(self.source.path) else ()
-
-    @property
-    def size(self) -> int:
-        return self.source.size
-
-    def bytes_below(self, folder: str) -> int:
-        return sum(entry.compress_size for name, entry in self._entries.items() if name.startswith(f"{folder}/"))
-
-    @cached_property
-    def _entries(self) -> Mapping[str, ZipInfo]:
-        try:
-            with ZipFile(self.source.path) as archive:
-                return {entry.filename: entry for entry in archive.infolist()}  # of two of one name, the last counts
-        except BadZipFile as error:
-            raise DamageError(f"{self.path} is a zip archive that cannot be read: {error}") from None
-
-    def find(self, folder: str, keys: Sequence[str]) -> Objects:
-        entries = [self._entries.get(f"{folder}/{key}") for key in keys]
-        packed = any(one is not None and (one.compress_type != ZIP_STORED or one.flag_bits & 1) for one in entries)
-        sizes = np.array([-1 if entry is None else entry.file_size for entry in entries], np.int64)
-        offsets = np.array([0 if entry is None else self._begin(entry) for entry in entries], np.int64)
-        reason = "compressed once more by the zip archive" if packed else ""
-        return Objects((self.source,), np.zeros(len(keys), np.int32), offsets, sizes, reason)
-
-    def _begin(self, entry: ZipInfo) -> int:
-        """Where the bytes of an entry begin: behind a header of its own, whose length may differ from the archive's."""
-        header = self.source.opened().read(entry.header_offset, _LOCAL_HEADER)
-        if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-            raise DamageError(f"{self.path}: {entry.filename} does not begin where the archive says")
-        name, extra = struct.unpack_from("<HH", header, 26)
-        return int(entry.header_offset) + _LOCAL_HEADER + int(name) + int(extra)
-
-
-def places_at(path: str) -> Places:
-    """The places of the store at ``path``, a folder or a zip archive."""
-    return Folder(path) if os.path.isdir(path) else Zip(path)
-
-
 def is_zarr(path: str | os.PathLike[str]) -> bool:
     """Whether a path is that of a Zarr store or a group in one: a folder, or a zip archive, that says so."""
     if os.path.isdir(path):
-        return any(os.path.exists(os.path.join(path, name)) for name in _ROOTS)
+        return any(os.path.exists(os.path.join(path, name)) for name in ROOTS)
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
@@ -185,7 +140,7 @@ def is_zarr(path: str | os.PathLike[str]) -> bool:
             return False
     try:
         with ZipFile(path) as archive:
-            return not set(_ROOTS).isdisjoint(archive.namelist())
+            return not set(ROOTS).isdisjoint(archive.namelist())
     except BadZipFile:
         return False
 

@@ -6,32 +6,44 @@ So metadata and tables are repeated, told and read in a fork as bytes of matrice
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Sequence
+from threading import Lock
+from typing import Any, Protocol
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
-from annpipes.stores.bytes.requesting import Requests
+__all__ = ["Contents", "Remotely"]
 
-__all__ = ["Remotely"]
+_MOST_KEPT = 64 << 20
+
+
+class Contents(Protocol):
+    """Objects by key, whole."""
+
+    def content(self, key: str) -> bytes | None:
+        """All bytes of an object; None if it is not there."""
+
+    def names(self, folder: str) -> Sequence[str]:
+        """What the objects and folders in a folder are called there."""
 
 
 class Remotely(Store):
-    """Objects as zarr asks for them, whole, and kept: metadata and tables.
+    """Objects as zarr asks for them, whole; the last ones are kept, for it asks for parts of the same one by one.
 
     Parameters
     ----------
-    requests
-        How they are asked for.
+    contents
+        Whom they are asked of.
     """
 
     supports_writes = supports_deletes = False
     supports_listing = True
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, contents: Contents) -> None:
         super().__init__(read_only=True)
-        self.requests, self.supports_listing = requests, not requests.remote.web
-        self._kept: dict[str, bytes | None] = {}
+        self.contents = contents
+        self._kept: dict[str, bytes | None] = {}  # in the order in which they came
+        self._size, self._lock = 0, Lock()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Remotely) and other is self
@@ -44,9 +56,17 @@ class Remotely(Store):
         return part if prototype is None else prototype.buffer.from_bytes(part)
 
     def _whole(self, key: str) -> bytes | None:
-        if key not in self._kept:
-            self._kept[key] = _read(self.requests, key)
-        return self._kept[key]
+        with self._lock:
+            if key in self._kept:
+                return self._kept[key]
+        content = self.contents.content(key)
+        with self._lock:
+            if key not in self._kept:  # another thread may have asked for it, too
+                self._kept[key] = content
+                self._size += len(content or b"")
+            while self._size > _MOST_KEPT and len(self._kept) > 1:
+                self._size -= len(self._kept.pop(next(iter(self._kept))) or b"")
+        return content
 
     async def get_partial_values(self, prototype: Any, key_ranges: Iterable[Any]) -> list[Any]:
         return [await self.get(key, prototype, part) for key, part in key_ranges]
@@ -60,19 +80,14 @@ class Remotely(Store):
     async def delete(self, key: str) -> None:
         raise NotImplementedError
 
-    async def list(self) -> AsyncIterator[str]:
-        for key in await asyncio.to_thread(self.requests.list, ""):
-            yield key
+    def list(self) -> AsyncIterator[str]:
+        raise NotImplementedError  # nobody wants to know all objects, of which there may be millions
 
-    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        async for key in self.list():
-            if key.startswith(prefix):
-                yield key
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        raise NotImplementedError
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        begin = f"{prefix.rstrip('/')}/" if prefix else ""
-        found = {key[len(begin) :].partition("/")[0] async for key in self.list() if key.startswith(begin)}
-        for name in sorted(found):
+        for name in await asyncio.to_thread(self.contents.names, prefix.strip("/")):
             yield name
 
 
@@ -82,10 +97,3 @@ def _part(content: bytes, wanted: Any) -> bytes:
     if isinstance(wanted, OffsetByteRequest):
         return content[wanted.offset :]
     return content[-wanted.suffix :] if isinstance(wanted, SuffixByteRequest) else content
-
-
-def _read(requests: Requests, key: str) -> bytes | None:
-    seen = requests.there(key)
-    if seen is None:
-        return None
-    return bytes(requests.get(key, 0, seen.size, seen)) if seen.size else b""

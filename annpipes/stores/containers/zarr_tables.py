@@ -24,7 +24,7 @@ from annpipes.stores.containers.base import Absent
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.containers.zarr_places import Objects, Places
 
-__all__ = ["Stored", "codec_names", "layout_of", "stored_as"]
+__all__ = ["Stored", "codec_names", "keys_of", "layout_of", "stored_as"]
 
 _NOT_THERE = np.uint64(2**64 - 1)  # offset and size of a storage chunk that a shard does not have
 _ENTRY = 16  # bytes of an index for each storage chunk: offset and size
@@ -153,7 +153,7 @@ def layout_of(
     if sides is None or 0 in shape or not shape:
         assert isinstance(stored, str)
         return stored, Absent()
-    grid = [-(-length // side) for length, side in zip(shape, sides, strict=True)]
+    grid = _grid(shape, sides)
     objects = places.find(path, _keys(metadata, grid))
     if isinstance(stored, str) or objects.unreadable:
         reason = stored if isinstance(stored, str) else objects.unreadable
@@ -188,8 +188,18 @@ def _object_sides(metadata: Mapping[str, Any]) -> tuple[int, ...] | None:
     return tuple(grid["configuration"]["chunk_shape"]) if grid["name"] == "regular" else None
 
 
+def keys_of(metadata: Mapping[str, Any]) -> list[str]:
+    """The keys of an array's objects, in row-major order; none where they differ in shape."""
+    sides = _object_sides(metadata)
+    return [] if not sides else _keys(metadata, _grid(metadata["shape"], sides))
+
+
+def _grid(shape: Sequence[int], sides: Sequence[int]) -> list[int]:
+    """How many objects there are along each dimension."""
+    return [-(-length // side) if length else 0 for length, side in zip(shape, sides, strict=True)]
+
+
 def _keys(metadata: Mapping[str, Any], grid: Sequence[int]) -> list[str]:
-    """The keys of an array's objects, in row-major order."""
     if metadata["zarr_format"] == 2:
         separator, prefix = metadata.get("dimension_separator") or ".", ""
     else:

@@ -38,9 +38,7 @@ def describe_h5ad(store: H5adStore) -> FileFacts:
     with store.file.open() as opened:
         reports = tuple(_described(store, opened, name) for name in names)
         others = _others(opened)
-    return FileFacts(
-        store.file.path, store.file.source.size, store.n_obs, store.n_vars, reports, others, advice_of(store)
-    )
+    return FileFacts(store.file.path, store.stored_bytes, store.n_obs, store.n_vars, reports, others, advice_of(store))
 
 
 def _described(store: H5adStore, opened: h5py.File, name: str) -> FieldReport:

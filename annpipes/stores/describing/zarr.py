@@ -35,11 +35,10 @@ _READ = {"X", "layers", "obs", "obsm", "var", "raw"}
 def describe_zarr(store: ZarrStore) -> FileFacts:
     """How a store is stored."""
     reports = tuple(_described(store, name) for name in store.fields if name != "rows")
-    places = store.container.places
     names = {path.partition("/")[0] for path, _ in store.container.members()} - _READ
-    found = [Element(name, size) for name in sorted(names) if (size := places.bytes_below(name))]
+    found = [Element(name, size) for name in sorted(names) if (size := store.container.bytes_below(name))]
     others = tuple(sorted(found, key=lambda one: -one.stored_bytes))
-    return FileFacts(store.path, places.size, store.n_obs, store.n_vars, reports, others, advice_of(store))
+    return FileFacts(store.path, store.stored_bytes, store.n_obs, store.n_vars, reports, others, advice_of(store))
 
 
 def _stored_bytes(store: ZarrStore, path: str) -> int:
@@ -47,7 +46,7 @@ def _stored_bytes(store: ZarrStore, path: str) -> int:
     layout = store.container.array(path).layout
     if isinstance(layout, Layout):
         return int(layout.sizes[layout.masks == 0].sum())
-    return store.container.places.bytes_below(path)
+    return store.container.bytes_below(path)
 
 
 def _described(store: ZarrStore, name: str) -> FieldReport:

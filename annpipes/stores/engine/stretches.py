@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import DamageError
 from annpipes.stores.containers.base import Container
+from annpipes.stores.damage import NO_DAMAGE
 from annpipes.stores.engine.elements import Direct, open_dataset
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work, empty, run
@@ -78,6 +79,8 @@ class Stretches:
         """What can be read of ``first … last-1``, in pieces with their first elements; the rest is added to ``bad``."""
         try:
             yield first, self._read(first, last)
+        except NO_DAMAGE:
+            raise
         except Exception as error:  # whatever damage leads the decoders to
             found = self._search(first, last) or [Bad(first, last - 1, _reason(error))]
         else:
@@ -86,6 +89,8 @@ class Stretches:
         for begin, end in _between(found, first, last):
             try:
                 values = self._read(begin, end)
+            except NO_DAMAGE:
+                raise
             except Exception as error:
                 self.bad.append(Bad(begin, end - 1, _reason(error)))
             else:
@@ -133,6 +138,8 @@ class Stretches:
         """Halves, and halves of these, until a single storage chunk is left."""
         try:
             self._read(first, last)
+        except NO_DAMAGE:
+            raise
         except Exception as error:
             middle = max((first + last) // 2 // self.step, first // self.step + 1) * self.step
             if middle >= last or self._halved >= _MOST_HALVED:

@@ -57,6 +57,12 @@ class Input:
         return self.store.files[0]
 
     @property
+    def n_bytes(self) -> int:
+        """What it takes where it is."""
+        assert isinstance(self.store, H5adStore | ZarrStore)
+        return self.store.stored_bytes
+
+    @property
     def n_obs(self) -> int:
         """How many rows it has."""
         return self.store.n_obs

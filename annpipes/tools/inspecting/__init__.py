@@ -26,7 +26,7 @@ from annpipes.stores import (
     check_file,
     describe_file,
     findings_of,
-    refuse_remote,
+    name_of,
 )
 from annpipes.tools.inspecting.isolation import check_apart
 from annpipes.tools.inspecting.tables import column_table, density_table, matrix_table
@@ -212,7 +212,7 @@ def check(
     Parameters
     ----------
     path
-        Path of an ``.h5ad`` file or a Zarr store on this machine.
+        Path of an ``.h5ad`` file or a Zarr store, or its address.
     own_process
         Read in a process of its own, as the command does: some damage crashes HDF5 itself, which is then told as
         damage. A script must guard its work by ``if __name__ == "__main__"``.
@@ -222,15 +222,16 @@ def check(
     Raises
     ------
     SourceError, FormatError
-        No such file, a directory, or an address.
+        No such file, or a directory.
     ParameterTypeError
         ``path`` is no path.
+    RemoteError
+        It cannot be read from its address.
     """
-    refuse_remote(path)
-    name = _as_path(path, "check")
-    found = check_apart(name, progress) if own_process else check_file(name, progress)
+    place = path if isinstance(path, Remote) else _as_path(path, "check")
+    found = check_apart(place, progress) if own_process else check_file(place, progress)
     healthy = not found.damage and not found.unchecked
-    return CheckReport(name, healthy, found.read_bytes, found.damage, found.remarks, found.unchecked)
+    return CheckReport(name_of(place), healthy, found.read_bytes, found.damage, found.remarks, found.unchecked)
 
 
 def _as_path(path: Any, function: str) -> str:

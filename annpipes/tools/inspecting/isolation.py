@@ -9,14 +9,14 @@ from typing import Any
 
 from annpipes.errors import WorkerError
 from annpipes.messages.progress import Progress
-from annpipes.stores import Damage, Found, check_file
+from annpipes.stores import Damage, Found, Remote, check_file
 
 __all__ = ["CrashError", "apart", "check_apart"]
 
 _ENDING_SECONDS = 5
 
 
-def check_apart(path: str, progress: Progress) -> Found:
+def check_apart(path: str | Remote, progress: Progress) -> Found:
     """As `check_file`; a crash is damage to the file."""
     try:
         found: Found = apart(check_file, path, progress=progress)

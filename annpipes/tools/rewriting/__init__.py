@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.errors import ParameterError
 from annpipes.messages.brevity import brief_bytes, brief_number
 from annpipes.messages.progress import Progress, Steps, no_progress
 from annpipes.messages.reporting import Report
@@ -27,17 +27,14 @@ from annpipes.plans.rows import as_bytes, as_count, as_natural
 from annpipes.stores import (
     CODECS,
     FieldStore,
+    Remote,
     as_left_out,
-    bytes_of,
     codec_of,
-    is_pattern,
     matrices_of,
-    paths_of,
-    refuse_remote,
 )
 from annpipes.tools.rewriting.checks import check_outputs, check_space
 from annpipes.tools.rewriting.execution import make
-from annpipes.tools.rewriting.jobs import Job, Workshop, by_rows, open_inputs, working_folder
+from annpipes.tools.rewriting.jobs import Job, Workshop, by_rows, named_inputs, open_inputs, working_folder
 
 __all__ = ["Rewrite", "rewrite_shuffled"]
 
@@ -144,7 +141,7 @@ def rewrite_shuffled(
     Parameters
     ----------
     data
-        A path, a list of paths, or a pattern.
+        A path or an address, a list of these, or a pattern.
     output
         Where the result goes. With ``rows_per_file``, ``out.h5ad`` becomes ``out-0.h5ad``, ``out-1.h5ad`` …
     rows_per_file
@@ -173,7 +170,7 @@ def rewrite_shuffled(
         Replace an output that is there.
     scheduler
         Address of a Dask scheduler whose workers write the parts; they need the same paths. ``memory``
-        is then that of each of them.
+        is then that of each of them. Options of a `Remote`, such as credentials, are sent to them.
     progress
         Called with the number of steps done and of all steps.
 
@@ -189,9 +186,11 @@ def rewrite_shuffled(
         ``without`` names what no input has.
     SourceError, FormatError, DamageError
         An input that is missing, that has no rows to read, or that is damaged.
+    RemoteError
+        An address cannot be read; what is finished is kept.
     """
     began = time.monotonic()
-    paths = _paths(data)
+    paths = named_inputs(data)
     if join not in ("inner", "outer"):
         raise ParameterError(f"join must be 'inner' or 'outer', got {join!r}")
     codec_of(codec)
@@ -202,7 +201,7 @@ def rewrite_shuffled(
     turned = by_rows(store, wanted, left_out)
     rows_per_part = _rows_per_part(store, dtypes, budget, left_out)
     job = Job(
-        inputs=tuple(map(os.path.abspath, paths)),
+        inputs=tuple(one if isinstance(one, Remote) else os.path.abspath(one) for one in paths),
         join=join,
         data=f"{zlib.crc32(json.dumps(dict(store.fingerprint())).encode()):08x}",
         output=wanted,
@@ -233,7 +232,7 @@ def _rewrite(workshop: Workshop, absolute: bool, reused: int, seconds: float) ->
     return Rewrite(
         files=tuple(path if absolute else os.path.relpath(path) for path in outputs),
         n_obs=workshop.store.n_obs,
-        input_bytes=sum(map(bytes_of, job.inputs)),
+        input_bytes=sum(one.n_bytes for one in workshop.assembly.inputs),
         output_bytes=sum(map(os.path.getsize, outputs)),
         codec=job.codec,
         parts=len(workshop.pieces),
@@ -243,28 +242,13 @@ def _rewrite(workshop: Workshop, absolute: bool, reused: int, seconds: float) ->
     )
 
 
-def _paths(data: Any) -> list[str]:
-    """The input files."""
-    refuse_remote(data)
-    if isinstance(data, str | os.PathLike):
-        path = os.path.expanduser(data)
-        return paths_of(path) if is_pattern(path) else [path]
-    if not isinstance(data, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in data):
-        raise ParameterTypeError(
-            f"data must be paths of files, got {type(data).__name__}: write an AnnData with write_h5ad first"
-        )
-    if not data:
-        raise ParameterError("data is an empty list: there is nothing to shuffle")
-    return [path for one in data for path in _paths(one)]
-
-
-def _output(output: str | os.PathLike[str], inputs: Sequence[str]) -> str:
+def _output(output: str | os.PathLike[str], inputs: Sequence[str | Remote]) -> str:
     path = os.path.abspath(os.path.expanduser(output))
     if not path.endswith(".h5ad"):
         raise ParameterError(f"output must end in .h5ad, got {os.fspath(output)!r}")
     if not os.path.isdir(os.path.dirname(path)):
         raise ParameterError(f"output: there is no folder {os.path.dirname(path)!r}")
-    if os.path.realpath(path) in map(os.path.realpath, inputs):
+    if os.path.realpath(path) in [os.path.realpath(one) for one in inputs if not isinstance(one, Remote)]:
         raise ParameterError(f"output {os.fspath(output)!r} is an input: choose another name")
     return path
 

@@ -8,11 +8,11 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from typing import Any
 
-from annpipes.errors import StateError
+from annpipes.errors import ParameterError, ParameterTypeError, StateError
 from annpipes.plans.rows import RowArray
 from annpipes.plans.state import State
 from annpipes.stores import (
@@ -20,22 +20,38 @@ from annpipes.stores import (
     Collection,
     FieldStore,
     Matrix,
+    Remote,
     TurnedRows,
+    addresses_of,
+    as_remote,
     bytes_of,
     codec_of,
     exclusive,
     field_named,
     finish,
+    is_pattern,
     matrices_of,
+    name_of,
     open_store,
     part_lengths,
+    paths_of,
     row_lengths,
     turn_columns,
 )
 from annpipes.tools.rewriting.arrangement import Arrangement, Piece, pieces_of
 from annpipes.types import Chunk
 
-__all__ = ["Bases", "Job", "Workshop", "by_rows", "open_inputs", "opened", "unfinished", "working_folder"]
+__all__ = [
+    "Bases",
+    "Job",
+    "Workshop",
+    "by_rows",
+    "named_inputs",
+    "open_inputs",
+    "opened",
+    "unfinished",
+    "working_folder",
+]
 
 Bases = Mapping[str, int]
 
@@ -49,7 +65,7 @@ class Job:
     Parameters
     ----------
     inputs
-        Absolute paths.
+        Absolute paths, and addresses.
     join
         Which genes several inputs have in common, as of `Collection`.
     data
@@ -60,7 +76,7 @@ class Job:
         What is left out.
     """
 
-    inputs: tuple[str, ...]
+    inputs: tuple[str | Remote, ...]
     join: str
     data: str
     output: str
@@ -74,6 +90,12 @@ class Job:
     memory: int
     without: tuple[str, ...] = ()
 
+    def record(self) -> dict[str, Any]:
+        """What is written down of it: of an address neither options nor a signature, which may be others next time."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        record: dict[str, Any] = json.loads(json.dumps({**values, "inputs": list(map(name_of, self.inputs))}))
+        return record
+
     @property
     def folder(self) -> str:
         """Where parts lie until the outputs are complete."""
@@ -85,7 +107,25 @@ class Job:
         return self.output if n_files == 1 else f"{stem}-{file:0{len(str(n_files - 1))}}{suffix}"
 
 
-def open_inputs(inputs: Sequence[str], join: str) -> FieldStore:
+def named_inputs(data: Any) -> list[str | Remote]:
+    """The files and addresses that are meant."""
+    remote = as_remote(data)
+    if remote is not None:
+        return [*addresses_of(remote)]
+    if isinstance(data, str | os.PathLike):
+        path = os.path.expanduser(data)
+        return [*paths_of(path)] if is_pattern(path) else [path]
+    if not isinstance(data, list | tuple) or not all(isinstance(one, str | os.PathLike | Remote) for one in data):
+        raise ParameterTypeError(
+            f"data must be paths of files, or addresses, got {type(data).__name__}: write an AnnData with "
+            f"write_h5ad first"
+        )
+    if not data:
+        raise ParameterError("data is an empty list: there is nothing to shuffle")
+    return [path for one in data for path in named_inputs(one)]
+
+
+def open_inputs(inputs: Sequence[str | Remote], join: str) -> FieldStore:
     """The inputs as one store."""
     store = open_store(inputs[0]) if len(inputs) == 1 else Collection(list(inputs), join=join)
     assert isinstance(store, FieldStore)
@@ -184,7 +224,7 @@ def working_folder(job: Job) -> Iterator[str]:
     with _locked(os.path.join(job.folder, "lock"), job.folder):
         if not os.path.exists(record):
             with open(f"{record}.new", "w") as file:
-                json.dump(State({"attempt": uuid.uuid4().hex}, asdict(job)).as_dict(), file, indent=1)
+                json.dump(State({"attempt": uuid.uuid4().hex}, job.record()).as_dict(), file, indent=1)
             finish(f"{record}.new", record)
         yield _attempt(job, record)
         shutil.rmtree(job.folder)
@@ -195,7 +235,7 @@ def _attempt(job: Job, record: str) -> str:
     try:
         with open(record) as file:
             saved = json.load(file)
-        position = State.read(saved, {"attempt": str}).checked(json.loads(json.dumps(asdict(job))))
+        position = State.read(saved, {"attempt": str}).checked(job.record())
     except (StateError, ValueError) as error:  # ValueError: what is no JSON
         raise StateError(
             f"{job.folder} holds parts of another rewrite ({error}): give the same parameters to go on with it, or "
