@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
+import numcodecs.lz4
+import numcodecs.zstd
 import numpy as np
 import pytest
 from builders import tiny
@@ -16,6 +23,7 @@ from zarr_stores import written
 from annpipes import AnnDataset, IndexSource, check, stream
 from annpipes.errors import DamageError, FormatError
 
+MANY = 256 << 20
 pickles: Any = pytest.importorskip("numcodecs.pickles")
 
 
@@ -74,3 +82,34 @@ def test_where_numcodecs_loads_pickles_zarr_stores_are_refused(
     with np.errstate(all="ignore"), pytest.raises(Exception):  # noqa: B017, PT011 (whatever it makes of no array)
         zarr.open_group(path, mode="r")["obs/_index"][...]
     assert made.exists()  # so the store does what it is said to do
+
+
+BOMBS = {
+    "gzip": lambda: zlib.compress(bytes(MANY), 1),
+    "gzip member": lambda: gzip.compress(bytes(MANY), 1),
+    "zstd": lambda: numcodecs.zstd.compress(bytes(MANY), 1),
+    "lz4 block": lambda: numcodecs.lz4.compress(bytes(MANY)),
+    "lz4": lambda: struct.pack(">QII", MANY, MANY, 5) + bytes(5),
+}
+DECODE = """
+import resource, sys
+from annpipes.stores.codecs.registry import BY_NAME
+bomb = open(sys.argv[2], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    BY_NAME[sys.argv[1]].decode(bomb, 4096, ())
+    print("decoded")
+except ValueError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no resource module")
+@pytest.mark.parametrize("codec", BOMBS)
+def test_a_storage_chunk_is_decoded_to_no_more_than_its_array_says(tmp_path: Path, codec: str) -> None:
+    (tmp_path / "bomb").write_bytes(BOMBS[codec]())
+    command = [sys.executable, "-c", DECODE, codec, str(tmp_path / "bomb")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (
+        int(ran.stdout) < MANY / (1 if sys.platform == "darwin" else 1024) / 8
+    )  # which Linux counts in kB, and macOS in bytes

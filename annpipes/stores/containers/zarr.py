@@ -180,7 +180,7 @@ def _needed(path: str) -> Any:
         wanted = "numcodecs>=0.16.6,!=0.17.0"
         raise FormatError(
             f"{path} is a Zarr store, which may name filters for zarr to run, and the one that unpickles, and so "
-            f"runs any code, is allowed here: pip install '{wanted}', and leave ALLOW_UNSAFE_PICKLE_DECODE of numcodecs alone"
+            f"runs any code, is allowed here: pip install '{wanted}', and leave its ALLOW_UNSAFE_PICKLE_DECODE alone"
         ).with_remedy(f"pip install '{wanted}'")
     return import_module("zarr")  # only for such stores
 
