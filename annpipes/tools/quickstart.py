@@ -72,7 +72,7 @@ Your own training begins like this:
 This program, to change it:            annpipes quickstart --program > train.py
 How the file is stored, and problems:  annpipes inspect {quoted}
 What limits its speed here:            annpipes bench {quoted}
-A better block and chunk size:         annpipes tune {quoted} --label {label}"""
+A better block and chunk size:         annpipes tune {quoted} --label {quoted_label}"""
 NEEDS_CLICK = "The last three need more: pip install 'annpipes[cli]'"
 
 
@@ -159,7 +159,8 @@ def train(model: nn.Module, batches: Batches, epochs: int, seconds: float, n_cel
     if not loss.isfinite():  # an accuracy after this would say nothing
         raise SystemExit("the loss is no number: what is in X? `annpipes inspect` tells")
     short = "" if done >= epochs * n_cells else f" (--seconds {seconds:g} ended it)"
-    return f"{done / n_cells:.3g} epochs in {time.perf_counter() - began:.1f} s{short}"
+    count = f"{done / n_cells:.3g} epoch{'' if done == n_cells else 's'}"
+    return f"{count} in {time.perf_counter() - began:.1f} s{short}"
 
 
 @torch.no_grad()
@@ -223,6 +224,15 @@ def made_cells(path: str, n_obs: int = 20_000, n_vars: int = 2_000, n_types: int
     return path
 
 
+def say_what_comes_next(file: str, label: str, batch_size: int, transform: Transform) -> None:
+    """The first lines of a program that goes on, and commands."""
+    told = "[ap.NormalizeTotal(1e4), ap.Log1p()]" if transform is COUNTS else f"ap.{transform!r}"
+    quoted = {"quoted": quote(file), "quoted_label": quote(label)}
+    print(NEXT.format(file=file, label=label, batch_size=batch_size, transform=told, **quoted))
+    if find_spec("click") is None:
+        print(NEEDS_CLICK)
+
+
 def main(arguments: Sequence[str], prog: str | None = None) -> int:
     """Run it; the exit code is 2 if the call is wrong."""
     parser = argparse.ArgumentParser(prog=prog, description="Train a small cell-type classifier from an .h5ad file.")
@@ -244,12 +254,9 @@ def main(arguments: Sequence[str], prog: str | None = None) -> int:
                 parser.error(f"say which obs column to predict: --label COLUMN; with how many labels each: {columns}")
             transform = run(file, label, options.epochs, options.seconds, options.batch_size)
         if options.file is None:
-            file, label = "my.h5ad", "cell_type"
             print("\nThe same with a file of yours: annpipes quickstart my.h5ad --label cell_type")
-        told = "[ap.NormalizeTotal(1e4), ap.Log1p()]" if transform is COUNTS else f"ap.{transform!r}"
-        print(NEXT.format(file=file, quoted=quote(file), label=label, batch_size=options.batch_size, transform=told))
-        if find_spec("click") is None:
-            print(NEEDS_CLICK)
+            file, label = "my.h5ad", "cell_type"
+        say_what_comes_next(file, label, options.batch_size, transform)
     except AnnpipesError as error:
         parser.error(str(error))
     return 0
