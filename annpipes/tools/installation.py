@@ -217,9 +217,10 @@ def _tried(names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _run(names: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
     """The lines that a process writes as it tries these, and how it ended."""
-    command = [sys.executable, "-m", "annpipes.tools.probing", *names]
+    command = [sys.executable, "-P", "-m", "annpipes.tools.probing", *names]
+    found_here = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # and nothing else
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603 (ourselves)
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=found_here)  # noqa: S603 (ourselves)
         output, end = ran.stdout, f"ends the process (exit code {ran.returncode})"
     except subprocess.TimeoutExpired as error:
         output = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
