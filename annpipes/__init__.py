@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from annpipes.transforms.standard import Binarize, Clip, Log1p, NormalizeTotal, Scale
     from annpipes.types import Batch, Chunk, SparseRows
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 (in pipeline order)
     "Cache",

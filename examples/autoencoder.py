@@ -14,7 +14,7 @@ import tempfile
 import numpy as np
 import scanpy
 import torch
-from quickstart import write_pbmc
+from cells import write_pbmc
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, poisson_nll_loss
 

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from quickstart import write_pbmc
+from cells import write_pbmc
 from torch import nn
 from torch.nn.functional import cross_entropy
 

@@ -11,7 +11,7 @@ import tempfile
 
 import anndata
 import torch
-from quickstart import write_pbmc
+from cells import write_pbmc
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset

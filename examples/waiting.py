@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from quickstart import write_pbmc
+from cells import write_pbmc
 
 import annpipes as ap
 from annpipes.plotting import Recorder, plot_coverage, plot_mixing, plot_throughput, plot_tuning

@@ -88,8 +88,8 @@ PURE = {"plans", "types", "errors"}
 STORAGE = {"h5py", "anndata", "numba", "isal", "numcodecs", "pandas"}
 """What only stores know."""
 
-FOREIGN = {"annpipes.tools.benching.peers"}
-"""Runs other people's loaders, which want anndata's own objects."""
+FOREIGN = {"annpipes.tools.benching.peers", "annpipes.tools.quickstart"}
+"""What runs other people's loaders, which want anndata's own objects, and what is a program of a user's."""
 
 
 def layer(module: str, layers: list[set[str]]) -> tuple[int, str]:

@@ -13,8 +13,16 @@ import pytest
 
 import annpipes
 
-HEAVY = {"torch", "numpy", "scipy", "pandas", "numba", "anndata", "h5py", "matplotlib"}
-COMMANDS = ([], ["inspect"], ["bench"], ["tune"], ["shuffle"])
+HEAVY = {
+    *("torch", "torchdata", "numpy", "scipy", "pandas", "numba", "anndata", "h5py", "matplotlib"),
+    *("zarr", "numcodecs", "isal", "dask", "distributed", "fsspec", "obstore", "hdf5plugin"),
+}
+EDGES = {
+    *("click", "matplotlib", "obstore", "distributed", "hdf5plugin", "lightning", "platformdirs", "scanpy", "scvi"),
+    "annpipes.tools.cli",
+    "annpipes.tools.quickstart",
+}
+COMMANDS = ([], ["inspect"], ["bench"], ["tune"], ["shuffle"], ["cache"], ["info"])
 
 
 def printed(code: str, *arguments: str) -> str:
@@ -42,7 +50,12 @@ def test_help_imports_nothing_that_takes_long(arguments: Sequence[str]) -> None:
 
 
 def test_importing_the_package_imports_nothing_that_takes_long() -> None:
-    assert printed(f"import sys, annpipes\ndir(annpipes)\n{LOADED}") == "[]"
+    assert printed(f"import sys, annpipes\ndir(annpipes)\n{LOADED}\nassert 'click' not in sys.modules") == "[]"
+
+
+def test_what_one_call_needs_is_imported_by_that_call() -> None:
+    names = "import sys, annpipes\nfor name in annpipes.__all__: getattr(annpipes, name)"
+    assert printed(f"{names}\nprint(sorted(sys.modules.keys() & {EDGES!r}))") == "[]"
 
 
 def test_type_checkers_see_each_name_where_it_is_imported_from() -> None:

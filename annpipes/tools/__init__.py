@@ -5,6 +5,9 @@
 `tuning`        block and chunk size, chosen by measuring
 `rewriting`     files rewritten in shuffled order
 `keeping`       what a cache keeps, and its removal
+`quickstart`    a classifier trained on cells, the first thing to try
+`installation`  what annpipes runs with here
+`probing`       what works here, tried by a process that may break
 `timing`        how speed is measured
 `speeds`        how fast loaders are, timed in turns
 `diversity`     how mixed batches are

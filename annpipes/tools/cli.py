@@ -1,4 +1,4 @@
-"""The command line: `annpipes inspect`, `bench`, `tune`, `shuffle` and `cache`.
+"""The command line: `annpipes quickstart`, `inspect`, `bench`, `tune`, `shuffle`, `cache` and `info`.
 
 Each subcommand imports its tool when it runs, so that help comes at once.
 """
@@ -62,6 +62,20 @@ def annpipes() -> None:
 
     Exit codes: 0 if all is well, 1 if a file is damaged or the work failed, 2 if the call is wrong.
     """
+
+
+@annpipes.command(
+    "quickstart",
+    short_help="Train a small classifier on your cells, or on some to try.",
+    context_settings={"ignore_unknown_options": True},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def _quickstart(arguments: tuple[str, ...]) -> None:
+    """A classifier trained on shuffled batches of a file; it has its own help, as it is a program that users change."""
+    from annpipes.tools.quickstart import main
+
+    sys.exit(main(arguments, "annpipes quickstart"))
 
 
 @annpipes.command("inspect", short_help="What files hold, what is wrong with them, and what to do.")
@@ -233,3 +247,13 @@ def _kept(output: str) -> str:
     if not size:
         return ""
     return f"; finished parts ({brief_bytes(size)}) are kept in {folder!r}: the same command goes on from there"
+
+
+@annpipes.command("info", short_help="Versions, cores, memory, and what of annpipes works here.")
+@_as_json
+def _info(as_json: bool) -> None:
+    """What annpipes runs with here, for a report of what goes wrong; nothing of it names a person or a folder."""
+    from annpipes.tools.installation import look_at_installation
+
+    print_report(installation := look_at_installation(), as_json)
+    sys.exit(0 if installation.healthy else 1)

@@ -176,7 +176,23 @@ def _needed(path: str) -> Any:
             raise FormatError(
                 f"{path} is a Zarr store, for which {wanted} is needed, and there is {found}: pip install '{wanted}'"
             ).with_remedy(f"pip install '{wanted}'")
+    if _unpickles():
+        wanted = "numcodecs>=0.16.6,!=0.17.0"
+        raise FormatError(
+            f"{path} is a Zarr store, which may name filters for zarr to run, and the one that unpickles, and so "
+            f"runs any code, is allowed here: pip install '{wanted}', and leave its ALLOW_UNSAFE_PICKLE_DECODE alone"
+        ).with_remedy(f"pip install '{wanted}'")
     return import_module("zarr")  # only for such stores
+
+
+def _unpickles() -> bool:
+    """Whether numcodecs unpickles what a store has, https://github.com/zarr-developers/numcodecs/releases/tag/v0.17.1."""
+    codec = import_module("numcodecs.pickles").Pickle()
+    try:
+        codec.decode(codec.encode(0))
+    except Exception:  # which one depends on its version
+        return False
+    return True
 
 
 def metadata_of(array: Any) -> Mapping[str, Any]:
