@@ -67,13 +67,13 @@ def test_a_pickle_in_a_zarr_store_is_never_loaded(tmp_path: Path, where: str) ->
 
 
 @pytest.mark.parametrize("where", ["filter", "compressor"])
-def test_where_numcodecs_loads_pickles_zarr_stores_are_refused(
+def test_where_numcodecs_loads_pickles_stores_that_name_some_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     path, made = poisoned(tmp_path, where)
     monkeypatch.setattr(pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
     with pytest.raises(
-        FormatError, match=r"the one that unpickles.* is allowed here: pip install 'numcodecs"
+        FormatError, match=r"may have zarr unpickle.* numcodecs allows: pip install 'numcodecs"
     ) as refused:
         list(stream(path, 4, fields=["obs_names"]))
     assert refused.value.remedy == "pip install 'numcodecs>=0.16.6,!=0.17.0'"
@@ -82,6 +82,15 @@ def test_where_numcodecs_loads_pickles_zarr_stores_are_refused(
     with np.errstate(all="ignore"), pytest.raises(Exception):  # noqa: B017, PT011 (whatever it makes of no array)
         zarr.open_group(path, mode="r")["obs/_index"][...]
     assert made.exists()  # so the store does what it is said to do
+
+
+@pytest.mark.parametrize("of_zarr", [2, 3])
+def test_where_numcodecs_loads_pickles_other_stores_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_zarr: int
+) -> None:
+    path = written(tiny(8), tmp_path / "cells.zarr", of_zarr)
+    monkeypatch.setattr(pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
+    assert len(list(stream(path, 4, fields=["obs_names"]))) == 2
 
 
 BOMBS = {

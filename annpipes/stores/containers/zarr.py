@@ -61,7 +61,20 @@ class ZarrGroup(Container):
             found = zarr.open(self._store(zarr), mode="r", zarr_format=known)
         if not isinstance(found, zarr.Group):
             raise FormatError(f"{self.path} is a Zarr store with a single array, and no AnnData")
+        if _unpickles():
+            self._refuse_pickles(found)
         return found
+
+    def _refuse_pickles(self, group: Any) -> None:
+        """Refuse a store that has zarr unpickle something, or of which nobody can list what it has."""
+        inside = group.members(max_depth=None) if self.places.listed else []
+        arrays = [found for _, found in inside if not isinstance(found, type(group))]
+        if not self.places.listed or any(map(_is_pickled, arrays)):
+            wanted = "numcodecs>=0.16.6,!=0.17.0"
+            raise FormatError(
+                f"{self.path} is a Zarr store that may have zarr unpickle, and so run any code, as the installed "
+                f"numcodecs allows: pip install '{wanted}', and leave its ALLOW_UNSAFE_PICKLE_DECODE alone"
+            ).with_remedy(f"pip install '{wanted}'")
 
     def _store(self, zarr: Any) -> Any:
         if isinstance(self.places, RemotePlaces) or (isinstance(self.places, Zip) and self.remote):
@@ -176,12 +189,6 @@ def _needed(path: str) -> Any:
             raise FormatError(
                 f"{path} is a Zarr store, for which {wanted} is needed, and there is {found}: pip install '{wanted}'"
             ).with_remedy(f"pip install '{wanted}'")
-    if _unpickles():
-        wanted = "numcodecs>=0.16.6,!=0.17.0"
-        raise FormatError(
-            f"{path} is a Zarr store, which may name filters for zarr to run, and the one that unpickles, and so "
-            f"runs any code, is allowed here: pip install '{wanted}', and leave its ALLOW_UNSAFE_PICKLE_DECODE alone"
-        ).with_remedy(f"pip install '{wanted}'")
     return import_module("zarr")  # only for such stores
 
 
@@ -193,6 +200,12 @@ def _unpickles() -> bool:
     except Exception:  # which one depends on its version
         return False
     return True
+
+
+def _is_pickled(array: Any) -> bool:
+    """Whether an array names the filter that unpickles."""
+    metadata = metadata_of(array)
+    return any("pickle" in repr(metadata.get(part)).lower() for part in ("filters", "compressor", "codecs"))
 
 
 def metadata_of(array: Any) -> Mapping[str, Any]:
