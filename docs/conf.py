@@ -23,7 +23,12 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True  # 16_384 and 1e4 as they were typed
-autodoc_mock_imports = ["lightning", "scvi"]  # frameworks that the documentation is built without
+autodoc_mock_imports = [
+    "lightning",
+    "scvi",
+    "accelerate",
+    "transformers",
+]  # frameworks that the documentation is built without
 autodoc_type_aliases = {name: name for name in ["ArrayLike", "NDArray"]}
 napoleon_google_docstring = False
 napoleon_attr_annotations = False  # types stand in the signature
