@@ -34,7 +34,7 @@ def run_in_two(folder: Path, *programs: list[str]) -> list[tuple[Any, Any]]:
     return [*zip(left, right, strict=True)]
 
 
-def run_alone(folder: Path, *arguments: str) -> str:
+def run_alone(folder: Path, *arguments: str, seconds: float = 250) -> str:
     """What a program of Python says, which ends in time and well."""
     job = subprocess.Popen(
         [sys.executable, *arguments],
@@ -46,12 +46,15 @@ def run_alone(folder: Path, *arguments: str) -> str:
         start_new_session=True,
     )
     try:
-        said = job.communicate(timeout=250)[0]
+        said = job.communicate(timeout=seconds)[0]
+        hangs = False
     except subprocess.TimeoutExpired:
-        pytest.fail("the job hangs")
+        hangs = True
     finally:
         with suppress(ProcessLookupError):
             os.killpg(job.pid, signal.SIGKILL)  # what the job started, too
+    if hangs:
+        pytest.fail(f"the job hangs: {job.communicate()[0]}")
     assert job.returncode == 0, said
     return str(said)
 
