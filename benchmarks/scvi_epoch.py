@@ -34,9 +34,11 @@ class Epochs(Callback):
         self.seconds: list[float] = []
 
     def on_train_epoch_start(self, *_: Any) -> None:
+        """Look at the clock."""
         self.begin = perf_counter()
 
     def on_train_epoch_end(self, *_: Any) -> None:
+        """Look at it again."""
         self.seconds.append(perf_counter() - self.begin)
 
 

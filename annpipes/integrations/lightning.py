@@ -19,7 +19,7 @@ _STAGES = ("train", "val", "test", "predict")
 _OF_TRAINING = ("shuffle", "weights", "balance", "num_rows", "drop_last", "tail")  # which rows an epoch has, and when
 
 
-class LoaderDataModule(ResumingDataModule, lightning.LightningDataModule):  # type: ignore[misc, name-defined]
+class LoaderDataModule(ResumingDataModule, lightning.LightningDataModule):  # type: ignore[misc] # known when imported
     """Loaders for a ``Trainer`` of Lightning, which goes on from any checkpoint with the very next batch.
 
     >>> data = LoaderDataModule(train={"data": "pbmc.h5ad", "batch_size": 64, "fields": ["X", "obs/louvain:code"]})

@@ -54,9 +54,9 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
     (700, 50, 1, 9, 3)
 
     ``SCVI(registry=dm.registry)`` makes a model for it, ``model.train(datamodule=dm)`` trains that, and its
-    methods take ``dataloader=dm.inference_dataloader()``. Its place is in every checkpoint, and
-    ``model.train(datamodule=dm, ckpt_path=…)`` goes on with the very next batch. For SCANVI, which is also given ``datamodule=dm``, each
-    batch is two, as with ``setup_anndata``: any cells, and as many labeled ones.
+    methods take ``dataloader=dm.inference_dataloader()``. For SCANVI, which is also given ``datamodule=dm``, each
+    batch is two, as with ``setup_anndata``: any cells, and as many labeled ones. The place of training is in every
+    checkpoint, and ``model.train(datamodule=dm, ckpt_path=…)`` goes on with the very next batch.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A training with scvi-tools goes on from any checkpoint with the very next batch; the oracle is one that never stopped."""
+"""scvi-tools goes on from any checkpoint with the very next batch; the oracle is a training that never stopped."""
 
 from __future__ import annotations
 
@@ -27,14 +27,8 @@ KINDS = [scvi.model.SCVI, scvi.model.SCANVI]
 
 
 def run(kind: Any, path: Path, epochs: int, *, seed: int = 0, **options: Any) -> Any:
-    dm = ScviDataModule(
-        path,
-        batch_size=40,
-        labels_key="label",
-        unlabeled_category="Unknown",
-        seed=seed,
-        num_workers=options.pop("n", 0),
-    )
+    labels = {"labels_key": "label", "unlabeled_category": "Unknown"}
+    dm = ScviDataModule(path, batch_size=40, seed=seed, num_workers=options.pop("n", 0), **labels)
     more = {"datamodule": dm} if kind is scvi.model.SCANVI else {}
     model = kind(registry=dm.registry, **SMALL, **more)
     return trained(model, dm, epochs=epochs, **options)
