@@ -84,7 +84,8 @@ def _become_script(namespace: dict[str, Any]) -> None:
     sys.modules["page"] = _Script(namespace)
 
 
-_ABSENT = [framework for framework in ("lightning", "scvi") if find_spec(framework) is None]
+_FRAMEWORKS = ("lightning", "scvi", "accelerate", "transformers")
+_ABSENT = [framework for framework in _FRAMEWORKS if find_spec(framework) is None]
 """Frameworks that `tox -e integrations` installs: without one, what is about it does not run."""
 
 _docstrings = Sybil(
@@ -103,6 +104,7 @@ _pages = Sybil(
     excludes=[
         "docs/waiting.md",
         "docs/integrations/scvi.md",
+        *("docs/integrations/torchrun.md", "docs/integrations/ray.md"),  # in processes, by tests of these names
         *(f"docs/integrations/{framework}.md" for framework in _ABSENT),
     ],
     setup=_become_script,

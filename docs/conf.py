@@ -68,7 +68,12 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True  # 16_384 and 1e4 as they were typed
-autodoc_mock_imports = ["lightning", "scvi"]  # frameworks that the documentation is built without
+autodoc_mock_imports = [
+    "lightning",
+    "scvi",
+    "accelerate",
+    "transformers",
+]  # frameworks that the documentation is built without
 autodoc_type_aliases = {name: name for name in ["ArrayLike", "NDArray", "Transforms"]}
 autosummary_context = {"shown": LISTS["members"]}  # what a page of `_templates/autosummary` shows of its class
 napoleon_google_docstring = False
@@ -80,6 +85,7 @@ spellings = LISTS["spellings"]
 intersphinx_mapping = {name: (url, (*_asked, f"inventories/{name}.txt")) for name, url in LISTS["projects"].items()}
 # What has no page: torch documents no IterDataPipe any more, and some of our own classes are only handed on.
 nitpick_ignore_regex = [
+    ("py:class", r"(accelerate|transformers)\..*"),  # they publish no inventory that is kept here
     ("py:class", r"torch\.utils\.data\.datapipes\.datapipe\.IterDataPipe"),
     ("py:class", r"annpipes\.(plans|running|stores)\..*|Rows"),
 ]

@@ -14,13 +14,15 @@ from annpipes.integrations.scvi_registry import Registered, ScviLabels, cell_lab
 from annpipes.messages.warning import warn
 from annpipes.plans.rows import RowArray, Rows, as_count, as_natural
 from annpipes.running.loader import Loader
-from annpipes.running.ranks import Ranks, find_ranks
+from annpipes.running.ranks import find_ranks
 from annpipes.stages.sources import IndexSource
 
 try:
     import scvi
     from lightning.pytorch import LightningDataModule
     from scvi.train import SemiSupervisedTrainingPlan
+
+    from annpipes.integrations.lightning_epochs import Evaluation, ResumingDataModule
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "annpipes.integrations.scvi needs scvi-tools: pip install 'annpipes[scvi]'", name=error.name
@@ -41,7 +43,7 @@ _LOOKED_AT = 128  # cells in which counts are looked for
 _LEAST = 3  # cells in a last batch, as in scvi-tools
 
 
-class ScviDataModule(ScviFacts, LightningDataModule):  # type: ignore[misc] # published without types
+class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # type: ignore[misc] # published without types
     """Data that scvi-tools trains from: what ``setup_anndata`` is for an AnnData in memory.
 
     >>> import anndata
@@ -53,7 +55,8 @@ class ScviDataModule(ScviFacts, LightningDataModule):  # type: ignore[misc] # pu
 
     ``SCVI(registry=dm.registry)`` makes a model for it, ``model.train(datamodule=dm)`` trains that, and its
     methods take ``dataloader=dm.inference_dataloader()``. For SCANVI, which is also given ``datamodule=dm``, each
-    batch is two, as with ``setup_anndata``: any cells, and as many labeled ones.
+    batch is two, as with ``setup_anndata``: any cells, and as many labeled ones. The place of training is in every
+    checkpoint, and ``model.train(datamodule=dm, ckpt_path=…)`` goes on with the very next batch.
 
     Parameters
     ----------
@@ -138,7 +141,6 @@ class ScviDataModule(ScviFacts, LightningDataModule):  # type: ignore[misc] # pu
         )
         self.registered.check(self.store)
         self.parts = parts_of(self.store, split or {"train": 0.9, "val": 0.1}, groupby, stratify, self.seed)
-        self._loaders: dict[tuple[str, Ranks], Loader] = {}
         looked_at = self.inference_dataloader(range(min(_LOOKED_AT, self.n_obs)), _LOOKED_AT)
         self.var_names = [str(name) for name in looked_at.var.index]
         self._look_for_counts(looked_at)
@@ -205,24 +207,18 @@ class ScviDataModule(ScviFacts, LightningDataModule):  # type: ignore[misc] # pu
         rows = np.asarray(self.parts.get(name, ()), np.int64)
         if len(rows) == 0:
             return []  # Lightning's "none"
-        every = self._kept(name, rows, shuffle)
-        if self.trainer is None or not isinstance(self.trainer.lightning_module, SemiSupervisedTrainingPlan):
-            return every
-        labeled = rows[self.registered.is_labeled(self.store)[rows]]
-        return LabeledBeside(every, self._kept(f"labeled {name}", labeled, shuffle)) if len(labeled) else every
+        found: Any = self._shared(rows, shuffle)
+        if self.trainer is not None and isinstance(self.trainer.lightning_module, SemiSupervisedTrainingPlan):
+            labeled = rows[self.registered.is_labeled(self.store)[rows]]
+            found = LabeledBeside(found, self._shared(labeled, shuffle)) if len(labeled) else found
+        return self._epochs_of(found) if shuffle else Evaluation(found)
 
-    def _kept(self, name: str, rows: RowArray, shuffle: bool) -> Loader:
-        """The loader of this name among these ranks, made once; its next pass is the trainer's epoch."""
-        ranks = find_ranks(None, None)
-        if (name, ranks) not in self._loaders:
-            rest = len(rows) % self.batch_size
-            # Batch norm takes no batch of one cell while it is trained.
-            small = shuffle and 0 < rest < _LEAST < len(rows) - rest and ranks.world_size == 1
-            tail = {"tail": "drop"} if small else {}
-            self._loaders[name, ranks] = self._loader(rows, self.batch_size, shuffle=shuffle, **tail)
-        if self.trainer is not None:
-            self._loaders[name, ranks].set_epoch(self.trainer.current_epoch)
-        return self._loaders[name, ranks]
+    def _shared(self, rows: RowArray, shuffle: bool) -> Loader:
+        """A loader that ranks share."""
+        rest = len(rows) % self.batch_size
+        # Batch norm takes no batch of one cell while it is trained.
+        small = shuffle and 0 < rest < _LEAST < len(rows) - rest and find_ranks(None, None).world_size == 1
+        return self._loader(rows, self.batch_size, shuffle=shuffle, **({"tail": "drop"} if small else {}))
 
     def train_dataloader(self) -> Any:
         """Batches of the training part, in another order each epoch; a last one of one or two cells is left out."""

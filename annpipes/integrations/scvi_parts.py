@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from annpipes.errors import ParameterError, ParameterTypeError
+from annpipes.errors import ParameterError, ParameterTypeError, StateError
 from annpipes.plans.rows import Rows
 from annpipes.running.loader import Loader
 from annpipes.splitting import split as split_rows
@@ -79,15 +79,46 @@ class LabeledBeside:
     def __init__(self, every: Loader, labeled: Loader) -> None:
         self.every, self.labeled = every, labeled
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of any cells that the next pass will be."""
+        return self.every.epoch
+
+    @property
+    def first_batch(self) -> int:
+        """With which batch of it the next pass begins."""
+        return self.every.first_batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass this epoch."""
+        self.every.set_epoch(epoch)
+
+    def state_dict(self, *, unused: int = 0, ended: bool | None = None) -> dict[str, Any]:
+        """As of `Loader`: the place among any cells, from which that among labeled ones follows."""
+        place = self.every.state_dict(unused=unused, ended=ended)
+        return {**place, "labeled": self._labeled_at(place["epoch"], place["batch"])}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As of `Loader`."""
+        if not isinstance(state, Mapping) or "labeled" not in state:
+            raise StateError("the state is none of a semi-supervised model: it lacks labeled")
+        self.labeled.load_state_dict(state["labeled"])
+        self.every.load_state_dict(state)
+
     def __len__(self) -> int:
         return len(self.every)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        turns = -(-len(self.every) // len(self.labeled))  # epochs of labeled cells within one of all
-        self.labeled.set_epoch(self.every.epoch * turns)
+        self.labeled.load_state_dict(self._labeled_at(self.every.epoch, self.every.first_batch))
         with closing(self._again()) as labeled:
             for batch in self.every:
                 yield batch, next(labeled)
+
+    def _labeled_at(self, epoch: int, batch: int) -> dict[str, Any]:
+        """The place among labeled cells beside this batch of any cells."""
+        turns = -(-len(self.every) // len(self.labeled))  # epochs of labeled cells within one of all
+        turn, own = divmod(batch, len(self.labeled))
+        return {**self.labeled.state_dict(), "epoch": epoch * turns + turn, "batch": own}
 
     def _again(self) -> Any:
         while True:

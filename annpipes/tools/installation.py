@@ -51,6 +51,8 @@ OPTIONAL: Mapping[str, tuple[str, str]] = {
     "distributed": ("distributed", "dask"),
     "lightning": ("lightning", "lightning"),
     "scvi-tools": ("scvi", "scvi"),
+    "accelerate": ("accelerate", "accelerate"),
+    "transformers": ("transformers", "transformers"),
 }
 """The module of each other package that annpipes uses, and the extra that brings it."""
 

@@ -234,7 +234,7 @@ try:
 except ImportError as error:
     print(error)
 else:
-    print(LoaderDataModule.__mro__[1].__module__)
+    print(LoaderDataModule.__mro__[2].__module__)
 """
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import chain
+import json
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ scvi = pytest.importorskip("scvi", reason="scvi-tools is not installed")
 from scvi_models import SMALL, counts, counts_file, scvi_alone, trained  # noqa: E402, F401
 
 import annpipes as ap  # noqa: E402
-from annpipes.errors import FieldError, ParameterError, ParameterTypeError  # noqa: E402
+from annpipes.errors import FieldError, ParameterError, ParameterTypeError, StateError  # noqa: E402
 from annpipes.integrations.scvi import ScviDataModule  # noqa: E402
 from annpipes.integrations.scvi_parts import LabeledBeside  # noqa: E402
 
@@ -102,6 +103,28 @@ def test_an_epoch_of_two_loaders_is_known_from_its_number(counts_file: Path) -> 
 
     assert pairs(2) == pairs(0)[2:]
     assert pairs(1) == pairs(0)[1:]
+
+
+def test_two_loaders_go_on_together(counts_file: Path) -> None:
+    def beside(**options: Any) -> LabeledBeside:
+        every, labeled = (ap.stream(counts_file, 10, fields=["rows"], rows=range(n), **options) for n in (100, 25))
+        return LabeledBeside(every, labeled)
+
+    def rows(batches: Any) -> list[Any]:
+        return [(one["rows"].tolist(), two["rows"].tolist()) for one, two in batches]
+
+    whole = [pair for running in [beside()] for _ in range(3) for pair in rows(running)]
+    for taken in (0, 1, 4, 9, 10, 13, 20):
+        running, seen = beside(), []
+        while len(seen) < taken:
+            seen += rows(islice(running, taken - len(seen)))
+        resumed = beside(num_workers=2)
+        resumed.load_state_dict(json.loads(json.dumps(running.state_dict())))
+        assert seen + [pair for _ in range(3 - taken // 10) for pair in rows(resumed)] == whole
+    with pytest.raises(StateError, match="seed was 0 and is 3"):
+        beside(seed=3).load_state_dict(beside().state_dict())
+    with pytest.raises(StateError, match="lacks labeled"):
+        beside().load_state_dict(beside().every.state_dict())
 
 
 def test_cells_without_a_label_are_unlabeled(counts: anndata.AnnData) -> None:

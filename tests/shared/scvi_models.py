@@ -143,7 +143,7 @@ def trained(model: Any, datamodule: Any, weights: Any = None, epochs: int = 1, *
         max_epochs=epochs,
         datamodule=datamodule,
         accelerator="cpu",
-        callbacks=[seen],
+        callbacks=[seen, *options.pop("callbacks", ())],
         enable_progress_bar=False,
         plan_kwargs={"n_epochs_kl_warmup": 2},
         **options,
