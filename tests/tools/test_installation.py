@@ -22,7 +22,7 @@ from annpipes.tools import installation
 from annpipes.tools.installation import NEEDED, OPTIONAL, look_at_installation, without_places
 
 PROJECT = tomllib.loads((Path(annpipes.__file__).parents[1] / "pyproject.toml").read_text())["project"]
-DEVELOPMENT = {"all", "bench", "docs", "examples", "lint", "test"}
+DEVELOPMENT = {"all", "bench", "docs", "examples", "lint", "ray", "test"}
 
 
 def info(folder: Path, *arguments: str, **modules: str) -> tuple[int, str]:
