@@ -68,12 +68,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True  # 16_384 and 1e4 as they were typed
-autodoc_mock_imports = [
-    "lightning",
-    "scvi",
-    "accelerate",
-    "transformers",
-]  # frameworks that the documentation is built without
+# Frameworks that the documentation is built without.
+autodoc_mock_imports = ["lightning", "scvi", "accelerate", "transformers"]
 autodoc_type_aliases = {name: name for name in ["ArrayLike", "NDArray", "Transforms"]}
 autosummary_context = {"shown": LISTS["members"]}  # what a page of `_templates/autosummary` shows of its class
 napoleon_google_docstring = False

@@ -52,7 +52,12 @@ def test_the_recipe_asks_for_what_the_package_and_its_command_ask_for() -> None:
 
 
 def test_it_keeps_what_extras_bring_to_their_bounds() -> None:
-    beside = set.union(*(asked(EXTRAS[name]) for name in ("accelerate", "dask", "lightning", "plot", "remote", "scvi", "transformers", "zarr")))
+    beside = set.union(
+        *(
+            asked(EXTRAS[name])
+            for name in ("accelerate", "dask", "lightning", "plot", "remote", "scvi", "transformers", "zarr")
+        )
+    )
     stricter = {name for name, _ in asked(PROJECT["project"]["dependencies"])}  # which zarr needs newer
     assert asked(RECIPE["requirements"]["run_constraints"]) == {pair for pair in beside if pair[0] not in stricter}
 

@@ -83,7 +83,9 @@ def test_tools_tell_what_they_do_of_the_local_one(place: Remote, folder: Path, n
     far, near = inspect(at(place, name)), inspect(folder / name)
     assert (far.fields, far.file_bytes, far.others) == (near.fields, near.file_bytes, near.others)
     assert check(at(place, name)).read_bytes == check(folder / name).read_bytes
-    how: dict[str, Any] = {"codec": "gzip", "seed": 1, "without": ["obs/note", "layers", "obsm", "uns"]}
+    if place.protocol == "hf" and not name.endswith(".zip"):  # each look takes two requests there: half a minute
+        return
+    how: dict[str, Any] = {"codec": "gzip", "seed": 1, "without": ["obs/note", "layers", "obsm"]}
     done = rewrite_shuffled(at(place, name), tmp_path / "far.h5ad", **how)
     assert done.input_bytes == near.file_bytes
     again = rewrite_shuffled(folder / name, tmp_path / "near.h5ad", **how)

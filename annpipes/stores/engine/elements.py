@@ -116,8 +116,12 @@ class Direct:
         return self._in_turn(pieces, before * self.shape[1], out, None)
 
     def _in_turn(self, pieces: Pieces, before: int, out: NDArray[Any], below: int | None) -> Work:
-        """The work of copying pieces in elements, those first that outputs below ``before`` need."""
-        parts = pieces.split(before, alone=self.layout.plain) if before else None
+        """The work of copying pieces in elements, those first that outputs below ``before`` need.
+
+        From afar all at once: requests span what lies between pieces, which would be fetched twice.
+        """
+        near = before and not any(source.distant for source in self.layout.sources)
+        parts = pieces.split(before, alone=self.layout.plain) if near else None
         works = [self._tasks(part.scaled(self.dtype.itemsize), out, below) for part in parts or [pieces]]
         return works[0] if parts is None else Work.in_turn(*works)
 
