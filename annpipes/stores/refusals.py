@@ -103,10 +103,8 @@ def _missing(path: str) -> SourceError | FormatError:
 
 
 def _folder(path: str) -> str:
-    if any(os.path.exists(os.path.join(path, name)) for name in (".zgroup", ".zattrs", "zarr.json", ".zmetadata")):
-        return (
-            f"{path!r} is a directory, a Zarr store, which is not read yet: anndata.read_zarr({path!r}).write_h5ad(…)"
-        )
+    if any(os.path.exists(os.path.join(path, name)) for name in (".zattrs", ".zmetadata")):
+        return f"{path!r} has parts of a Zarr store, but not its root (.zgroup or zarr.json): copy the store as a whole"
     pattern = os.path.join(path, "*.h5ad")
     return f"{path!r} is a directory; for the .h5ad files in it, give the pattern {pattern!r}"
 
