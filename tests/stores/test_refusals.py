@@ -106,7 +106,7 @@ def test_a_folder_is_given_as_a_pattern(tmp_path: Path) -> None:
 def test_a_zarr_store_without_its_root_is_told(tmp_path: Path, left: str) -> None:
     (tmp_path / left).write_text("{}")
     with pytest.raises(FormatError, match=r"has parts of a Zarr store, but not its root \(.zgroup or zarr.json\)"):
-        open_store(tmp_path)
+        stream(tmp_path)
 
 
 def test_a_path_into_a_file_is_told_from_a_file_that_is_not_there(tmp_path: Path) -> None:
