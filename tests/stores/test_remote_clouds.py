@@ -80,11 +80,11 @@ def test_a_pattern_names_what_it_does_in_a_folder(place: Remote, folder: Path, p
 
 @pytest.mark.parametrize("name", ["a 1.h5ad", "c.zarr", "c.zarr.zip"])
 def test_tools_tell_what_they_do_of_the_local_one(place: Remote, folder: Path, name: str, tmp_path: Path) -> None:
+    if place.protocol == "hf" and not name.endswith(".zip"):
+        pytest.skip("each look takes two requests there: half a minute, for what an archive shows as well")
     far, near = inspect(at(place, name)), inspect(folder / name)
     assert (far.fields, far.file_bytes, far.others) == (near.fields, near.file_bytes, near.others)
     assert check(at(place, name)).read_bytes == check(folder / name).read_bytes
-    if place.protocol == "hf" and not name.endswith(".zip"):  # each look takes two requests there: half a minute
-        return
     how: dict[str, Any] = {"codec": "gzip", "seed": 1, "without": ["obs/note", "layers", "obsm"]}
     done = rewrite_shuffled(at(place, name), tmp_path / "far.h5ad", **how)
     assert done.input_bytes == near.file_bytes
