@@ -118,10 +118,11 @@ class Direct:
     def _in_turn(self, pieces: Pieces, before: int, out: NDArray[Any], below: int | None) -> Work:
         """The work of copying pieces in elements, those first that outputs below ``before`` need.
 
-        From afar all at once: requests span what lies between pieces, which would be fetched twice.
+        All at once where nothing is decoded, as two turns would take longer, and from afar: requests span what lies
+        between pieces, which would be fetched twice.
         """
-        near = before and not any(source.distant for source in self.layout.sources)
-        parts = pieces.split(before, alone=self.layout.plain) if near else None
+        decoded = not self.layout.plain and not any(source.distant for source in self.layout.sources)
+        parts = pieces.split(before) if before and decoded else None
         works = [self._tasks(part.scaled(self.dtype.itemsize), out, below) for part in parts or [pieces]]
         return works[0] if parts is None else Work.in_turn(*works)
 

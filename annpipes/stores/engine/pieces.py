@@ -40,13 +40,10 @@ class Pieces:
         """The same in units of ``1 / item_size``."""
         return Pieces(self.chunks, self.froms * item_size, self.tos * item_size, self.lengths * item_size)
 
-    def split(self, before: int, *, alone: bool) -> tuple[Pieces, Pieces] | None:
-        """Those that outputs below ``before`` need, and the others; None if one of the two would have none.
-
-        Pieces of one storage chunk stay together, unless each can be had ``alone``.
-        """
+    def split(self, before: int) -> tuple[Pieces, Pieces] | None:
+        """Those of storage chunks that outputs below ``before`` need, and the others; None if one would have none."""
         wanted = self.tos < before  # (pieces,)
-        if not alone and len(self):
+        if len(self):
             edges = np.array(self.edges())
             wanted = np.repeat(np.logical_or.reduceat(wanted, edges[:-1]), np.diff(edges))
         if wanted.all() or not wanted.any():
