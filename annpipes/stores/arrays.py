@@ -18,7 +18,7 @@ from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.indptr import PlainIndptr
 from annpipes.stores.matrices import CsrRows, DenseRows
-from annpipes.stores.protocol import Begun, MatrixKind, MatrixReader
+from annpipes.stores.protocol import Begun, BegunMatrix, MatrixKind, MatrixReader
 from annpipes.stores.routes import Route
 from annpipes.stores.witness import COMPRESSED
 from annpipes.types import Chunk, SparseRows
@@ -151,7 +151,7 @@ def _indexable(matrix: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Selected(MatrixKind):
+class Selected(BegunMatrix):
     """Some rows, and perhaps some genes, of a matrix in memory: what a view of an AnnData shows.
 
     Parameters
@@ -186,12 +186,6 @@ class Selected(MatrixKind):
     def dtype(self) -> np.dtype[Any]:
         return self.whole.dtype
 
-    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any] | SparseRows:
-        return self.whole.read(*self._of_whole(chunk, genes))
-
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
-        drawn, kept = self._of_whole(chunk, genes)
-        return self.whole.begin(drawn, first, kept)
-
-    def _of_whole(self, chunk: Chunk, genes: Genes | None) -> tuple[Chunk, Genes | None]:
-        return Chunk.of(self.rows[chunk.drawn]), genes if self.genes is None else self.genes.then(genes)
+        drawn = Chunk.of(self.rows[chunk.drawn])
+        return self.whole.begin(drawn, first, genes if self.genes is None else self.genes.then(genes))

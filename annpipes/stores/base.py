@@ -155,9 +155,8 @@ class FieldStore(GeneTables):
         self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
     ) -> Mapping[str, NDArray[Any] | SparseRows]:
         """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of the fields that they cover."""
-        for field in fields:
-            self.notice(field, chunk.rows)
-        return {field_key(field): self._read_field(chunk, field, genes) for field in fields}
+        found: Mapping[str, NDArray[Any] | SparseRows] = self.begin(chunk, 0, fields, genes).values
+        return found
 
     def begin(self, chunk: Chunk, first: int, fields: Sequence[str], genes: Genes | None = None) -> Begun:
         """As ``read``, when the ``first`` rows in the drawn order are there; all of them if that is 0."""
@@ -171,11 +170,6 @@ class FieldStore(GeneTables):
         if not is_matrix(reader):
             return Begun(reader.read(chunk))
         return reader.begin(chunk, first, genes if genes is not None and genes.covers(field) else None)
-
-    def _read_field(self, chunk: Chunk, field: str, genes: Genes | None) -> NDArray[Any] | SparseRows:
-        if genes is not None and genes.covers(field):
-            return self.matrix(field).read(chunk, genes)
-        return self.reader(field).read(chunk)
 
     def route(self, field: str) -> Route:
         """How a field is read, and why so."""

@@ -25,14 +25,14 @@ from annpipes.stores.gene_subsets import select_rows
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.indptr import CompactIndptr, Indptr
 from annpipes.stores.narrowing import narrowed
-from annpipes.stores.protocol import Begun, MatrixKind
+from annpipes.stores.protocol import Begun, BegunMatrix
 from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
 
 __all__ = ["CsrRows", "DenseRows", "open_csr", "open_dense", "places_of", "refuse_lost"]
 
 
-class DenseRows(MatrixKind):
+class DenseRows(BegunMatrix):
     """A dense array ``(n_obs, n)``.
 
     Parameters
@@ -82,17 +82,12 @@ class DenseRows(MatrixKind):
         """The work of copying ``rows``, ascending, to rows ``places`` of ``out``, those ``before`` a place first."""
         return self.values.copy_rows(rows, places, out, before)
 
-    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
+    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         if len(chunk) == 1 and genes is None:
             row = int(chunk.rows[0])
             found = slices_of([self.values], row, row + 1)
             if found is not None:
-                return found[0]
-        begun = self.begin(chunk, 0, genes)
-        begun.finish()
-        return begun.values  # type: ignore[no-any-return] # an array
-
-    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
+                return Begun(found[0])
         if genes is None:
             values = empty((len(chunk), *self.shape[1:]), self.dtype)
             return Begun(values, begin(self.copy(chunk.rows, places_of(chunk), values, first)))
@@ -104,7 +99,7 @@ class DenseRows(MatrixKind):
         return Begun(take_genes(values, some))
 
 
-class CsrRows(MatrixKind):
+class CsrRows(BegunMatrix):
     """The rows of a CSR matrix.
 
     Parameters
@@ -202,14 +197,9 @@ class CsrRows(MatrixKind):
             return None
         return SparseRows(data, indices, np.array([0, length]), self.shape[1])
 
-    def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
-        if len(chunk) == 1 and genes is None and (row := self._row(chunk.rows)) is not None:
-            return row
-        begun = self.begin(chunk, 0, genes)
-        begun.finish()
-        return begun.values  # type: ignore[no-any-return] # SparseRows
-
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
+        if len(chunk) == 1 and genes is None and (row := self._row(chunk.rows)) is not None:
+            return Begun(row)
         lengths = self.lengths(chunk.rows)
         indptr = np.concatenate([[0], np.cumsum(lengths[chunk.order])])  # (n + 1,), in the drawn order
         tos = indptr[places_of(chunk)]

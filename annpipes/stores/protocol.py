@@ -21,6 +21,7 @@ from annpipes.types import Chunk, SparseRows
 
 __all__ = [
     "Begun",
+    "BegunMatrix",
     "FieldReader",
     "MatrixKind",
     "MatrixReader",
@@ -191,6 +192,18 @@ class MatrixKind:
 
     def keep_decoded(self, cache: SourceCache) -> None:
         """Nothing, where nothing is decoded."""
+
+
+class BegunMatrix(MatrixKind):
+    """A matrix of which some rows can be had before the others."""
+
+    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
+        """As of `MatrixReader`."""
+        raise NotImplementedError
+
+    def read(self, chunk: Chunk, genes: Genes | None = None) -> Any:
+        """The chunk's rows in the drawn order, of all columns or of those genes."""
+        return self.begin(chunk, 0, genes).values
 
 
 class MatrixReader(Protocol):

@@ -200,9 +200,6 @@ class Collection(AlignedStore):
     def check(self, fields: Sequence[str]) -> None:
         super().check([field for field in fields if not self._skipped(field)])
 
-    def read(self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None) -> Mapping[str, Any]:
-        return super().read(chunk, [field for field in fields if not self._skipped(field)], genes)
-
     def begin(self, chunk: Chunk, first: int, fields: Sequence[str], genes: Genes | None = None) -> Begun:
         return super().begin(chunk, first, [field for field in fields if not self._skipped(field)], genes)
 

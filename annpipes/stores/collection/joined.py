@@ -7,7 +7,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from toolz import partition_all
 
@@ -17,7 +16,7 @@ from annpipes.stores.compiled.kernels import copy_values
 from annpipes.stores.engine.pools import Work, begin, empty, run
 from annpipes.stores.genes import Genes, fill_columns, move_columns, take_genes
 from annpipes.stores.matrices import CsrRows, DenseRows, places_of
-from annpipes.stores.protocol import Begun, MatrixKind, MatrixReader, nothing
+from annpipes.stores.protocol import Begun, BegunMatrix, MatrixReader, nothing
 from annpipes.stores.routes import Route
 from annpipes.stores.row_space import RowSpace, Share
 from annpipes.types import Chunk, SparseRows
@@ -54,7 +53,7 @@ class Part:
         return self._chosen[chosen]
 
 
-class _Joined(MatrixKind):
+class _Joined(BegunMatrix):
     """What joined matrices have in common."""
 
     def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
@@ -116,11 +115,6 @@ class JoinedSparse(_Joined):
         dtypes = [np.int64 if matrix.index_dtype == np.uint64 else matrix.index_dtype for matrix in files]
         self.index_dtype = np.result_type(np.int64 if wide else np.int32, *dtypes)
 
-    def read(self, chunk: Chunk, genes: Genes | None = None) -> SparseRows:
-        """The chunk's rows in the drawn order, of all columns or of those genes."""
-        rows: SparseRows = self.begin(chunk, 0, genes).values
-        return rows
-
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         width = self.shape[1] if genes is None else len(genes)
         lengths = np.zeros(len(chunk), np.int64)  # of the ascending rows
@@ -147,9 +141,8 @@ class JoinedSparse(_Joined):
 
         moved = [(self.parts[number].kept(genes), places[share.where]) for number, share in direct]
         moves = [(kept, some) for kept, some in moved if kept is not None]
-        finish = nothing if moves else self._begin(direct, works_of)
-        if moves:
-            self._run(direct, works_of)
+        first = 0 if moves else first  # all of them get other columns
+        finish = self._begin(direct, works_of)
         for share, rows in converted:
             for values, out in ((rows.data, data), (rows.indices, indices)):
                 copy_values(values, rows.indptr[:-1], tos[share.where], rows.lengths, out)
@@ -175,11 +168,6 @@ class JoinedDense(_Joined):
     """Dense rows of several stores."""
 
     sparse = False
-
-    def read(self, chunk: Chunk, genes: Genes | None = None) -> NDArray[Any]:
-        """The chunk's rows in the drawn order, of all columns or of those genes."""
-        values: NDArray[Any] = self.begin(chunk, 0, genes).values
-        return values
 
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         out = empty((len(chunk), self.shape[1] if genes is None else len(genes)), self.dtype)
