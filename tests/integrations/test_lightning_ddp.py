@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from passes import joined, side_by_side
+from ranked_jobs import run_alone
 
 import annpipes as ap
 
@@ -25,28 +21,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each rank saw."""
     folder = tmp_path_factory.mktemp("ddp")
     shared = Path(__file__).parent.parent / "shared"
-    job = subprocess.Popen(
-        [sys.executable, str(shared / "lightning_ddp.py"), str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-    try:
-        said = job.communicate(timeout=150)[0]
-    except subprocess.TimeoutExpired:
-        pytest.fail("the job hangs")
-    finally:
-        end_group(job.pid)
-    assert job.returncode == 0, said
+    run_alone(folder, str(shared / "lightning_ddp.py"), str(folder))
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
-
-
-def end_group(group: int) -> None:
-    """End what the job started, too."""
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
 
 
 def test_the_ranks_are_those_of_the_trainer(reports: list[dict[str, Any]]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from web_servers import running
 
 __all__ = ["Hub", "hub_of"]
 
@@ -103,14 +103,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-@contextmanager
-def hub_of(folder: Path, token: str) -> Iterator[Hub]:
+def hub_of(folder: Path, token: str) -> AbstractContextManager[Hub]:
     """A hub with the files of a folder, until the block ends."""
-    with Hub(folder, token) as hub:
-        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            hub.shutdown()
-            thread.join()
+    return running(Hub(folder, token))

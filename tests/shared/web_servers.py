@@ -8,17 +8,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import pytest
 import torch
 
-__all__ = ["FAULTS", "WebServer", "calm", "seen", "serving"]
+__all__ = ["FAULTS", "WebServer", "calm", "running", "seen", "serving"]
+
+Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
 FAULTS = ("503", "dropped", "short", "429")
 
@@ -114,10 +116,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[WebServer]:
+def serving(folder: Path) -> AbstractContextManager[WebServer]:
     """A server of the files in a folder, until the block ends."""
-    with WebServer(folder) as server:
+    return running(WebServer(folder))
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """A server that answers until the block ends."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
