@@ -20,11 +20,14 @@ from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.compiled.kernels import Offsets
 from annpipes.stores.refusals import HDF5_SIGNATURE
 
-__all__ = ["ROOTS", "Folder", "Objects", "Places", "is_zarr"]
+__all__ = ["METADATA", "ROOTS", "Folder", "Objects", "Places", "is_zarr"]
 
 _OPEN_FILES = 64  # of one array: compiled loops read what is open, and a process may open about a thousand
 ROOTS = ("zarr.json", ".zgroup", ".zarray")
 """One of these stands in each group or array."""
+
+METADATA = (*ROOTS, ".zattrs", ".zmetadata")
+"""All that says something of a group or array, and is no data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +103,7 @@ class Folder(Places):
 
     @property
     def stamp(self) -> tuple[Any, ...]:
-        paths = [os.path.join(self.absolute, name) for name in (*ROOTS, ".zattrs", ".zmetadata")]
+        paths = [os.path.join(self.absolute, name) for name in METADATA]
         return tuple(stamp_of(path) if os.path.exists(path) else () for path in paths)
 
     @property

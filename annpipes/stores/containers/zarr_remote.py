@@ -19,12 +19,11 @@ from annpipes.stores.bytes.remote_file import RemoteFile
 from annpipes.stores.bytes.requesting import Requests
 from annpipes.stores.containers.zarr_archives import Zip
 from annpipes.stores.containers.zarr_members import names_told
-from annpipes.stores.containers.zarr_places import Objects, Places
+from annpipes.stores.containers.zarr_places import METADATA, Objects, Places
 
 __all__ = ["RemotePlaces", "found_at"]
 
-_ROOTS = ("zarr.json", ".zgroup")
-_METADATA = (*_ROOTS, ".zarray", ".zattrs", ".zmetadata")
+_GROUPS = ("zarr.json", ".zgroup")  # one of these says that there is a group
 _FILES = (".h5ad", ".h5", ".hdf5", ".h5mu", ".loom", ".zip")
 _ARCHIVE = b"PK"
 
@@ -46,7 +45,7 @@ class RemotePlaces(Places):
         self.requests, self.remote = requests, requests.remote
         self.path, self.listed = requests.remote.name, not requests.remote.web
         name, content, self.seen = root
-        self.zarr_format = 3 if name == _ROOTS[0] else 2
+        self.zarr_format = 3 if name == _GROUPS[0] else 2
         self._told = False
         self._metadata: dict[str, bytes | None] = {name: content}  # of groups and arrays, as they were asked for
 
@@ -54,7 +53,7 @@ class RemotePlaces(Places):
     def at(cls, remote: Remote) -> RemotePlaces | None:
         """The store, or group of one, at an address; None if there is none."""
         requests = Requests(remote.at(remote.url.rstrip("/")))
-        for key in _ROOTS:
+        for key in _GROUPS:
             found = requests.whole(key)
             if found is not None and _is_metadata(found[0]):
                 return cls(requests, (key, *found))
@@ -77,7 +76,7 @@ class RemotePlaces(Places):
             return self._metadata[key]
         found = self.requests.whole(key)
         content = None if found is None else found[0]
-        if key.rpartition("/")[2] in _METADATA:
+        if key.rpartition("/")[2] in METADATA:
             self._metadata[key] = content
         return content
 
