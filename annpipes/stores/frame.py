@@ -117,7 +117,8 @@ def column_of(values: pd.Series[Any], where: str = "an obs column") -> Column:
     """
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return Labels(values.cat.codes.to_numpy(), tuple(map(str, values.cat.categories)), bool(dtype.ordered))
+        found: Any = values.array  # whose codes are a view; those of ``cat`` are a copy since pandas 3
+        return Labels(found.codes, tuple(map(str, found.categories)), bool(dtype.ordered))
     if isinstance(dtype, np.dtype) and dtype.kind in "biufcV":
         refuse_numbers(dtype, where)
         return Numbers(values.to_numpy())

@@ -91,13 +91,13 @@ def read_column(file: h5py.File, path: str, column: str) -> pd.Series[Any]:
         if np.ndim(found) == 0 or (isinstance(found, np.ndarray) and len(found) == 1):  # anndata repeats it
             repeated = np.repeat(np.atleast_1d(np.asarray(found, _dtype_of(found))), frame_length(frame))
             return pd.Series(repeated)
-        return pd.Series(found)
+        return pd.Series(found, copy=False)  # which pandas 3 would copy
     values = frame[column]
     if (place := f"uns/{column}_categories") in file and values.dtype.kind in "iu":
         categories = _decoded(np.atleast_1d(file[place][()]))
         if (values < len(categories)).all():  # else they are those of a column of var that has the same name
             return pd.Series(pd.Categorical.from_codes(values, pd.Index(categories)))
-    return pd.Series(_decoded(values) if values.dtype.kind in "SO" else values)
+    return pd.Series(_decoded(values) if values.dtype.kind in "SO" else values, copy=False)
 
 
 def _dtype_of(values: Any) -> Any:

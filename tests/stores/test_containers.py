@@ -43,6 +43,7 @@ RANDOM = np.random.default_rng(5)
 class Held:
     """A byte source of one's own: bytes held in an object, without a descriptor or a mapping."""
 
+    distant = False
     descriptor = None
     requesting = None
     stamp: tuple[Any, ...] = ()
