@@ -54,6 +54,11 @@ class FieldStore(GeneTables):
         _ = self.fields  # listed once, where the data is at hand
         return {**vars(self), "_readers": {}}
 
+    @property
+    def stored_bytes(self) -> int:
+        """What it takes where it is; of what is in memory alone, nothing."""
+        return 0
+
     def fingerprint(self) -> Mapping[str, str | int]:
         """What makes this source another than others, in a few short values."""
         raise NotImplementedError

@@ -143,7 +143,7 @@ def _checked(file: str | Remote) -> CheckReport:
 @_cache_folder
 @_as_json
 def _bench(file: str, against: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """How fast this file is read on this machine, beside the limits of disk, decoding and memory."""
+    """How fast this file is read on this machine, beside the limits of disk or network, decoding and memory."""
     from annpipes.tools.benching import bench
 
     peers: Any = "installed" if against == ("installed",) else against

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from annpipes.tools.benching.results import BenchCase, BenchLimit
+from annpipes.tools.benching.bounds import BenchCase, BenchLimit
 
 DECODE = BenchLimit("decode", "inflating gzip", 108_000.0, 1310.0)
 

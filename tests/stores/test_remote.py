@@ -17,7 +17,7 @@ from web_servers import FAULTS, WebServer, calm, seen, serving
 
 pytest.importorskip("obstore")
 
-from annpipes import AnnDataset, Collection, IndexSource, Remote, bench, inspect, stream
+from annpipes import AnnDataset, Collection, IndexSource, Remote, inspect, stream
 from annpipes.errors import ChangedError, FormatError, ParameterError, RemoteError, SourceError
 from annpipes.stores import open_store
 
@@ -196,12 +196,6 @@ def test_an_option_that_the_library_lacks_is_refused(server: WebServer) -> None:
 def test_inspect_tells_of_a_remote_file_what_it_tells_of_the_local_one(server: WebServer, how: Any) -> None:
     far, near_by = inspect(how(f"{server.url}/gzip.h5ad")), inspect(near(server, "gzip.h5ad"))
     assert (far.fields, far.file_bytes, far.block_size) == (near_by.fields, near_by.file_bytes, near_by.block_size)
-
-
-@pytest.mark.parametrize("how", [str, Remote])
-def test_bench_needs_a_file_and_says_so(server: WebServer, how: Any) -> None:
-    with pytest.raises(FormatError, match=r"is a remote address.*download it"):
-        bench(how(f"{server.url}/gzip.h5ad"))
 
 
 @pytest.mark.parametrize("name", ["gzip.h5ad?Signature=hush", "gr%C3%B6%C3%9Fe%20%25.h5ad", "größe %25.h5ad"])

@@ -182,7 +182,7 @@ def test_a_file_without_x_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [tiny(3), ["a.h5ad", "b.h5ad"], None])
 def test_what_is_no_path_is_refused(data: Any) -> None:
-    with pytest.raises(ParameterTypeError, match=r"data must be the path of one file, got"):
+    with pytest.raises(ParameterTypeError, match=r"data must be the path or address of one file, got"):
         bench(data)
 
 

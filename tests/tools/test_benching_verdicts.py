@@ -8,9 +8,10 @@ import pytest
 from bench_cases import COPY, DECODE, DENSIFY, DISK, case
 
 from annpipes.messages.brevity import brief_time
-from annpipes.tools.benching.results import BenchCase, BenchLimit, binding, together
+from annpipes.tools.benching.bounds import BenchCase, BenchLimit, binding, together
 from annpipes.tools.benching.verdicts import conclude, find
 
+NETWORK = BenchLimit("network", "the network", 40_000.0, 80.0)
 HDF5 = BenchLimit("hdf5", "HDF5's own reading", 20_000.0, 200.0)
 
 
@@ -34,6 +35,26 @@ def test_the_cores_do_one_work_after_the_other() -> None:
 )
 def test_what_takes_the_most_time_binds(cells_per_second: float, expected: str) -> None:
     assert binding(cells_per_second, [DECODE, COPY]) == expected
+
+
+@pytest.mark.parametrize(
+    ("cells_per_second", "expected"),
+    [
+        (39_000, "network"),
+        (21_000, "network"),  # 25 of 48 µs
+        (15_000, "annpipes"),  # 25 of 67 µs are explained
+        (90_000, "network"),  # it was faster than when it was measured
+    ],
+)
+def test_cores_work_while_the_network_is_waited_for(cells_per_second: float, expected: str) -> None:
+    assert binding(cells_per_second, [DECODE, COPY], NETWORK) == expected
+
+
+def test_a_network_that_is_faster_than_the_cores_is_no_limit() -> None:
+    fast = replace(NETWORK, cells_per_second=200_000.0)
+    assert binding(95_000, [DECODE, COPY], fast) == "decode"
+    assert case(95_000.0, DECODE, COPY, network=fast).at_most == together([DECODE, COPY])
+    assert case(39_000.0, DECODE, COPY, network=NETWORK).at_most == pytest.approx(40_000)
 
 
 def test_a_case_follows_from_its_numbers() -> None:
@@ -193,3 +214,11 @@ def test_what_dense_batches_cost_is_told_where_it_is_much() -> None:
 def test_a_busy_machine_is_told_and_short_turns_are_not() -> None:
     assert conclude([case(104_000, DECODE, slowest=50_000.0)]).endswith("repeat this when it is quiet.")
     assert "quiet" not in conclude([case(104_000, DECODE, slowest=50_000.0, rows=700)])
+
+
+def test_a_network_that_binds_is_named_with_what_a_cache_would_give() -> None:
+    cases = [case(39_000.0, DECODE, COPY, network=NETWORK)]
+    assert find(cases) == "Blocks of 64: the network is the limit, 39,000 of at most 40,000 cells/s."
+    said = conclude(cases)
+    assert said.startswith("The network is the limit: bare requests for the same bytes give 40,000 cells/s (80 MB/s).")
+    assert "later epochs have at most 1,000,000 cells/s" in said

@@ -115,11 +115,13 @@ class BareWork:
     Parameters
     ----------
     name
-        ``decode``, ``copy``, ``hdf5``, ``zarr``, ``densify`` or ``disk``.
+        ``decode``, ``copy``, ``hdf5``, ``zarr``, ``densify``, ``disk`` or ``network``.
     what
         The same in words.
     quick
         Of decoding: whether no other codec would be decoded much faster.
+    at_once
+        How many threads it takes, of work that waits; None of work for those that decode.
     """
 
     name: str
@@ -127,3 +129,4 @@ class BareWork:
     tasks: Sequence[Sequence[Task]]
     n_bytes: int
     quick: bool = False
+    at_once: int | None = None

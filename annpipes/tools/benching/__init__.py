@@ -1,5 +1,6 @@
 """How fast a file is read on this machine, and what limits it.
 
+`bounds`    what one case reaches, and what bounds it
 `cases`     one order of a file's rows, measured in turns with the bare work
 `peers`     other loaders, run beside annpipes on the same rows
 `results`   what a benchmark found, as numbers and as a table
@@ -16,10 +17,11 @@ from annpipes.errors import FormatError, ParameterError, ParameterTypeError
 from annpipes.messages.progress import Progress, Steps, no_progress
 from annpipes.plans.rows import as_count, as_seconds
 from annpipes.stages.sources import IndexSource
-from annpipes.stores import Threads, bytes_of, refuse_remote
+from annpipes.stores import BareReading, Remote, Threads, as_remote, bytes_of, name_of
+from annpipes.tools.benching.bounds import BenchCase, BenchLimit
 from annpipes.tools.benching.cases import Cold, Sample, Trial
 from annpipes.tools.benching.peers import as_peers
-from annpipes.tools.benching.results import BenchCase, BenchLimit, Benchmark, BenchPeer
+from annpipes.tools.benching.results import Benchmark, BenchPeer
 from annpipes.tools.benching.verdicts import conclude, find
 from annpipes.tools.timing import available_memory, machine
 
@@ -53,17 +55,20 @@ def bench(
 
     With a cache, rows are put there first and then measured, as epochs after the first are; the disk is not.
 
+    What is remote comes over the network in each turn, beside the limit ``network``: the same bytes by bare requests.
+    Its rows are fewer where a chunk would take longer than ``seconds``.
+
     Parameters
     ----------
     data
-        Path of an ``.h5ad`` file or a Zarr store.
+        Path or address of an ``.h5ad`` file or a Zarr store, or a `Remote`.
     batch_size, chunk_size
         As of `stream`.
     seconds
         About how long each case is measured; it takes longer where one chunk takes longer.
     against
         Other loaders to run on the same rows: ``"installed"``, or names among ``anndata`` (a loop over
-        a backed AnnData), ``scdataset`` and ``annloader``.
+        a backed AnnData), ``scdataset`` and ``annloader``. They read files of this machine alone.
     cache
         As of `stream`.
     progress
@@ -78,7 +83,12 @@ def bench(
     """
     batch_size, chunk_size = as_count(batch_size, "batch_size"), as_count(chunk_size, "chunk_size")
     budget, names = as_seconds(seconds, "seconds"), as_peers(against)
-    source, path = _source(data, cache), os.path.expanduser(data)
+    source, remote = _source(data, cache), as_remote(data)
+    path = None if isinstance(data, Remote) or remote else os.path.expanduser(data)
+    if names and path is None:
+        raise ParameterError(
+            "against must be empty for what is remote: other loaders are measured on a file of this machine"
+        )
     fits = _fits_memory(path)
     steps = Steps(progress, len(_ORDERS) * (2 + len(names)))
     every = [Sample.of(path, source, order, batch_size, chunk_size) for order in _ORDERS]
@@ -96,7 +106,7 @@ def bench(
         file=source.files[0],
         n_obs=source.store.n_obs,
         n_vars=source.store.n_vars,
-        file_bytes=bytes_of(path),
+        file_bytes=BareReading(source.store, []).file_bytes,
         route=source.route("X"),
         batch_size=batch_size,
         chunk_size=every[0].chunk_size,
@@ -104,6 +114,7 @@ def bench(
         threads=threads.count,
         cached_share=max((cold.kept for cold in colds if cold.kept is not None), default=None),
         from_cache=min(filled, default=None),
+        requests=remote.requests if remote else None,
         fits_memory=fits,
         cases=tuple(cases),
         peers=tuple({(peer.name, peer.order): peer for peer in peers}.values()),  # one that is missing, once
@@ -114,21 +125,20 @@ def bench(
 
 def _source(data: Any, cache: Any) -> IndexSource:
     """The rows of one file that has an X to be measured."""
-    refuse_remote(data)
-    if not isinstance(data, str | os.PathLike):
+    if not isinstance(data, str | os.PathLike | Remote):
         raise ParameterTypeError(
-            f"data must be the path of one file, got {type(data).__name__}: measure the files of a collection "
-            f"one by one; what is in memory needs no file to be read"
+            f"data must be the path or address of one file, got {type(data).__name__}: measure the files of a "
+            f"collection one by one; what is in memory needs no file to be read"
         )
     source = IndexSource(data, cache=cache)
     if len(source.files) != 1:
         raise ParameterError(f"data must be one file, got {len(source.files)} in {data!r}: measure one of them")
     source.store.check(["X"])
     if not source.store.n_obs:
-        raise FormatError(f"{os.fspath(data)} has no cells, so there is nothing to measure")
+        raise FormatError(f"{name_of(data)} has no cells, so there is nothing to measure")
     return source
 
 
-def _fits_memory(path: str) -> bool | None:
+def _fits_memory(path: str | None) -> bool | None:
     memory = available_memory()
-    return None if memory is None else bytes_of(path) < memory
+    return None if memory is None or path is None else bytes_of(path) < memory

@@ -15,8 +15,9 @@ from annpipes.plans.schedule import Schedule
 from annpipes.running.loader import Loader
 from annpipes.stages.sources import IndexSource
 from annpipes.stores import BareReading, BareWork, Store, Threads, densifying
+from annpipes.tools.benching.bounds import BenchCase, BenchLimit
 from annpipes.tools.benching.peers import Task, compare
-from annpipes.tools.benching.results import BenchCase, BenchLimit, BenchPeer
+from annpipes.tools.benching.results import BenchPeer
 from annpipes.tools.timing import Times, drop, interleaved, known_share, sample_rows, seconds_of, warm
 from annpipes.types import Chunk
 
@@ -26,9 +27,8 @@ Form = Literal["csr", "dense"]
 
 _TURNS = 3, 15  # at least and at most
 _SLOW = 1.0  # seconds of a pass: beside them, what only a first pass does is nothing
-_DISK_THREADS = 16
-_DISK_SECONDS = 1.0  # at most: what a device gives shows soon
-_COLD_PASSES = 5  # as much time as this many passes may the first read of a slow disk take
+_COLD_SECONDS = 1.0  # at most: what a device gives shows soon
+_COLD_PASSES = {"disk": 5, "network": 1}  # as much time as so many passes may a first read take; all are, of a network
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Sample:
     Parameters
     ----------
     path, store
-        The file.
+        The file; it has no path if it is remote.
     order
         ``random``, ``blocks`` or ``sequential``.
     block_size
@@ -51,7 +51,7 @@ class Sample:
         Whether a cache keeps what is read.
     """
 
-    path: str
+    path: str | None
     store: Store
     order: str
     block_size: int
@@ -61,7 +61,7 @@ class Sample:
     cached: bool = False
 
     @classmethod
-    def of(cls, path: str, source: IndexSource, order: str, batch_size: int, chunk_size: int) -> Sample:
+    def of(cls, path: str | None, source: IndexSource, order: str, batch_size: int, chunk_size: int) -> Sample:
         """A chunk of rows."""
         chunk_size = max(chunk_size // batch_size, 1) * batch_size  # as a Loader does
         cached = source.cache is not None
@@ -94,7 +94,7 @@ class Sample:
 
 
 class Cold:
-    """What the device gives for a sample that is not in the page cache.
+    """What the device, or the network, gives for a sample that is not in the page cache.
 
     It has to be measured before the file is read otherwise: what a process has mapped is kept.
     """
@@ -104,15 +104,21 @@ class Cold:
         self.limit: BenchLimit | None = None
         if sample.cached:  # no other file is read once all is there
             return
-        drop(sample.path)
-        self.kept = known_share(sample.path)
-        work, n_rows = BareReading(sample.store, sample.chunks).disk(), len(sample.rows)
+        if sample.path is not None:
+            drop(sample.path)
+            self.kept = known_share(sample.path)
+        bare, n_rows = BareReading(sample.store, sample.chunks), len(sample.rows)
+        work = bare.network() or bare.disk()
         if work is not None and work.n_bytes:
-            with Threads(_DISK_THREADS) as threads:
+            with Threads(work.at_once) as threads:
                 tasks = [task for chunk in work.tasks for task in chunk]
-                n_bytes, taken = threads.run_for(tasks, min(seconds, _DISK_SECONDS))
+                n_bytes, taken = threads.run_for(tasks, min(seconds, _COLD_SECONDS))
             rate = n_bytes / max(taken, 1e-9)
             self.limit = BenchLimit(work.name, work.what, rate / work.n_bytes * n_rows, rate / 1e6)
+
+    def of(self, name: str) -> BenchLimit | None:
+        """The limit, if it is the one of this name."""
+        return self.limit if self.limit is not None and self.limit.name == name else None
 
 
 class Trial:
@@ -123,7 +129,7 @@ class Trial:
     sample
         Which rows; more of them are taken if they are read sooner.
     cold
-        The same from the disk.
+        The same from the disk, or over the network.
     seconds
         About how long each form is measured.
     fits_memory
@@ -137,7 +143,7 @@ class Trial:
     ) -> None:
         self.cold, self.seconds, self.fits_memory, self.threads = cold, seconds, fits_memory, threads
         if cold.limit is not None:  # a disk that seeks for each row would take minutes for a chunk
-            most = int(cold.limit.cells_per_second * _COLD_PASSES * seconds)
+            most = int(cold.limit.cells_per_second * _COLD_PASSES[cold.limit.name] * seconds)
             sample = replace(sample, count=min(sample.count, max(sample.batch_size, most)))
         first = BareReading(sample.store, sample.chunks[:1])
         self.forms: tuple[Form, ...] = ("csr", "dense") if first.sparse else ("dense",)
@@ -173,6 +179,7 @@ class Trial:
     def against(self, name: str) -> BenchPeer:
         """A peer in turns with annpipes, in the form in which X is stored."""
         form = self.forms[0]
+        assert self.sample.path is not None  # others read files
         return compare(
             name,
             Task(
@@ -190,7 +197,9 @@ class Trial:
         )
 
     def warm(self) -> None:
-        """Have what the sample needs in the page cache, unless it still is."""
+        """Have what the sample needs in the page cache, unless it still is, or comes over a network."""
+        if self.sample.path is None:
+            return
         cached = known_share(self.sample.path)
         if cached is not None and self._cached is not None and cached >= self._cached:
             return
@@ -221,7 +230,8 @@ class Trial:
             slowest=slowest,
             fastest=fastest,
             limits=[limit for limit in limits if form == "dense" or limit.name != "densify"],
-            disk=self.cold.limit,
+            disk=self.cold.of("disk"),
+            network=self.cold.of("network"),
             read_amplification=self.reading.decoded_bytes / max(1, self.reading.row_bytes),
         )
 

@@ -4,142 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
 from annpipes.messages.brevity import brief_bytes, brief_number, brief_time
 from annpipes.messages.reporting import Report
 from annpipes.messages.showing import PAGE, Part, Prose, Shown, Table, Title
+from annpipes.tools.benching.bounds import BenchCase, BenchLimit
 
-__all__ = ["BenchCase", "BenchLimit", "BenchPeer", "Benchmark"]
+__all__ = ["BenchPeer", "Benchmark"]
 
-ANNPIPES = "annpipes"
 _LABELS = {
     "disk": "disk",
+    "network": "network",
     "hdf5": "HDF5",
     "zarr": "zarr",
     "decode": "decoding",
     "copy": "copying",
     "densify": "making dense",
 }
-
-
-@dataclass(frozen=True)
-class BenchLimit(Report):
-    """What this machine gives at best in one kind of work that batches cannot do without.
-
-    Parameters
-    ----------
-    name
-        ``decode``, ``copy``, ``densify``, ``hdf5`` (HDF5's own reading, in place of the first two) or ``disk``.
-    work
-        The same in words.
-    cells_per_second
-        If there were no other work.
-    megabytes_per_second
-        Decoded, copied, written or, of ``disk``, stored bytes (10⁶).
-    quick
-        Of ``decode``: whether no other codec would be decoded much faster.
-    """
-
-    name: str
-    work: str
-    cells_per_second: float
-    megabytes_per_second: float
-    quick: bool = False
-
-
-@dataclass(frozen=True)
-class BenchCase(Report):
-    """Batches of one form in one order, and what they could be at best.
-
-    Parameters
-    ----------
-    order
-        ``random`` rows, shuffled ``blocks`` or ``sequential``.
-    block_size
-        How many rows stay together; in sequential order those of one chunk.
-    form
-        ``csr`` or ``dense`` batches.
-    rows, turns
-        How many rows were read in each turn, and how often.
-    cells_per_second, slowest, fastest
-        The median turn, and the two at the ends; from the page cache.
-    limits
-        The work that the processor has to do; the cores share it, so its times add up.
-    disk
-        What the device gives; None where only HDF5 knows which bytes are needed.
-    read_amplification
-        Bytes decoded for each byte of the rows asked for.
-    at_most
-        Cells per second if nothing but the work of ``limits`` were done.
-    share
-        Of that, what annpipes reaches.
-    binding
-        The name of the limit that takes the most of the time; ``annpipes`` if what is not explained by any takes more.
-    epoch_seconds
-        The whole file at this speed.
-    """
-
-    order: str
-    block_size: int
-    form: str
-    rows: int
-    turns: int
-    cells_per_second: float
-    slowest: float
-    fastest: float
-    limits: tuple[BenchLimit, ...]
-    disk: BenchLimit | None
-    read_amplification: float
-    at_most: float
-    share: float
-    binding: str
-    epoch_seconds: float
-
-    @classmethod
-    def of(cls, n_obs: int, *, cells_per_second: float, limits: Sequence[BenchLimit], **values: Any) -> Self:
-        """The case with what follows from its numbers."""
-        at_most = together(limits)
-        return cls(
-            **values,
-            cells_per_second=cells_per_second,
-            limits=tuple(limits),
-            at_most=at_most,
-            share=cells_per_second / at_most,
-            binding=binding(cells_per_second, limits),
-            epoch_seconds=n_obs / cells_per_second,
-        )
-
-    @property
-    def named(self) -> str:
-        """The order in words."""
-        return f"blocks of {self.block_size}" if self.order == "blocks" else self.order
-
-    def limit(self, name: str) -> BenchLimit | None:
-        """The limit of this name, if there is one."""
-        return next((limit for limit in (*self.limits, self.disk) if limit and limit.name == name), None)
-
-
-def together(limits: Sequence[BenchLimit]) -> float:
-    """Cells per second if all of this work is done by the same cores.
-
-    >>> together([BenchLimit("decode", "", 300.0, 0), BenchLimit("densify", "", 150.0, 0)])
-    100.0
-    """
-    seconds = sum(1 / limit.cells_per_second for limit in limits)
-    return 1 / seconds if seconds else float("inf")
-
-
-def binding(cells_per_second: float, limits: Sequence[BenchLimit]) -> str:
-    """The name of what takes the most of each cell's time; ``annpipes`` for what is no limit's.
-
-    >>> limits = [BenchLimit("decode", "", 300.0, 0), BenchLimit("densify", "", 150.0, 0)]
-    >>> binding(90.0, limits), binding(40.0, limits)
-    ('densify', 'annpipes')
-    """
-    seconds = {limit.name: 1 / limit.cells_per_second for limit in limits}
-    seconds[ANNPIPES] = 1 / cells_per_second - sum(seconds.values())
-    return max(seconds, key=lambda name: seconds[name])
 
 
 @dataclass(frozen=True)
@@ -194,6 +75,8 @@ class Benchmark(Report, Shown):
         What follows from it.
     from_cache
         The least share of the rows' bytes that came from the cache, in any order; None without one.
+    requests
+        How many requests were under way at once; None of what lies on this machine.
     """
 
     file: str
@@ -212,6 +95,7 @@ class Benchmark(Report, Shown):
     findings: tuple[str, ...]
     conclusion: str
     from_cache: float | None = None
+    requests: int | None = None
 
     def __str__(self) -> str:
         return self.on(PAGE)
@@ -276,6 +160,8 @@ class Benchmark(Report, Shown):
         if self.from_cache is not None:
             kept = f"{self.from_cache:.0%} of the rows from the cache of decoded storage chunks; disk not measured"
         how = f"{self.machine}; {self.threads} threads, batches of {self.batch_size}, chunks of {self.chunk_size:,}"
+        if self.requests is not None and self.from_cache is None:
+            return f"{how}; read over the network, {self.requests} requests at once"
         return f"{how}; read from the page cache ({kept})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from annpipes.messages.brevity import brief_number, brief_time
-from annpipes.tools.benching.results import ANNPIPES, BenchCase, BenchLimit, together
+from annpipes.tools.benching.bounds import ANNPIPES, BenchCase, BenchLimit, together
 
 __all__ = ["conclude", "find"]
 
@@ -94,6 +94,16 @@ def _decode(case: BenchCase) -> str:
     )
 
 
+def _network(case: BenchCase) -> str:
+    limit, rest = case.network, together([other for other in case.limits if other.name != "decode"])
+    assert limit
+    return (
+        f"The network is the limit: bare requests for the same bytes give {_speed(limit)}. A cache (cache=) asks for "
+        f"each byte once and decodes it once, so later epochs have at most {brief_number(rest)} cells/s. More requests at "
+        f"once (ap.Remote(…, requests=)) help where each takes long, a machine nearer to the data always."
+    )
+
+
 _LIBRARIES = {"hdf5": "HDF5", "zarr": "zarr"}
 
 
@@ -124,7 +134,7 @@ def _annpipes(case: BenchCase) -> str:
     )
 
 
-_VERDICTS = {"decode": _decode, "copy": _machine, "densify": _machine, ANNPIPES: _annpipes}
+_VERDICTS = {"decode": _decode, "copy": _machine, "densify": _machine, "network": _network, ANNPIPES: _annpipes}
 
 
 def _remarks(main: BenchCase, random: BenchCase | None, dense: BenchCase | None) -> Iterator[str]:
