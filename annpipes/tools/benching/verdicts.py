@@ -99,8 +99,8 @@ def _network(case: BenchCase) -> str:
     assert limit
     return (
         f"The network is the limit: bare requests for the same bytes give {_speed(limit)}. A cache (cache=) asks for "
-        f"each byte once and decodes it once, so later epochs have at most {brief_number(rest)} cells/s. More requests at "
-        f"once (ap.Remote(…, requests=)) help where each takes long, a machine nearer to the data always."
+        f"each byte once and decodes it once, so later epochs have at most {brief_number(rest)} cells/s. More "
+        f"requests at once (ap.Remote(…, requests=)) help where each takes long, a machine nearer to the data always."
     )
 
 
