@@ -20,6 +20,7 @@ from annpipes.stores.caching.files import About
 from annpipes.stores.caching.loops import Shelf, no_shelf
 from annpipes.stores.caching.settings import SourceCache, can_cache
 from annpipes.stores.codecs.pipelines import Pipeline
+from annpipes.stores.codecs.stored import Stored
 from annpipes.stores.compiled.kernels import Bytes, Offsets
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.damage import Origin
@@ -31,6 +32,8 @@ from annpipes.stores.routes import Route
 
 __all__ = ["Cached", "cached_in"]
 
+_PIECE_BYTES = 256 << 10  # requests span gaps of as many
+
 
 def cached_in(dataset: Dataset, cache: SourceCache) -> Dataset:
     """The array read through a cache, if that can be of use: if it must be decoded, or comes from afar."""
@@ -39,7 +42,29 @@ def cached_in(dataset: Dataset, cache: SourceCache) -> Dataset:
     layout = dataset.layout
     if not len(layout.sizes) or (layout.plain and not any(source.distant for source in layout.sources)):
         return dataset
-    return Cached(dataset, CachedArray(cache.cache, _about(cache.source, dataset.path, layout)))
+    layout = _in_pieces(layout) if layout.plain else layout
+    kept = CachedArray(cache.cache, _about(cache.source, dataset.path, layout))
+    return Cached(dataset.origin, layout, kept, dataset.route.reason)
+
+
+def _in_pieces(layout: Layout) -> Layout:
+    """The same bytes as storage chunks that are to be decoded; a contiguous array as many, as it may be of any size."""
+    last = layout.chunk_bytes
+    if len(layout.sizes) == 1 and last > _PIECE_BYTES:
+        row_bytes = last // layout.shape[0]
+        rows = max(1, _PIECE_BYTES // row_bytes)
+        firsts = np.arange(0, layout.shape[0], rows)
+        sizes = np.minimum(rows, layout.shape[0] - firsts) * row_bytes
+        last, count = int(sizes[-1]), len(firsts)
+        layout = replace(
+            layout,
+            chunk_shape=(rows, *layout.shape[1:]),
+            owners=np.zeros(count, np.int32),
+            offsets=layout.offsets[0] + firsts * row_bytes,
+            sizes=sizes,
+            masks=np.zeros(count, np.uint32),
+        )
+    return replace(layout, pipeline=Pipeline((Stored(),), ((last,),)))
 
 
 def _about(source: str, path: str, layout: Layout) -> About:
@@ -63,16 +88,18 @@ class Cached(Direct):
 
     Parameters
     ----------
-    direct
-        The same without a cache.
+    origin, layout
+        As of `Direct`.
     array
         What is kept of it.
+    reason
+        Of the route without a cache.
     """
 
-    def __init__(self, direct: Direct, array: CachedArray) -> None:
-        super().__init__(direct.origin, direct.layout)
-        self.array, self.route = array, Route("direct", f"{direct.route.reason}, cached")
-        self.set_decoder(partial(_recall_or_decode, array, direct.origin, direct.layout))
+    def __init__(self, origin: Origin, layout: Layout, array: CachedArray, reason: str) -> None:
+        super().__init__(origin, layout)
+        self.array, self.route = array, Route("direct", f"{reason}, cached")
+        self.set_decoder(partial(_recall_or_decode, array, origin, layout))
 
     def kept(self, numbers: RowArray) -> Layout | None:
         """Where these storage chunks lie decoded in the cache; None if one of them does not."""
