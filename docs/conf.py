@@ -18,7 +18,7 @@ copyright = "The annpipes developers"
 release = version = annpipes.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -59,6 +59,18 @@ copybutton_exclude = ".linenos, .gp, .go"  # prompts, and what a command printed
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+
+# Tutorials are executed by every build, each in a temporary folder and in a kernel of its own. That on scVI needs
+# scvi-tools, which is large: its outputs are kept, and a test executes it.
+nb_execution_mode = "force"
+nb_execution_excludepatterns = ["tutorials/scvi.ipynb"]
+nb_execution_in_temp = True
+nb_execution_timeout = 120  # seconds for a cell
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_merge_streams = True
+# Small models: on two cores, torch's threads mostly wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 default_role = "py:obj"  # docstrings write `Loader`
 python_maximum_signature_line_length = 100

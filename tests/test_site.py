@@ -84,6 +84,6 @@ def test_what_a_spelling_leads_to_is_linked() -> None:
 
 def test_every_page_is_in_the_sidebar() -> None:
     trees = re.findall(r"```\{toctree\}(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL)
-    written = [path.relative_to(DOCS) for path in DOCS.rglob("*.md")]
+    written = [path.relative_to(DOCS) for suffix in ("md", "ipynb") for path in DOCS.rglob(f"*.{suffix}")]
     pages = {str(path.with_suffix("")) for path in written if path.parts[0] != "_build"} - {"index"}
     assert sorted(re.findall(r"^(?:.* <)?([\w/]+)>?$", "\n".join(trees), re.MULTILINE)) == sorted(pages)

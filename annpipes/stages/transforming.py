@@ -75,6 +75,8 @@ class RowTransformer(BatchVerbs, EachStage[Batch, Batch]):
         with measured("transform"):
             return self.applied(item)
 
-    def __repr__(self) -> str:
+    @property
+    def code(self) -> str:
+        """What this stage adds to the repr of the one before."""
         field = "" if self.field == "X" else f", field={self.field!r}"
-        return f"{self.source_datapipe!r}.transform({self.given!r}{field})"
+        return f".transform({self.given!r}{field})"

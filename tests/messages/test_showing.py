@@ -168,9 +168,11 @@ def test_statistics_are_a_table_after_a_pass_and_a_sentence_before() -> None:
 
 
 def test_a_pipe_has_a_row_for_each_stage_whose_code_together_is_its_repr() -> None:
-    pipe = ap.IndexSource(tiny(40)).shuffle_blocks().sort_within_chunks(20).read_rows().batch_rows(4).collate_rows()
+    batches = ap.IndexSource(tiny(40)).shuffle_blocks().sort_within_chunks(20).read_rows().batch_rows(4)
+    pipe = batches.transform(ap.Log1p()).collate_rows()
     table = columns(tables(pipe)[0])
     assert "".join(table["code"]) == repr(pipe)
+    assert ".transform(Log1p())" in table["code"]
     assert table["stage"][:2] == ["IndexSource", "BlockShuffler"]
     assert columns(tables(ap.Loader(pipe))[0]) == table
 
