@@ -7,9 +7,10 @@ import os
 import re
 import runpy
 import signal
+import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def code_of(page: str) -> str:
 def run_in_two(folder: Path, *programs: list[str]) -> list[tuple[Any, Any]]:
     """What each program, given with its arguments, has as ``report`` in the end, by rank; they run in that folder."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    run_alone(folder, *launcher, __file__, json.dumps(programs))
+    run_alone(folder, *launcher, __file__, json.dumps([*zip(free_ports(len(programs)), programs, strict=True)]))
     left, right = (json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2))
     return [*zip(left, right, strict=True)]
 
@@ -59,9 +60,19 @@ def run_alone(folder: Path, *arguments: str, seconds: float = 250) -> str:
     return str(said)
 
 
-def main(programs: list[list[str]]) -> None:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody uses right now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
+
+
+def main(programs: list[tuple[int, list[str]]]) -> None:
     reports = []
-    for program in programs:
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+    for port, program in programs:
+        # A store for each: in that of torchrun, ranks would find addresses of the program before, and wait for ever.
+        os.environ["MASTER_PORT"] = str(port)
         sys.argv[:] = program
         reports.append(runpy.run_path(program[0], run_name="__main__").get("report"))
     Path(f"rank-{os.environ['RANK']}.json").write_text(json.dumps(reports))
