@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from configparser import ConfigParser
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,16 @@ def test_a_report_has_what_an_answer_needs(template: str) -> None:
     labels = {part["attributes"].get("label"): part for part in form["body"]}
     for command in ("`annpipes info`", "`annpipes inspect --json FILE`"):
         assert labels[command]["validations"] == {"required": True}
+
+
+def test_every_environment_of_tests_runs_for_every_change() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    jobs = {one["environment"]: one["python"] for one in workflow["jobs"]["tox"]["strategy"]["matrix"]["include"]}
+    configured = ConfigParser(interpolation=None)
+    configured.read(ROOT / "tox.ini")
+    known = {section.removeprefix("testenv:") for section in configured.sections() if section.startswith("testenv:")}
+    parts, by_hand = {"lint", "types", "docs", "examples", "tests"}, {"coverage", "quickstart"}  # of `ritual`
+    assert set(jobs) == known - parts - by_hand
+    for environment, python in jobs.items():
+        bases = configured[f"testenv:{environment}"].get("base_python", "py311").split()
+        assert f"py{python.replace('.', '')}" in bases
