@@ -101,7 +101,7 @@ def plot_mixing(
     column
         An obs column of labels. When None, which of 64 equal parts of the file a row lies in.
     ax, save
-        As of `plot_tuning`.
+        As for `plot_tuning`.
     """
     axes, done = canvas(ax, save)
     random: float | None = None
@@ -201,7 +201,7 @@ def plot_throughput(recorders: Recorder | Mapping[str, Recorder], *, ax: Axes | 
     recorders
         A recorder that has been iterated, or several by the name that the picture gives them.
     ax, save
-        As of `plot_tuning`.
+        As for `plot_tuning`.
     """
     axes, done = canvas(ax, save)
     for colour, (name, recorder) in zip(cycle(COLOURS), _named(recorders, Recorder).items(), strict=False):
@@ -249,7 +249,7 @@ def plot_coverage(loader: Loader, *, epoch: int | None = None, ax: Axes | None =
     epoch
         Which one; the next when None.
     ax, save
-        As of `plot_tuning`.
+        As for `plot_tuning`.
     """
     if not isinstance(loader, Loader):
         raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")

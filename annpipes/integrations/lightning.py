@@ -75,14 +75,14 @@ class LoaderDataModule(ResumingDataModule, lightning.LightningDataModule):  # ty
         Parameters
         ----------
         data
-            As of `IndexSource`.
+            As for `IndexSource`.
         split
             The share of each stage; when None, 0.8 for ``train``, 0.1 for ``val`` and 0.1 for ``test``. Without a
             share, ``predict`` has all rows.
         groupby, stratify, split_seed
-            As of `annpipes.split`, whose ``seed`` the last one is.
+            As for `annpipes.split`, whose ``seed`` the last one is.
         **options
-            As of `stream`. In evaluation every row comes once, as it stands: shuffling, sampling and what
+            As for `stream`. In evaluation every row comes once, as it stands: shuffling, sampling and what
             becomes of a short last batch are for training alone.
 
         Raises

@@ -61,30 +61,30 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
     Parameters
     ----------
     data
-        As of `IndexSource`: a path, an AnnData, a list of these, a pattern, a `Collection`.
+        As for `IndexSource`: a path, an AnnData, a list of these, a pattern, a `Collection`.
     batch_key, labels_key, layer, size_factor_key, categorical_covariate_keys, continuous_covariate_keys, sample_key
-        As of ``setup_anndata``. Codes are those that it would give.
+        As for ``setup_anndata``. Codes are those that it would give.
     unlabeled_category
         The label of cells without one; cells whose label is missing have it, too.
     genes
-        The genes that the model has, as of `RowReader`: names, positions or a mask; all when None.
+        The genes that the model has, as for `RowReader`: names, positions or a mask; all when None.
     categories
         For obs columns of labels, tables to use in place of the data's, in the order of codes.
     split
-        Shares of ``"train"``, ``"val"`` and ``"test"`` that add up to 1, or for each its rows, as of `IndexSource`.
+        Shares of ``"train"``, ``"val"`` and ``"test"`` that add up to 1, or for each its rows, as for `IndexSource`.
     groupby, stratify
-        As of `split`, for shares.
+        As for `split`, for shares.
     batch_size
         Cells in each batch.
     seed
         Of the split and of the order, which with the trainer's epoch depends on nothing else.
     block_size, cache
-        As of `IndexSource`.
+        As for `IndexSource`.
     chunk_size
-        As of `ChunkSorter`.
+        As for `ChunkSorter`.
     loading
         Any of ``num_workers``, ``method``, ``multiprocessing_context``, ``prefetch``, ``memory`` and
-        ``pin_memory``, as of `Loader`.
+        ``pin_memory``, as for `Loader`.
 
     Raises
     ------
@@ -154,7 +154,7 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
         registry
             ``model.registry``, also of a model that was set up with an AnnData. Labels may be absent from the data.
         data
-            As of the class.
+            As for the class.
         options
             Parameters of the class that a model does not know, such as ``batch_size``.
 
@@ -238,7 +238,7 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
         Parameters
         ----------
         rows
-            Which cells, as of `IndexSource`.
+            Which cells, as for `IndexSource`.
         batch_size
             Cells in each batch.
         """

@@ -32,7 +32,7 @@ def parts_of(
     split
         For each of the three the share of its rows, or the rows themselves.
     groupby, stratify, seed
-        As of `~annpipes.split`, for shares.
+        As for `~annpipes.split`, for shares.
 
     Raises
     ------
@@ -94,12 +94,12 @@ class LabeledBeside:
         self.every.set_epoch(epoch)
 
     def state_dict(self, *, unused: int = 0, ended: bool | None = None) -> dict[str, Any]:
-        """As of `Loader`: the place among any cells, from which that among labeled ones follows."""
+        """As for `Loader`: the place among any cells, from which that among labeled ones follows."""
         place = self.every.state_dict(unused=unused, ended=ended)
         return {**place, "labeled": self._labeled_at(place["epoch"], place["batch"])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """As of `Loader`."""
+        """As for `Loader`."""
         if not isinstance(state, Mapping) or "labeled" not in state:
             raise StateError("the state is none of a semi-supervised model: it lacks labeled")
         self.labeled.load_state_dict(state["labeled"])

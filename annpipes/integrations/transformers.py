@@ -33,7 +33,7 @@ class LoaderTrainer(Trainer):  # type: ignore[misc] # published without types
     Parameters
     ----------
     *args, **kwargs
-        As of ``Trainer``. ``per_device_train_batch_size`` and ``per_device_eval_batch_size`` of its arguments, by
+        As for ``Trainer``. ``per_device_train_batch_size`` and ``per_device_eval_batch_size`` of its arguments, by
         which it counts cells and weighs losses, are those of the loaders.
 
     Raises

@@ -49,7 +49,7 @@ class Stage(Shown, IterDataPipe[T_co]):
     """A DataPipe whose repr is the code that makes it.
 
     A subclass keeps its parameters under the names they have in ``__init__``, the stage
-    before it as ``source_datapipe``, and the verb that chains it in ``verb``.
+    before it as ``source_datapipe``, and the name of its chained form in ``verb``.
     """
 
     verb: ClassVar[str] = ""
@@ -156,9 +156,9 @@ class BatchStage(BatchVerbs, Stage[Batch]):
 
 
 class PlanStage(PlanVerbs, Stage[Any]):
-    """A stage of the plan side: it holds no data, only a plan. Derive from it to bring an order of your own.
+    """A stage of the plan side: it holds no data, only a plan. Derive from it for an order of your own.
 
-    ``plan`` is a `Plan`, whose class you derive from as well; ``source_datapipe`` is the stage before it.
+    ``plan`` is a `Plan` of your own class, derived from `Plan`; ``source_datapipe`` is the stage before it.
     """
 
     plan: Plan
@@ -172,10 +172,10 @@ class PlanStage(PlanVerbs, Stage[Any]):
 
 
 class RandomStage(PlanStage):
-    """A stage whose plan is drawn anew in each pass.
+    """A stage whose plan is drawn again for each pass.
 
-    It has no seed of its own: each pass takes the number that a `Loader` or torch's `DataLoader`
-    pushed with ``set_seed``; without one it draws from torch's global generator, as torch's own
+    It has no seed of its own: each pass uses the number that a `Loader` or torch's `DataLoader`
+    set with ``set_seed``; without one it draws from torch's global generator, as torch's own
     samplers do.
     """
 

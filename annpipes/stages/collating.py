@@ -42,8 +42,8 @@ class Collator(CollateStage[dict[str, Any]]):
     >>> batch["X"].shape, batch["obs_louvain"]
     (torch.Size([4, 765]), ['1', '1', '3', '9'])
 
-    Matrices become float32. Other numbers keep their type (unsigned integers that torch does
-    not compute with become wider signed ones), and strings become lists.
+    Matrices become float32. Other numbers keep their type (but unsigned integers that torch cannot
+    compute with become wider signed ones), and strings become lists.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Collator(CollateStage[dict[str, Any]]):
         Any stage that yields batches.
     form
         ``"dense"`` makes every matrix a dense tensor ``(n, width)``. ``"csr"`` makes X
-        `CsrTensors` however it is stored, and leaves other sparse fields sparse.
+        `CsrTensors`, no matter how it is stored, and leaves other sparse fields sparse.
 
     Raises
     ------

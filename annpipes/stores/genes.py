@@ -118,7 +118,7 @@ def as_genes(
     keys
         Loads what names are looked up in.
     where, matching, table
-        As of `places_of_genes`.
+        As for `places_of_genes`.
     raw
         Whether they are looked up among the genes of raw.
     """

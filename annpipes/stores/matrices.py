@@ -111,7 +111,7 @@ class CsrRows(BegunMatrix):
     where
         What ``indptr`` is called in messages.
     advice, container, route
-        As of `DenseRows`.
+        As for `DenseRows`.
     """
 
     sparse = True

@@ -68,7 +68,7 @@ class Request:
         Parameters
         ----------
         fields, genes, categories, unknown
-            As of `RowReader`.
+            As for `RowReader`.
         matching
             How genes given as names are looked up.
         rows

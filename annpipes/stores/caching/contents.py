@@ -59,7 +59,7 @@ def kept_in(folder: str) -> list[Kept]:
 
 
 def remove_kept(folder: str, pattern: str) -> list[Kept]:
-    """Remove what a cache keeps of the sources that match a pattern (as of `fnmatch`): what was removed.
+    """Remove what a cache keeps of the sources that match a pattern (as for `fnmatch`): what was removed.
 
     Who reads it right now reads on.
     """

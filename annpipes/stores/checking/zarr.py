@@ -21,7 +21,7 @@ __all__ = ["check_zarr"]
 
 
 def check_zarr(where: str | Places, progress: Progress) -> Found:
-    """All that is wrong with a store; errors as of `check_file`."""
+    """All that is wrong with a store; errors as for `check_file`."""
     check, container = _Pass(progress), ZarrGroup(where)
     refuse_other_zarr(container.group, container.path)
     check.elements(container)

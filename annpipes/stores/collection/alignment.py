@@ -29,7 +29,7 @@ class JoinedGenes:
     stores, files
         Whose genes they are, and what errors call these.
     join
-        Which of them, as of `Collection`.
+        Which of them, as for `Collection`.
     matching
         How those of one store are recognised in another; a list of genes may name some that none has.
     """

@@ -38,7 +38,7 @@ def several_at(remote: Remote) -> list[Remote] | Places | RemoteFile:
 
 
 def addresses_of(remote: Remote) -> list[Remote]:
-    """The addresses that an address stands for: several as of `several_at`, or itself."""
+    """The addresses that an address stands for: several as for `several_at`, or itself."""
     found = several_at(remote)
     return found if isinstance(found, list) else [remote]
 

@@ -32,7 +32,7 @@ class BenchPeer(Report):
     name
         The loader.
     order, form
-        As of `BenchCase`; None if it was not run.
+        As for `BenchCase`; None if it was not run.
     cells_per_second, annpipes_cells_per_second, speed
         Its median turn, that of annpipes beside it, and how many times as fast annpipes is.
     note

@@ -67,7 +67,7 @@ class Job:
     inputs
         Absolute paths, and addresses.
     join
-        Which genes several inputs have in common, as of `Collection`.
+        Which genes several inputs have in common, as for `Collection`.
     data
         A few characters that differ for other inputs.
     output

@@ -27,7 +27,7 @@ class TuningPoint(Report):
     Parameters
     ----------
     block_size, chunk_size
-        As of `stream`.
+        As for `stream`.
     memory
         Bytes of two chunks: the one in use, and the one being read.
     cells_per_second
