@@ -21,22 +21,22 @@ class Statistics(Shown):
     Parameters
     ----------
     cells_per_second
-        Rows handed out over all time, the consumer's included.
+        Rows yielded over the whole time, including the consumer's.
     megabytes_per_second
-        Decoded bytes (10⁶) over all time.
+        Decoded bytes (10⁶) over the whole time.
     read_amplification
-        Bytes decoded for each byte of the rows asked for; more than 1 where whole storage chunks must be decoded.
+        Bytes decoded for each byte of the rows asked for; more than 1 if whole storage chunks must be decoded.
     waiting
         Share of the time in which the consumer waited for a batch.
     reading, transforming, collating
-        Seconds that threads spent on each, as shares of all time; more than 1 if several worked at once.
+        Seconds that threads spent on each, as shares of the whole time; more than 1 if several worked at once.
         Processes are not measured.
     decoding
         The part of ``reading`` in which storage chunks were decoded.
     cached
-        Share of the rows' bytes, those of genes that were not chosen included, that came from a `Cache`.
+        Share of the rows' bytes that came from a `Cache`, including bytes of genes that were not chosen.
     requests_per_chunk, received_per_chunk
-        Of remote data: requests, those included that failed, and megabytes (10⁶) that came. Processes are not measured.
+        For remote data: requests, including failed ones, and megabytes (10⁶) received. Processes are not measured.
     advice
         What limits the speed, and the parameter to change.
     """

@@ -197,7 +197,7 @@ def _hint(
 
 @dataclass(frozen=True)
 class FoundGenes(Report, Shown):
-    """How many genes of a list the data has.
+    """How many genes of a list the data have.
 
     >>> print(FoundGenes(3, ("XIST",), "feature_id", (("a.h5ad", 2), ("b.h5ad", 1))))
     2 of 3 genes found by feature_id
@@ -211,13 +211,13 @@ class FoundGenes(Report, Shown):
     Parameters
     ----------
     asked
-        How many were asked for.
+        How many genes were asked for.
     missing
         The names of those that no file has.
     by
-        What they were looked up in: ``var_names``, or a column of var.
+        Where they were looked up: ``var_names``, or a column of var.
     files
-        Each file with how many of them it has, in the order of the files.
+        Each file with how many of the genes it has, in the order of the files.
     """
 
     asked: int
@@ -227,7 +227,7 @@ class FoundGenes(Report, Shown):
 
     @property
     def found(self) -> int:
-        """How many of them at least one file has."""
+        """How many of the genes at least one file has."""
         return self.asked - len(self.missing)
 
     @property

@@ -30,13 +30,13 @@ class Finding(Report):
     Parameters
     ----------
     level
-        ``problem``: it costs much, or something will fail. ``remark``: it is good to know.
+        ``problem``: it is expensive, or something will fail. ``remark``: it is good to know.
     field
-        The field, or all of which the same is true.
+        The field, or all fields that the finding is about.
     what
-        What is so.
+        The finding.
     remedy
-        What to do about it; "" where nothing needs to be done.
+        What to do about it; "" if nothing needs to be done.
     """
 
     level: Literal["problem", "remark"]

@@ -33,11 +33,11 @@ class TuningPoint(Report):
     cells_per_second
         The median over turns.
     spread
-        From the slowest turn to the fastest, over the median.
+        The difference between the fastest and the slowest turn, over the median.
     turns
         How often it was timed.
     mixing
-        How mixed the batches are.
+        How well mixed the batches are.
     """
 
     block_size: int
@@ -51,24 +51,24 @@ class TuningPoint(Report):
 
 @dataclass(frozen=True)
 class Tuning(Report, Shown):
-    """What `tune` measured and recommends; ``str``, and a notebook, shows it as a table.
+    """What `tune` measured and recommends; ``str`` and notebooks show it as a table.
 
     Parameters
     ----------
     name, n_obs
-        Of the data.
+        Name of the data, and its number of rows.
     batch_size, fields, x
         What was streamed.
     label
-        The obs column whose labels tell how mixed batches are; None for parts of the file.
+        The obs column whose labels show how well batches are mixed; None for parts of the file.
     least_mixing
-        The ratio to random batches that was asked for.
+        The required ratio to random batches.
     noise
-        Speeds that differ by less, as a share, are taken for equal.
+        Speeds whose relative difference is smaller count as equal.
     cached
-        Share of the files in the page cache before and after; None where there are none, or it can't be known.
+        Share of the files in the page cache before and after; None if there are no files, or it can't be known.
     points
-        All that were measured.
+        All points that were measured.
     left_out
         Block and chunk sizes that would have taken too long.
     recommended
