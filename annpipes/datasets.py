@@ -139,7 +139,7 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         self.store = open_store(adata, cache)
         self.transform = None if transform is None else as_transform(transform)
         if rows is not None and obs_subset is not None:
-            raise ParameterError("rows and obs_subset are two names of one thing: give one of them")
+            raise ParameterError("rows and obs_subset are two names for the same parameter: give only one")
         named = "rows" if obs_subset is None else "obs_subset"
         self.rows = self.store.rows(rows if obs_subset is None else obs_subset, argument=named)
         self.chunk_size = as_count(chunk_size, "chunk_size")

@@ -212,7 +212,7 @@ def plot_throughput(recorders: Recorder | Mapping[str, Recorder], *, ax: Axes | 
         told = f"{name or 'mean'}: {mean:,.0f} cells/s"
         axes.plot([0, seconds[-1]], [mean, mean], color=colour, lw=1, ls="--")
         if len(seconds) < _FEW or _spans(seconds) == 1:
-            told += f" ({len(seconds):,} {'batch' if len(seconds) == 1 else 'batches'}, a stroke each)"
+            told += f" ({len(seconds):,} {'batch' if len(seconds) == 1 else 'batches'}, a mark for each)"
             axes.plot(seconds, np.full(len(seconds), mean), "|", color=colour, ms=14, mew=1.5, label=told)
             continue
         edges = np.linspace(0, seconds[-1], _spans(seconds) + 1)

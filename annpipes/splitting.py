@@ -106,7 +106,7 @@ def _by_group(groups: RowArray, strata: RowArray, shares: NDArray[np.float64], s
     counts = np.zeros((groups.max(initial=-1) + 1, strata.max(initial=-1) + 1))  # (groups, labels)
     np.add.at(counts, (groups, strata), 1)
     if len(counts) < len(shares):
-        raise ParameterError(f"{len(shares)} sets need as many groups at least, got {len(counts)}")
+        raise ParameterError(f"{len(shares)} sets need at least as many groups, got {len(counts)}")
     order = Permutation(len(counts), (seed,))(np.arange(len(counts)))
     order = order[np.argsort(-counts[order].sum(1), kind="stable")]
     missing = shares[:, None] * counts.sum(0)  # (sets, labels)

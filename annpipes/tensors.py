@@ -20,7 +20,7 @@ from annpipes.types import SparseRows
 __all__ = ["CsrTensors", "widest_type"]
 
 _NARROW = 2**31 - 1  # the largest int32
-_REMEDY = "make it dense, x.to_dense(), or a sparse tensor of torch's, x.to_sparse_csr()"
+_REMEDY = "make it dense, x.to_dense(), or a torch sparse tensor, x.to_sparse_csr()"
 
 
 def _imported(module: str, needed_by: str) -> Any:

@@ -92,7 +92,7 @@ class TestCounts:
 
 def test_statistics_before_a_pass_say_so() -> None:
     loader = ap.stream(tiny(40), batch_size=8)
-    assert str(loader.stats()) == "no batch was taken yet: iterate the loader, then ask again"
+    assert str(loader.stats()) == "no batch has been read yet: iterate over the loader first"
     list(loader)
     assert "cells/s" in str(loader.stats())
 

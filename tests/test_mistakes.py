@@ -135,7 +135,7 @@ def test_a_label_that_the_given_table_lacks() -> None:
     with refused(
         ParameterError,
         "obs column 'cell_type' has 1 label that the given categories lack ('NK'): add them, or pass "
-        "unknown='missing' to have code -1",
+        "unknown='missing' to give them code -1",
     ):
         stream(["a.h5ad", "b.h5ad"], fields=["X", "obs/cell_type:code"], categories={"cell_type": ["B", "T"]})
 

@@ -47,7 +47,7 @@ class AcceleratedLoader(DataLoaderStateMixin):  # type: ignore[misc] # published
 
     def __init__(self, loader: Loader, accelerator: Accelerator) -> None:
         if not isinstance(loader, Loader):
-            raise ParameterTypeError(f"loader must be a Loader, got {loader!r:.80}: take stream(…) or Loader(pipe)")
+            raise ParameterTypeError(f"loader must be a Loader, got {loader!r:.80}: use stream(…) or Loader(pipe)")
         place = accelerator.process_index, accelerator.num_processes
         found = loader.with_ranks()  # where torch.distributed says the same, ranks compare what they were given
         self.loader = found if found.ranks[:2] == place else loader.with_ranks(*place)

@@ -46,7 +46,7 @@ def parts_of(
     if all(isinstance(share, Real) for share in split.values()):
         parts: dict[str, Rows] = dict(split_rows(store, split, groupby=groupby, stratify=stratify, seed=seed))
     elif groupby is not None or stratify is not None:
-        raise ParameterError("groupby and stratify are for shares, and split names rows")
+        raise ParameterError("groupby and stratify apply only to shares, but split gives rows")
     else:
         parts = {name: store.rows(rows, f"split[{name!r}]") for name, rows in split.items()}
         _refuse_shared(store, parts)
@@ -101,7 +101,7 @@ class LabeledBeside:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """As for `Loader`."""
         if not isinstance(state, Mapping) or "labeled" not in state:
-            raise StateError("the state is none of a semi-supervised model: it lacks labeled")
+            raise StateError("the state is not from a semi-supervised model: it lacks labeled")
         self.labeled.load_state_dict(state["labeled"])
         self.every.load_state_dict(state)
 

@@ -111,7 +111,7 @@ def cell_labels_of(store: Store, column: str | None, unlabeled: Any, given: Mapp
     """
     if column is None:
         if unlabeled is not None:
-            raise ParameterError(f"unlabeled_category={unlabeled!r} needs labels_key, and there is none")
+            raise ParameterError(f"unlabeled_category={unlabeled!r} needs labels_key, but there is none")
         return ScviLabels()
     if unlabeled is None:
         return labels_of(store, column, "labels_key", given.get(column))
@@ -189,7 +189,7 @@ class Registered:
                 continue
             values = store.column_values(column)
             if values.dtype.kind not in "biuf":
-                raise FieldError(f"obs column {column!r} of {store.name} holds labels, and numbers are needed")
+                raise FieldError(f"obs column {column!r} of {store.name} holds labels, but numbers are needed")
             if not np.isfinite(values).all():
                 raise ParameterError(f"obs column {column!r} of {store.name} has values that are missing or infinite")
             if column == self.size_factor and not (values > 0).all():

@@ -123,7 +123,7 @@ class _Epochs(IterableDataset[Any]):
     def _saved(self) -> Mapping[str, Any]:
         place = self.trainer.state.stateful_callbacks.get(LoaderPlace.__name__, {"attributes": {}})
         if (saved := place["attributes"].get("saved")) is None:
-            raise StateError("the checkpoint does not say where the loader stands: no LoaderTrainer with one saved it")
+            raise StateError("the checkpoint has no position of the loader: it was not saved by a LoaderTrainer with a loader")
         return dict(saved)
 
     def _left_out(self) -> int:

@@ -167,7 +167,7 @@ def _by_value(array: NDArray[Any], argument: str, of: str) -> NDArray[Any]:
         return array.astype(bool)
     if any(isinstance(value, bool | np.bool_) for value in array):
         raise ParameterTypeError(
-            f"{argument} must be positions, a mask or {names_of(of)}, got booleans beside values like "
+            f"{argument} must be positions, a mask or {names_of(of)}, got booleans mixed with values like "
             f"{next(value for value in array if not isinstance(value, bool | np.bool_))!r}"
         )
     if all(isinstance(value, str) for value in array):
@@ -176,7 +176,7 @@ def _by_value(array: NDArray[Any], argument: str, of: str) -> NDArray[Any]:
         try:
             return np.array([value.decode() for value in array])
         except UnicodeDecodeError as error:
-            raise ParameterError(f"{argument} holds bytes that are no UTF-8: {error}") from error
+            raise ParameterError(f"{argument} holds bytes that are not UTF-8: {error}") from error
     return array
 
 

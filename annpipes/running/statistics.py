@@ -59,7 +59,7 @@ class Statistics(Shown):
         """Statistics from a meter's totals."""
         if not totals.get("rows"):
             nothing = dict.fromkeys((field.name for field in fields(cls) if field.name != "advice"), 0.0)
-            return cls(**nothing, advice="no batch was taken yet: iterate the loader, then ask again")
+            return cls(**nothing, advice="no batch has been read yet: iterate over the loader first")
         seconds = (totals.get("wait", 0) + totals.get("consume", 0)) or float("inf")
         share = {name: totals.get(name, 0) / seconds for name in ("wait", "read", "decode", "transform", "collate")}
         return cls(
@@ -102,7 +102,7 @@ def _advice(share: Mapping[str, float], totals: Mapping[str, float], num_workers
         batched = "set batched = True on transforms that allow it, or raise num_workers"
         return f"{waited} transforms took the most: {batched} (now {num_workers})"
     if largest == "collate":
-        return f"{waited} collating took the most: raise num_workers (now {num_workers}), or take form='csr'"
+        return f"{waited} collating took the most: raise num_workers (now {num_workers}), or use form='csr'"
     amplification = totals.get("decoded", 0) / (totals.get("copied", 0) or float("inf"))
     if amplification > _WASTEFUL:
         remedy = f"{amplification:.1f} bytes are decoded for each one used, so raise block_size"
@@ -121,7 +121,7 @@ def _per(totals: Mapping[str, float], what: str, each: str) -> float:
 def _decode_less(totals: Mapping[str, float]) -> str:
     if cached := _per(totals, "cached", "copied"):
         return f"decoding is the limit, with {cached:.0%} from the cache: later epochs have more of it, if it has room"
-    return "decoding is the limit, so take cache=, which decodes once, or a faster codec (annpipes shuffle)"
+    return "decoding is the limit, so use cache=, which decodes once, or a faster codec (annpipes shuffle)"
 
 
 _NEGLIGIBLE = 0.05

@@ -48,7 +48,7 @@ def as_weights(store: Store, source: InOrder, weights: Any) -> NDArray[np.float6
     if not chosen.any():
         raise ParameterError("weights are zero for all rows, so none can be drawn")
     if chosen.max() > np.finfo(float).max / 2 / len(chosen):
-        raise ParameterError(f"weights are too large to be added up: the largest is {chosen.max()}")
+        raise ParameterError(f"weights are too large to add up: the largest is {chosen.max()}")
     return chosen
 
 

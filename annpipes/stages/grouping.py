@@ -89,7 +89,7 @@ class GroupSampler(RandomStage):
         if missing not in ("error", "drop"):
             raise ParameterError(f"missing must be 'error' or 'drop', got {missing!r}")
         if num_sets is not None and not replace:
-            raise ParameterError("num_sets needs replace=True: without it an epoch has the sets that there are")
+            raise ParameterError("num_sets needs replace=True: without it, the rows determine how many sets an epoch has")
         self.source_datapipe = source_datapipe
         # Named otherwise than the parameter: every DataPipe already has a method `groupby`, torch's.
         self.columns, self.match = as_columns(groupby), as_columns(match)

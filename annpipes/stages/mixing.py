@@ -77,7 +77,7 @@ class SourceMixer(RandomStage, Source):
                 raise PipelineError(f"source {name!r} must be a stage with a plan, such as IndexSource, got {stage!r}")
             plan = plan_before(stage, f"source {name!r}", Plan)
             if plan.set_rows > 1:
-                raise PipelineError(f"source {name!r} draws sets, which a mixture of rows would cut apart")
+                raise PipelineError(f"source {name!r} draws sets, which a mixture of rows would split")
             if plan.n_rows == 0:
                 raise ParameterError(f"source {name!r} has no rows")
             first_rows.append(sum(store.n_obs for store in stores))

@@ -52,7 +52,7 @@ class RowTransformer(BatchVerbs, EachStage[Batch, Batch]):
         self.source_datapipe = source_datapipe
         if not is_matrix_field(field):
             raise ParameterError(
-                f"field must be a matrix, such as 'X' or 'layers/counts', got {field!r}: .map takes all"
+                f"field must be a matrix, such as 'X' or 'layers/counts', got {field!r}; for all fields, use .map"
             )
         self.applied = Applied(self.given, field, field_key(field), self._ask())
 

@@ -55,7 +55,7 @@ def rows_of(element: h5py.Group | h5py.Dataset) -> h5py.Dataset:
     if encoding in _NULLABLE:
         return rows_of(element["values"])
     raise FormatError(
-        f"{_where(element)} is a group encoded as {encoding or 'nothing'!r}, which is no column: {_UNKNOWN}"
+        f"{_where(element)} is a group encoded as {encoding or 'nothing'!r}, which is not a column: {_UNKNOWN}"
     )
 
 
@@ -99,7 +99,7 @@ def read_values(element: h5py.Group | h5py.Dataset, *, aside: bool = False) -> A
 def _refuse_type(rows: h5py.Dataset, where: str) -> None:
     dtype = rows.dtype
     if rows.shape is None:
-        raise FormatError(f"{where} holds nothing at all (an empty dataspace): leave it out")
+        raise FormatError(f"{where} is empty (an empty dataspace): leave it out")
     if len(rows.shape) > 1:
         raise FormatError(f"{where} has {len(rows.shape)} dimensions, but a column has one: put it into obsm")
     if dtype.kind == "V" or (dtype.kind == "O" and h5py.check_string_dtype(dtype) is None):
@@ -161,7 +161,7 @@ def _categorical(codes: Any, labels: Any, ordered: bool, where: str) -> pd.Categ
 def _nullable(group: h5py.Group, encoding: str, where: str) -> Any:
     """As anndata reads it; booleans, and the mask, may be integers 0 and 1."""
     if "mask" not in group:
-        raise FormatError(f"{where} has no 'mask', which says what is missing: store it anew with anndata")
+        raise FormatError(f"{where} has no 'mask', which says what is missing: write it again with anndata")
     mask = np.asarray(_read(group["mask"], where))
     values = np.asarray(_read(group["values"], where))
     if mask.shape != values.shape:

@@ -87,7 +87,7 @@ def _sides(element: Element, where: str) -> tuple[int, int]:
         )
         raise FormatError(
             f"{where} is a sparse matrix that {lacks}, rows and columns, so its width is unknown: "
-            f"set it in the file, or write it anew with anndata"
-        ).with_remedy("set the attribute in the file, or write it anew with anndata")
+            f"set it in the file, or write it again with anndata"
+        ).with_remedy("set the attribute in the file, or write it again with anndata")
     rows, columns = element.shape
     return rows, columns

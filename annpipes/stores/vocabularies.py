@@ -167,7 +167,7 @@ def refuse_repeated(given: Sequence[Any], matching: Matching, said: str) -> None
     keys = pd.Index(matching.compared(given), dtype=object)
     if not keys.is_unique:
         twice = names[keys == keys[keys.duplicated()][0]]
-        raise ParameterError(f"{said} {twice[0]!r} and {twice[1]!r}, which are one gene without their versions")
+        raise ParameterError(f"{said} {twice[0]!r} and {twice[1]!r}, which are the same gene without their versions")
 
 
 def _refuse_ambiguous(name: str, meant: Sequence[str], where: str) -> None:
@@ -176,7 +176,7 @@ def _refuse_ambiguous(name: str, meant: Sequence[str], where: str) -> None:
             f"gene {name!r} may be {' or '.join(map(repr, dict.fromkeys(meant)))} of {where}: gene_versions='keep' "
             f"tells them apart"
         )
-    raise ParameterError(f"gene {name!r} stands more than once in {where}: choose genes by position")
+    raise ParameterError(f"gene {name!r} occurs more than once in {where}: choose genes by position")
 
 
 def _hint(

@@ -85,7 +85,7 @@ class _Names:
 def _unchanged(before: pd.Index[Any], now: pd.Index[Any], what: str, names: str) -> pd.Index[Any]:
     if before is not now and not before.equals(now):
         difference = f"{len(before)} {what} and now has {len(now)}" if len(before) != len(now) else f"other {names}"
-        raise ChangedError(f"the AnnData had {difference} when a source was made of it: make the source anew")
+        raise ChangedError(f"the AnnData had {difference} when a source was made of it: make the source again")
     return now
 
 

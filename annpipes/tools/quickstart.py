@@ -250,11 +250,11 @@ def main(arguments: Sequence[str], prog: str | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             file, label = (options.file, options.label) if options.file else example_file(folder)
             if label is None:
-                columns = ", ".join(labels_of(IndexSource(file))) or "none that is fit"
+                columns = ", ".join(labels_of(IndexSource(file))) or "none that is suitable"
                 parser.error(f"say which obs column to predict: --label COLUMN; with how many labels each: {columns}")
             transform = run(file, label, options.epochs, options.seconds, options.batch_size)
         if options.file is None:
-            print("\nThe same with a file of yours: annpipes quickstart my.h5ad --label cell_type")
+            print("\nThe same with your own file: annpipes quickstart my.h5ad --label cell_type")
             file, label = "my.h5ad", "cell_type"
         say_what_comes_next(file, label, options.batch_size, transform)
     except AnnpipesError as error:

@@ -187,7 +187,7 @@ class TestTotals:
         [
             ([ap.Clip(high=2), ap.NormalizeTotal()], ParameterError, "put it first, or say total='genes'"),
             (ap.NormalizeTotal(total="obs/depth"), FieldError, "no obs column 'depth'"),
-            (ap.NormalizeTotal(total="obs/group"), FieldError, "obs/group holds labels, and totals are numbers"),
+            (ap.NormalizeTotal(total="obs/group"), FieldError, "obs/group holds labels, but totals must be numbers"),
         ],
     )
     def test_what_cannot_be_right_is_refused(self, data: Any, transform: Any, error: Any, message: str) -> None:

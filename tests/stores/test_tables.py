@@ -130,7 +130,7 @@ class TestMatricesOfToday:
         adata.obsm["table"] = pd.DataFrame({"n": range(7), "words": words}, index=adata.obs_names)
         for source in (adata, write(adata, tmp_path / "cells.h5ad")):
             for use in (stream, AnnDataset):
-                with pytest.raises(FormatError, match=r"obsm/table of .* column 'words' holds .*take it over into obs"):
+                with pytest.raises(FormatError, match=r"obsm/table of .* column 'words' holds .*copy it to obs"):
                     use(source, fields=["obsm/table"])
             assert len(list(stream(source, fields=["X"]))) == 1  # the rest stays usable
 

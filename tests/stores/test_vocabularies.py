@@ -107,7 +107,7 @@ class TestColumns:
         adata = named()
         rows = next(iter(stream(adata, 29, shuffle=False, genes=["SYM9", "SYM3"], genes_from="symbol")))["X"]
         assert torch.equal(rows, torch.from_numpy(dense(adata.X)[:, [9, 3]]))
-        with pytest.raises(ParameterError, match=r"gene 'TWICE' stands more than once in 'symbol' of AnnData"):
+        with pytest.raises(ParameterError, match=r"gene 'TWICE' occurs more than once in 'symbol' of AnnData"):
             stream(adata, genes=["SYM9", "TWICE"], genes_from="symbol")
         with pytest.raises(FieldError, match="no gene 'None'"):
             stream(adata, genes=["None"], genes_from="symbol")

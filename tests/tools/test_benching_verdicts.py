@@ -164,8 +164,8 @@ def test_copying_that_binds_is_the_machines_fault() -> None:
 
 
 def test_hdf5_that_binds_is_the_files_fault_with_the_reason() -> None:
-    assert conclude([case(15_000, HDF5)], reason="filter lzf (32000) is decoded by HDF5 alone") == (
-        "The file is the limit: HDF5 alone can read it (filter lzf (32000) is decoded by HDF5 alone), in one thread. "
+    assert conclude([case(15_000, HDF5)], reason="filter lzf (32000) is decoded only by HDF5") == (
+        "The file is the limit: HDF5 alone can read it (filter lzf (32000) is decoded only by HDF5), in one thread. "
         "A copy written by annpipes shuffle is read directly, by all cores."
     )
 

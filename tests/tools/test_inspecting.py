@@ -97,7 +97,7 @@ def test_a_table_in_obsm_is_told(tmp_path: Path) -> None:
     report = inspect(write(adata, tmp_path / "cells.h5ad"))
     assert report["obsm/scores"].encoding == "table"
     assert report["obsm/scores"].route == "memory (a table)"
-    assert "take it over into obs" in found(report, "obsm/words", "remark")
+    assert "copy it to obs" in found(report, "obsm/words", "remark")
 
 
 def test_blocks_and_memory_are_those_of_a_source(h5ad: Path) -> None:

@@ -76,7 +76,7 @@ class ByObstore:
 
     def _refuse_web(self) -> None:
         if self.web:
-            raise Failure("unknown", "a web server does not list what it has")
+            raise Failure("unknown", "a web server cannot list its files")
 
     def _call(self, name: str, key: str, *arguments: Any) -> Any:
         call = call_there if calls.used_before_fork() else calls.call

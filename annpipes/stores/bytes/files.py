@@ -102,7 +102,7 @@ class FileSequence:
             raise ChangedError(self._told(number, "changed"))
 
     def _told(self, number: int, what: str) -> str:
-        return f"{self.names[number]} of {self.name} {what} since it was first opened; make the source anew"
+        return f"{self.names[number]} of {self.name} {what} since it was first opened; make the source again"
 
     def read_ranges(self, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes) -> int:
         """As `OpenBytes.read_ranges`."""

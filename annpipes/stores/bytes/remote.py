@@ -55,7 +55,7 @@ class Remote:
         if not is_address(url):
             raise ParameterError(f"url must begin with a protocol, such as 's3://', got {url!r}")
         if not url.partition("://")[2].strip("/"):
-            raise ParameterError(f"url must name something behind its protocol, got {url!r}")
+            raise ParameterError(f"url must name something after its protocol, got {url!r}")
         self.url, self.options = url, dict(options)
         self.requests = as_count(requests, "requests")
         self.retries = as_count(retries, "retries", least=0)
@@ -139,4 +139,4 @@ def refuse_remote(path: Any) -> None:
     """Refuse an address where a file on this machine is needed."""
     remote = as_remote(path)
     if remote is not None:
-        raise FormatError(f"{remote.name!r} is a remote address, and this needs a file: download it and give its path")
+        raise FormatError(f"{remote.name!r} is a remote address, but this needs a local file: download it and give its path")

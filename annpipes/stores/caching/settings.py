@@ -62,7 +62,7 @@ class Cache:
             as_bytes(self.size, "size")
         _prepare(self.folder, self.path)
         if not can_cache():
-            warn("cache needs a POSIX system: nothing is cached on this one, and reading goes on without")
+            warn("cache needs a POSIX system: nothing is cached on this one, and reading continues without it")
 
     def __repr__(self) -> str:
         size = "" if self.size is None else f", size={self.size!r}"
@@ -116,11 +116,11 @@ def is_cache(path: str) -> bool:
 def _prepare(folder: str, path: str) -> None:
     """The folder made, and shown to be one that can be written to."""
     if os.path.exists(path) and not os.path.isdir(path):
-        raise ParameterError(f"cache must be a folder, and {folder!r} is a file")
+        raise ParameterError(f"cache must be a folder, but {folder!r} is a file")
     tag = os.path.join(path, _TAG)
     try:
         os.makedirs(path, exist_ok=True)
         with open(tag, "w", encoding="utf-8") as file:
             file.write(_TAG_TEXT)
     except OSError as error:
-        raise ParameterError(f"cache must be a folder that can be written to, and {folder!r} is not: {error}") from None
+        raise ParameterError(f"cache must be a folder that can be written to, but {folder!r} is not: {error}") from None

@@ -67,7 +67,7 @@ class Pass:
         if all(part is not None for part in kind) and not is_known(group, *kind):
             what = "group" if group else "dataset"
             self.ledgers.unchecked.note(
-                path, f"a {what} encoded as {kind[0]!r} {kind[1]!r}, which anndata does not have"
+                path, f"a {what} encoded as {kind[0]!r} {kind[1]!r}, which anndata does not know"
             )
         return True
 

@@ -20,7 +20,7 @@ _MANY_CHUNKS = 1000
 _MOSTLY_ZEROS = 0.7  # at a half, CSR of float32 begins to be smaller
 _EXACT = 2**24  # whole numbers up to it are the same in float32
 _REPEATED = 0.1  # different strings among those looked at
-_SHUFFLE = "`annpipes shuffle` writes the file anew so that it is read directly"
+_SHUFFLE = "`annpipes shuffle` rewrites the file so that it is read directly"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _of_field(report: FieldReport) -> Iterator[Finding]:
 
 
 def _by_columns(report: FieldReport) -> Finding:
-    rewritten = "`annpipes shuffle` writes it by rows, in the memory that it is given"
+    rewritten = "`annpipes shuffle` writes it by rows, within the memory that you allow"
     remedy = f"{report.remedy}; or {rewritten}" if report.remedy else rewritten
     return Finding("problem", report.field, "stored by columns (CSC), so it has no rows to read", remedy)
 
@@ -78,7 +78,7 @@ def _by_columns(report: FieldReport) -> Finding:
 def _unread(report: FieldReport) -> Finding:
     if report.refused and not report.remedy:
         return Finding("remark", report.field, report.error, "")
-    remedy = report.remedy or "`annpipes inspect --check` reads everything and tells what is damaged"
+    remedy = report.remedy or "`annpipes inspect --check` reads everything and reports what is damaged"
     return Finding("problem", report.field, report.error, remedy)
 
 
@@ -106,14 +106,14 @@ def _of_storage_chunks(report: FieldReport) -> Iterator[Finding]:
             "problem",
             report.field,
             f"large storage chunks: for one row, {brief_number(rows)} rows ({brief_bytes(size)}) are decoded",
-            "use blocks of whole storage chunks (the default), or write the file anew with `annpipes shuffle`",
+            "use blocks of whole storage chunks (the default), or rewrite the file with `annpipes shuffle`",
         )
     elif size < _SMALL_CHUNK and count > _MANY_CHUNKS:
         yield Finding(
             "problem",
             report.field,
             f"small storage chunks: {brief_number(count)} of {brief_bytes(size)}, each decoded by itself",
-            "write the file anew with `annpipes shuffle`",
+            "rewrite the file with `annpipes shuffle`",
         )
 
 

@@ -87,7 +87,7 @@ def bench(
     path = None if isinstance(data, Remote) or remote else os.path.expanduser(data)
     if names and path is None:
         raise ParameterError(
-            "against must be empty for what is remote: other loaders are measured on a file of this machine"
+            "against must be empty for remote data: other loaders are measured only on local files"
         )
     fits = _fits_memory(path)
     steps = Steps(progress, len(_ORDERS) * (2 + len(names)))
@@ -128,7 +128,7 @@ def _source(data: Any, cache: Any) -> IndexSource:
     if not isinstance(data, str | os.PathLike | Remote):
         raise ParameterTypeError(
             f"data must be the path or address of one file, got {type(data).__name__}: measure the files of a "
-            f"collection one by one; what is in memory needs no file to be read"
+            f"collection one by one; data in memory has no file to measure"
         )
     source = IndexSource(data, cache=cache)
     if len(source.files) != 1:

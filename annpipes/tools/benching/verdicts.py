@@ -69,7 +69,7 @@ def conclude(cases: Sequence[BenchCase], *, reason: str = "", fits_memory: bool 
             f"gives {_speed(main.disk)}."
         )
     if max(map(_unrest, cases)) > _MUCH:
-        sentences.append("Turns differ much, so the machine was busy: repeat this when it is quiet.")
+        sentences.append("Turns differ a lot, so the machine was busy: repeat this when it is quiet.")
     return " ".join(sentences)
 
 

@@ -279,7 +279,7 @@ def _telling_codes(store: Store, label: str | None) -> NDArray[Any]:
         raise ParameterError(f"data must have rows to tune for, and {store.name} has none")
     codes = _codes(store, label)
     if label is not None and store.n_obs > 1 and (codes == codes[0]).all():
-        raise ParameterError(f"label must tell rows apart, and {label!r} has one class: leave it out, or name another")
+        raise ParameterError(f"label must tell rows apart, but {label!r} has one class: leave it out, or name another")
     return codes
 
 

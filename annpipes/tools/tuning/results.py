@@ -138,11 +138,11 @@ def _notes(tuning: Tuning) -> list[str]:
         f"Timed {turns}.{cached}",
     ]
     if tuning.noise >= _MOST_NOISE:
-        notes.append("Speeds differ much from turn to turn: the machine was busy with something else, so try again.")
+        notes.append("Speeds differ a lot from turn to turn: the machine was busy with something else, so try again.")
     if tuning.left_out:
         for chunk in sorted({chunk for _, chunk in tuning.left_out}):
             some = ", ".join(f"{block:,}" for block, other in tuning.left_out if other == chunk)
-            notes.append(f"Left out for want of time (raise seconds): chunks of {chunk:,} with blocks of {some}.")
+            notes.append(f"Left out for lack of time (raise seconds): chunks of {chunk:,} with blocks of {some}.")
     return notes
 
 
