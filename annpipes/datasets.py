@@ -211,7 +211,7 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
             return list(self.__getitems__(range(len(self))[index]))
         if _is_one(index):  # as _places would have it, which takes longer
             if not -len(self) <= (place := operator.index(index)) < len(self):
-                raise RowIndexError(f"index {index} is outside of {len(self)} cells")
+                raise RowIndexError(f"index {index} is out of range for {len(self)} cells")
             return self._fetched(np.array([place % len(self)]))[0]
         return collate_items(self._fetched(self._places(index)))
 
@@ -234,16 +234,16 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         if places.ndim != 1 or places.dtype.kind not in "biu":
             raise ParameterTypeError(
                 f"cells are chosen by integers or a mask, got {indices!r:.80} (a DataLoader whose sampler yields lists "
-                f"of them needs batch_size=None)"
+                f"of integers needs batch_size=None)"
             )
         if places.dtype == bool:
             if len(places) != len(self):
-                raise ParameterError(f"a mask of {len(places)} cells, but there are {len(self)}")
+                raise ParameterError(f"the mask has {len(places)} cells, but there are {len(self)}")
             return np.flatnonzero(places)
         places = places.astype(np.int64)
         wrong = np.flatnonzero((places < -len(self)) | (places >= len(self)))
         if len(wrong):
-            raise RowIndexError(f"index {list(given)[wrong[0]]} is outside of {len(self)} cells")
+            raise RowIndexError(f"index {list(given)[wrong[0]]} is out of range for {len(self)} cells")
         places[places < 0] += len(self)
         return places
 

@@ -87,7 +87,7 @@ def stream(
     source = IndexSource(data, rows=rows, block_size=block_size, cache=cache)
     sampled = weights is not None or balance is not None
     if sampled and not shuffle:
-        raise ParameterError("shuffle=False keeps rows as they stand, and weights or balance draw them")
+        raise ParameterError("shuffle=False keeps rows in stored order, but weights and balance draw them")
     if sampled:
         ordered: PlanStage = source.sample_rows(weights=weights, balance=balance, num_rows=num_rows)
     elif num_rows is not None:

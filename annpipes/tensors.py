@@ -29,7 +29,7 @@ def _imported(module: str, needed_by: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{needed_by} needs {module.partition('.')[0]}, which is not here", name=error.name
+            f"{needed_by} needs {module.partition('.')[0]}, which is not installed", name=error.name
         ) from error
 
 
@@ -106,13 +106,13 @@ class CsrTensors:
     def __getitem__(self, rows: Any) -> CsrTensors: ...
     def __getitem__(self, rows: Any) -> Tensor | CsrTensors:
         if isinstance(rows, tuple):
-            raise ParameterTypeError(f"rows are chosen, not columns: {_REMEDY}, and take columns of that")
+            raise ParameterTypeError(f"rows can be indexed, columns cannot: {_REMEDY}, and index its columns")
         try:
             place = operator.index(rows)
         except TypeError:
             return self._span(rows) if isinstance(rows, slice) and rows.step in (None, 1) else self._take(rows)
         if not -len(self) <= place < len(self):
-            raise RowIndexError(f"row {place} is outside of {len(self)} rows")
+            raise RowIndexError(f"row {place} is out of range for {len(self)} rows")
         first = place % len(self)
         return self._span(slice(first, first + 1)).to_dense()[0]
 
@@ -230,7 +230,7 @@ class CsrTensors:
         for part, given in zip(parts, (values, col, crow), strict=True):
             if part.dtype.itemsize < given.dtype.itemsize:  # it narrows without a word
                 raise ParameterError(
-                    f"jax makes {part.dtype} of {given.dtype}: jax.config.update('jax_enable_x64', True), or give "
+                    f"jax turns {given.dtype} into {part.dtype}: jax.config.update('jax_enable_x64', True), or give "
                     f"x.to(torch.float32)"
                 )
         return sparse.BCSR(tuple(parts), shape=self.shape)
@@ -246,7 +246,7 @@ class CsrTensors:
             The tensors are not on a GPU of CUDA or ROCm.
         """
         if self.device.type != "cuda":
-            raise ParameterError(f"cupy has arrays on a GPU alone, and these are on {self.device}: x.cuda().to_cupy()")
+            raise ParameterError(f"cupy arrays are on a GPU, but these values are on {self.device}: x.cuda().to_cupy()")
         cupy, sparse = _imported("cupy", "to_cupy"), _imported("cupyx.scipy.sparse", "to_cupy")
         crow, col, values = (cupy.from_dlpack(part.detach()) for part in self._narrow())
         return sparse.csr_matrix((values, col, crow), self.shape)

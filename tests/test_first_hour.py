@@ -21,10 +21,10 @@ READ = CHUNKS.read_rows()
 CHAINS: dict[str, tuple[Callable[[], Any], str]] = {
     "no chunks": (lambda: SOURCE.read_rows(), r"read_rows reads chunks: write \.sort_within_chunks\(…\) before it"),
     "shuffled, no chunks": (lambda: SOURCE.shuffle_blocks().read_rows(), r"write \.sort_within_chunks\(…\)"),
-    "not read": (lambda: CHUNKS.batch_rows(4), r"batch_rows takes rows that were read: write \.read_rows\(…\)"),
+    "not read": (lambda: CHUNKS.batch_rows(4), r"batch_rows needs rows that have been read: write \.read_rows\(…\)"),
     "neither": (lambda: SOURCE.batch_rows(4), r"write \.sort_within_chunks\(…\)\.read_rows\(…\) before it"),
-    "transform too early": (lambda: SOURCE.transform(ap.Log1p()), r"transform takes rows that were read"),
-    "collated too early": (lambda: CHUNKS.collate_rows(), r"collate_rows takes rows that were read"),
+    "transform too early": (lambda: SOURCE.transform(ap.Log1p()), r"transform needs rows that have been read"),
+    "collated too early": (lambda: CHUNKS.collate_rows(), r"collate_rows needs rows that have been read"),
     "batched too late": (lambda: READ.collate_rows().batch_rows(4), r"batch_rows stands before \.collate_rows\(…\)"),
     "transform too late": (
         lambda: READ.batch_rows(4).collate_rows().transform(ap.Log1p()),

@@ -59,12 +59,12 @@ class TestPositionsOfADataset:
     @pytest.mark.parametrize(
         ("places", "error", "message"),
         [
-            ([3, 29], RowIndexError, "index 29 is outside of 29 cells"),
-            ([-30], RowIndexError, "index -30 is outside of 29 cells"),
+            ([3, 29], RowIndexError, "index 29 is out of range for 29 cells"),
+            ([-30], RowIndexError, "index -30 is out of range for 29 cells"),
             ([True, False], ParameterError, "a mask of 2 cells, but there are 29"),
             ([0.5], ParameterTypeError, r"chosen by integers or a mask, got \[0.5\]"),
             (["c1"], ParameterTypeError, "chosen by integers or a mask"),
-            ([[1, 2]], ParameterTypeError, "whose sampler yields lists of them needs batch_size=None"),
+            ([[1, 2]], ParameterTypeError, "whose sampler yields lists of integers needs batch_size=None"),
         ],
     )
     def test_others_are_refused(self, path: Path, places: Any, error: type[Exception], message: str) -> None:

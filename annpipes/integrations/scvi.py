@@ -198,8 +198,8 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
             wrong = batch["X"][(batch["X"] < 0) | (batch["X"] != batch["X"].round())]
             if len(wrong):
                 warn(
-                    f"{self.registered.counts} of {self.store.name} holds {wrong[0]:g}, and models of scvi-tools want "
-                    f"counts: layer= says which layer has them"
+                    f"{self.registered.counts} of {self.store.name} holds {wrong[0]:g}, but models of scvi-tools need "
+                    f"counts: use layer= to say which layer has them"
                 )
 
     def _part(self, name: str, *, shuffle: bool = False) -> Any:

@@ -94,7 +94,7 @@ def labels_of(
         some = ", ".join("none" if code < 0 else repr(own[code]) for code in unknown[:5].tolist())
         raise ParameterError(
             f"{argument} {column!r}: every cell needs a label among {', '.join(map(str, known[:10]))}"
-            f"{' …' if len(known) > 10 else ''}, and some have {some}"
+            f"{' …' if len(known) > 10 else ''}, but some have {some}"
         )
     return ScviLabels(column, known, torch.from_numpy(code_of))
 

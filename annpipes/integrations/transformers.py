@@ -80,8 +80,8 @@ class LoaderTrainer(Trainer):  # type: ignore[misc] # published without types
         name = f"per_device_{stage}_batch_size"
         if (said := getattr(self.args, name)) != loader.batch_size:
             raise ParameterError(
-                f"{name} is {said}, and the loader's batches have {loader.batch_size} rows: "
-                f"TrainingArguments(…, {name}={loader.batch_size})"
+                f"{name} is {said}, but the loader's batches have {loader.batch_size} rows: "
+                f"use TrainingArguments(…, {name}={loader.batch_size})"
             )
         return AcceleratedLoader(loader, self.accelerator).loader
 
@@ -123,7 +123,7 @@ class _Epochs(IterableDataset[Any]):
     def _saved(self) -> Mapping[str, Any]:
         place = self.trainer.state.stateful_callbacks.get(LoaderPlace.__name__, {"attributes": {}})
         if (saved := place["attributes"].get("saved")) is None:
-            raise StateError("the checkpoint has no position of the loader: it was not saved by a LoaderTrainer with a loader")
+            raise StateError("the checkpoint has no position of a loader: it was not saved by a LoaderTrainer with one")
         return dict(saved)
 
     def _left_out(self) -> int:

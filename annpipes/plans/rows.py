@@ -144,8 +144,8 @@ def _as_values(given: Any, argument: str, of: str) -> NDArray[Any]:
         array = np.asarray(given) if typed or not _mixed(given) else np.array([*given, None], object)[:-1]
     except Exception as error:  # ragged lists, tensors on a GPU, and whatever else has an __array__
         raise ParameterTypeError(
-            f"{argument} must be a list of positions, a mask or {names_of(of)}, got a {type(given).__name__} of which "
-            f"numpy can make no array: {error}"
+            f"{argument} must be a list of positions, a mask or {names_of(of)}, got a {type(given).__name__} that "
+            f"numpy cannot turn into an array: {error}"
         ) from error
     if typed and array.ndim == 2 and (array.shape[1] == 1 or (array.shape[0] == 1 and array.dtype == bool)):
         array = array.reshape(-1)

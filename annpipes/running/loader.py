@@ -237,9 +237,9 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         schedule = self._schedule_for(lanes if divides else self._schedule.lanes, tail)
         position = saved.checked(self._fingerprint(schedule))
         if position["batch"] > schedule.n_batches:
-            raise StateError(f"the state has batch={position['batch']}, and an epoch has {schedule.n_batches}")
+            raise StateError(f"the state has batch={position['batch']}, but an epoch has {schedule.n_batches}")
         if schedule.tail == "keep" and self.ranks.world_size > 1:
-            raise ParameterError("the state is of one rank with tail='keep', whose short last batch ranks cannot share")
+            raise ParameterError("the state is from one rank with tail='keep': ranks cannot share a short last batch")
         self._schedule = schedule
         self._next = self._at = (position["epoch"], position["batch"])
 
@@ -278,7 +278,7 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         """The batches of the next epoch, which begins when the first one is asked for."""
         if get_worker_info() is not None:
             raise PipelineError(
-                "a Loader has workers of its own: iterate it as it is, Loader(…, num_workers=n), or give the "
+                "a Loader has workers of its own: iterate over it directly, Loader(…, num_workers=n), or give the "
                 "DataLoader its pipe, DataLoader(loader.pipe, batch_size=None, num_workers=n)"
             )
         (epoch, batch), self._next = self._next, (self._next[0] + 1, 0)

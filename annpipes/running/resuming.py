@@ -60,7 +60,7 @@ class ResumableDataset(IterableDataset[Any]):
         yield from self.pipe
 
     def state_dict(self) -> dict[str, Any]:
-        """This worker's position, and the data and parameters it belongs to."""
+        """The position of this worker, and the data and parameters it belongs to."""
         return self.pipe.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

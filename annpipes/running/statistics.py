@@ -120,7 +120,7 @@ def _per(totals: Mapping[str, float], what: str, each: str) -> float:
 
 def _decode_less(totals: Mapping[str, float]) -> str:
     if cached := _per(totals, "cached", "copied"):
-        return f"decoding is the limit, with {cached:.0%} from the cache: later epochs have more of it, if it has room"
+        return f"decoding is the limit, with {cached:.0%} from the cache: if it has room, later epochs use it more"
     return "decoding is the limit, so use cache=, which decodes once, or a faster codec (annpipes shuffle)"
 
 

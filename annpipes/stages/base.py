@@ -105,7 +105,7 @@ class Stage(Shown, IterDataPipe[T_co]):
     def _chunker(self) -> ChunkStage:
         chunker = last_of(self, ChunkStage)
         if chunker is None:
-            raise PipelineError(f"{self!r} has no sort_within_chunks, and no position that could be saved")
+            raise PipelineError(f"{self!r} has no sort_within_chunks, so it has no position to save")
         return chunker
 
 
@@ -235,10 +235,10 @@ def need_batches(stage: Any, needed_by: str) -> None:
     if isinstance(before, PlanStage | ChunkStage):
         chunks = ".sort_within_chunks(…)" if isinstance(before, PlanStage) else ""
         raise PipelineError(
-            f"{needed_by} takes rows that were read: write {chunks}.read_rows(…) before it, got {stage!r}"
+            f"{needed_by} needs rows that have been read: write {chunks}.read_rows(…) before it, got {stage!r}"
         )
     if isinstance(before, CollateStage):
-        raise PipelineError(f"{needed_by} stands before .{before.verb}(…), which makes tensors, got {stage!r}")
+        raise PipelineError(f"{needed_by} must stand before .{before.verb}(…), which makes tensors, got {stage!r}")
 
 
 def _unmapped(stage: Any) -> Any:
@@ -260,7 +260,7 @@ def plan_before(stage: Any, needed_by: str, kind: type[P], kind_name: str = "an 
         plan = _plan_of(stage, needed_by)
         if isinstance(plan, kind):
             return plan
-    raise PipelineError(f"{needed_by} follows {kind_name}, got {stage!r}")
+    raise PipelineError(f"{needed_by} must follow {kind_name}, got {stage!r}")
 
 
 def _plan_of(stage: PlanStage, needed_by: str) -> Plan:

@@ -32,7 +32,7 @@ def as_weights(store: Store, source: InOrder, weights: Any) -> NDArray[np.float6
     if isinstance(weights, str):
         values = store.column_values(weights)
         if values.dtype.kind not in "biuf":
-            raise FieldError(f"obs column {weights!r} holds labels, not weights: balance={weights!r} may be meant")
+            raise FieldError(f"obs column {weights!r} holds labels, not weights: did you mean balance={weights!r}?")
     else:
         values = np.asarray(store.in_order(weights, "weights"))
     if values.shape != (store.n_obs,) or values.dtype.kind not in "biuf":

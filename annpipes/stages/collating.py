@@ -93,7 +93,9 @@ def tensor_of(values: NDArray[Any]) -> Tensor | list[str]:
     if values.dtype.kind not in "biuf":
         return [str(value) for value in values.tolist()]
     if values.dtype == np.uint64 and (values > np.iinfo(np.int64).max).any():
-        raise ParameterError(f"torch has no numbers as large as {values.max()}: leave this field out, or store smaller numbers")
+        raise ParameterError(
+            f"torch has no integers as large as {values.max()}: leave this field out, or store smaller ones"
+        )
     wider = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(values.dtype.str[1:], values.dtype.newbyteorder("="))
     return torch.from_numpy(np.ascontiguousarray(values, wider))
 

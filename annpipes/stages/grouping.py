@@ -89,7 +89,7 @@ class GroupSampler(RandomStage):
         if missing not in ("error", "drop"):
             raise ParameterError(f"missing must be 'error' or 'drop', got {missing!r}")
         if num_sets is not None and not replace:
-            raise ParameterError("num_sets needs replace=True: without it, the rows determine how many sets an epoch has")
+            raise ParameterError("num_sets needs replace=True: without it, the rows determine how many sets there are")
         self.source_datapipe = source_datapipe
         # Named otherwise than the parameter: every DataPipe already has a method `groupby`, torch's.
         self.columns, self.match = as_columns(groupby), as_columns(match)
@@ -145,14 +145,14 @@ class GroupSampler(RandomStage):
     def _check_sizes(self, store: Store, source: InOrder, pools: Pools) -> None:
         sizes = pools.sizes
         if not sizes.any():
-            raise ParameterError(f"no row has labels in all of {', '.join(self.columns)} and is no control")
+            raise ParameterError(f"no row that is not a control has labels in all of {', '.join(self.columns)}")
         if self.replace or self.short == "repeat":
             return
         small = np.flatnonzero((sizes > 0) & (sizes < self.set_size))
         if len(small) and self.short == "error":
             raise ParameterError(
                 f"{len(small)} groups have fewer than set_size={self.set_size} rows, the smallest "
-                f"{sizes[small].min()}; short='drop' leaves them out, short='repeat' fills their sets up"
+                f"{sizes[small].min()}; short='drop' leaves them out, short='repeat' fills up their sets"
             )
         if sizes.max() < self.set_size:
             raise ParameterError(f"no group has set_size={self.set_size} rows, the largest has {sizes.max()}")

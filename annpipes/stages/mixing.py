@@ -101,5 +101,5 @@ def _check_turns(mixed: Mixed, names: Sequence[str]) -> None:
     for name, turns, share in zip(names, mixed.turns, mixed.proportions, strict=True):
         if not turns:
             raise ParameterError(
-                f"proportions are kept to 1 in {mixed.turns.sum():,}, and {name!r} has {share:.2g} of all"
+                f"proportions are exact to 1 in {mixed.turns.sum():,}, but {name!r} has only {share:.2g} of all rows"
             )

@@ -153,8 +153,8 @@ class RowBatcher(BatchStage):
         chunker = last_of(source_datapipe, ChunkStage)
         if chunker is not None and self.batch_size % chunker.chunks.source.set_rows:
             raise PipelineError(
-                f"batch_rows must take whole sets, a multiple of {chunker.chunks.source.set_rows} rows, got "
-                f"{batch_size}, after {source_datapipe!r}"
+                f"batches must hold whole sets, a multiple of {chunker.chunks.source.set_rows} rows, got "
+                f"batch_size={batch_size} after {source_datapipe!r}"
             )
         self.drop_last = drop_last
 

@@ -228,7 +228,7 @@ class FieldStore(GeneTables):
         """Codes of a replaced column must mean what they meant."""
         if isinstance(before, Codes) and isinstance(now, Codes) and before.labels.categories != now.labels.categories:
             raise ChangedError(
-                f"the categories of {field.removesuffix(':code')} in {self.name} changed since a source was made of "
+                f"the categories of {field.removesuffix(':code')} in {self.name} changed since a source was made from "
                 f"it, so its codes mean something else: make the source again"
             )
 

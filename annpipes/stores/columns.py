@@ -151,7 +151,7 @@ def _categorical(codes: Any, labels: Any, ordered: bool, where: str) -> pd.Categ
     index = pd.Index(categories)
     if index.has_duplicates or index.hasnans:
         raise FormatError(
-            f"{where} has a category that stands twice or is missing, which neither pandas nor anndata reads: "
+            f"{where} has a duplicate or missing category, which neither pandas nor anndata can read: "
             f"store it as strings"
         )
     smallest = np.result_type(np.int8, np.min_scalar_type(-len(index) - 1))  # as pandas has them, without a wider copy
@@ -176,7 +176,7 @@ def _nullable(group: h5py.Group, encoding: str, where: str) -> Any:
     if encoding == "nullable-boolean":
         return pd.arrays.BooleanArray(_truths(values, where, mask), mask=mask)
     if values.dtype.kind not in "iu":
-        raise FormatError(f"{where} calls itself {encoding} and holds {values.dtype}, not whole numbers: {_UNKNOWN}")
+        raise FormatError(f"{where} is encoded as {encoding} but holds {values.dtype}, not whole numbers: {_UNKNOWN}")
     return pd.arrays.IntegerArray(values, mask=mask)
 
 
@@ -190,5 +190,5 @@ def _truths(values: NDArray[Any], where: str, mask: NDArray[np.bool_] | None = N
         return values
     known = values if mask is None else values[~mask]
     if values.dtype.kind not in "iu" or ((known != 0) & (known != 1)).any():
-        raise FormatError(f"{where} must be booleans, or integers 0 and 1, and holds other {values.dtype}")
+        raise FormatError(f"{where} must be booleans, or integers 0 and 1, but holds other {values.dtype}")
     return np.asarray(values == 1)

@@ -140,7 +140,7 @@ def _checked(line: str, argument: str) -> ast.Expression:
     tree = ast.Expression(module.body[0].value)
     for node in ast.walk(tree):
         if refusal := _refusal(node):
-            raise ParameterError(f"{argument}={line!r} cannot be taken: {refusal}")
+            raise ParameterError(f"{argument}={line!r} is refused: {refusal}")
     return tree
 
 
@@ -154,7 +154,7 @@ def _refusal(node: ast.AST) -> str | None:
         return f'@{name} would look up a variable; write its value into the expression: f"… {{{name}!r}} …"'
     if isinstance(node, ast.Attribute) and node.attr not in _ATTRIBUTES:
         return (
-            f".{node.attr} is none of the methods and accessors that may be used (.isna(), .isin(), .between(), .str, "
+            f".{node.attr} is not one of the allowed methods and accessors (.isna(), .isin(), .between(), .str, "
             f".dt, .cat …); evaluate it with pandas, and give the mask"
         )
     if isinstance(node, ast.Subscript) and not _is_place(node.slice):
@@ -168,11 +168,11 @@ def _refusal(node: ast.AST) -> str | None:
 
 def _call_refusal(call: ast.Call) -> str | None:
     if isinstance(call.func, ast.Name) and call.func.id not in _FUNCTIONS:
-        return f"it calls {call.func.id}(), and no functions are run but those of numbers, such as log1p()"
+        return f"it calls {call.func.id}(), but only numeric functions such as log1p() are allowed"
     if not isinstance(call.func, ast.Name | ast.Attribute):
         return "it calls something that is not a method of a column"
     if any(keyword.arg in (None, "inplace", "out") for keyword in call.keywords):
-        return "inplace=, out= and ** change things, and an expression only looks"
+        return "inplace=, out= and ** are not allowed, because an expression must not change anything"
     return None
 
 

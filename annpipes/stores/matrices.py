@@ -263,8 +263,8 @@ def refuse_lost(container: Container, path: str, matrix: CsrRows) -> None:
             raise origin.damage(first, last, f"storage chunk {number} is missing")
     if lost := len(container.absent(f"{path}/data").numbers):
         warn(
-            f"{path}/data of {container.path} lacks {lost:,} storage chunks, which stand for zeros: that is right "
-            f"if these were written so, and wrong if files were lost when the store was copied"
+            f"{path}/data of {container.path} lacks {lost:,} storage chunks, which are read as zeros: that is right "
+            f"if all their values were zero, and wrong if files were lost when the store was copied"
         )
 
 

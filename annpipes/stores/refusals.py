@@ -94,8 +94,8 @@ def _missing(path: str) -> SourceError | FormatError:
     while whole and whole != os.path.dirname(whole):
         if os.path.isfile(whole):
             return FormatError(
-                f"{path!r} names {inside!r} within the file {whole!r}; a part of a file is not read: write it as an "
-                f".h5ad file of its own ({_modality(whole, inside.removeprefix('mod/'))} for a modality of MuData)"
+                f"{path!r} names {inside!r} within the file {whole!r}, but parts of a file cannot be read: write it as "
+                f"an .h5ad file of its own ({_modality(whole, inside.removeprefix('mod/'))} for a modality of MuData)"
             )
         whole, last = os.path.split(whole)
         inside = f"{last}/{inside}"
@@ -191,7 +191,7 @@ def refuse_lazy(adata: AnnData) -> None:
 def refuse_values(values: Any, where: str) -> None:
     """Refuse masked, delayed and ragged arrays of an AnnData in memory."""
     if isinstance(values, np.ma.MaskedArray):
-        raise FormatError(f"{where} is a masked array: say what stands where it is masked, with its filled(0), say")
+        raise FormatError(f"{where} is a masked array: fill the masked values first, with .filled(0), for example")
     package = type(values).__module__.partition(".")[0]
     if package == "dask":
         raise FormatError(f"{where} is a dask array: load it first, adata = adata.to_memory()")

@@ -73,7 +73,7 @@ class Matching:
         given = {"genes_from": self.column, "missing_genes": self.missing, "gene_versions": self.versions}
         for (name, value), default in zip(given.items(), (None, "error", "keep"), strict=True):
             if value != default:
-                raise ParameterError(f"{name}={value!r} says how names of genes are looked up, and {why}")
+                raise ParameterError(f"{name}={value!r} says how names of genes are looked up, but {why}")
 
     def compared(self, names: Iterable[Any]) -> list[Any]:
         """Names as they are compared; missing ones are None."""
@@ -111,7 +111,7 @@ def as_keys(column: pd.Series[Any], what: str) -> pd.Index[Any]:
     kind = pd.api.types.infer_dtype(plain[~missing], skipna=False)
     if kind not in ("string", "integer", "empty"):
         raise FieldError(
-            f"{what} holds {kind} values ({column.dtype}), and genes are named by text or whole numbers: "
+            f"{what} holds {kind} values ({column.dtype}), but names of genes must be text or whole numbers: "
             f"choose another column, or make it text"
         )
     return pd.Index([None if gone else str(name) for name, gone in zip(plain, missing, strict=True)], dtype=object)
@@ -187,7 +187,7 @@ def _hint(
     if matching.versions == "keep":
         others = set(bare.compared(names)) & set(bare.compared(unknown))
         if others:
-            return f"; {len(others)} are there with another version, or without one: gene_versions='drop' finds them"
+            return f"; {len(others)} exist with another version, or without one: gene_versions='drop' finds them"
     for column, values in () if table is None else table().items():
         if held := len(set(values.astype(object)) & set(unknown)):
             return f"; the var column {column!r} has {held} of them: genes_from={column!r}"

@@ -84,7 +84,7 @@ def _quickstart(arguments: tuple[str, ...]) -> None:
 @click.option("--chunk-size", default=16_384, show_default=True, help="Rows of a chunk, to compute its memory.")
 @_as_json
 def _inspect(files: tuple[str, ...], read_all: bool, chunk_size: int, as_json: bool) -> None:
-    """What files hold, how each field is stored and read, and what to do about problems."""
+    """Show what files hold, how each field is stored and read, and what to do about problems."""
     from annpipes.tools.inspecting import CheckReport, inspect
 
     code, reports = 0, list[Any]()
@@ -138,12 +138,12 @@ def _checked(file: str | Remote) -> CheckReport:
 @click.option(
     "--against",
     multiple=True,
-    help="Another loader to run on the same file: anndata, scdataset or annloader (may be repeated), or 'installed' for all.",
+    help="Another loader to run: anndata, scdataset or annloader (may be repeated), or 'installed' for all.",
 )
 @_cache_folder
 @_as_json
 def _bench(file: str, against: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """How fast this file is read on this machine, beside the limits of disk or network, decoding and memory."""
+    """Measure how fast a file is read on this machine, next to the limits of disk or network, decoding and memory."""
     from annpipes.tools.benching import bench
 
     peers: Any = "installed" if against == ("installed",) else against
@@ -166,7 +166,7 @@ def _bench(file: str, against: tuple[str, ...], as_json: bool, **options: Any) -
 @click.option("--plot", help="Draw speed against mixing: a .png, .svg or .pdf file.")
 @_as_json
 def _tune(file: str, label: str | None, plot: str | None, as_json: bool, **options: Any) -> None:
-    """The block and chunk size that read fast and mix well, by measuring a few."""
+    """Find the block and chunk size that read fast and mix well, by measuring a few."""
     from annpipes.plotting import plot_tuning
     from annpipes.tools.tuning import tune
 
@@ -197,7 +197,7 @@ def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
 @click.option("--remove", metavar="PATTERN", help="Remove what it keeps of the sources that match, such as '*'.")
 @_as_json
 def _cache(folder: str, remove: str | None, as_json: bool) -> None:
-    """What a cache keeps of which file: the share of its storage chunks, and bytes."""
+    """Show what a cache keeps of each file: the share of its storage chunks, and bytes."""
     from annpipes.tools.keeping import look_into_cache, remove_from_cache
 
     print_report(look_into_cache(folder) if remove is None else remove_from_cache(folder, remove), as_json)
@@ -208,9 +208,7 @@ def _cache(folder: str, remove: str | None, as_json: bool) -> None:
 @click.option("-o", "--output", required=True, help="The .h5ad file to write.")
 @click.option("--rows-per-file", type=int, help="Write several files with this many rows each.")
 @click.option("--codec", type=click.Choice(_CODECS), default="lz4", show_default=True)
-@click.option(
-    "--dtype", help="A narrower type for the values of X, such as uint16; refused where a value would change."
-)
+@click.option("--dtype", help="A narrower type for the values of X, such as uint16; refused if a value would change.")
 @click.option("--memory", default="4GB", show_default=True, help="Memory that one process may take.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--groupby", help="An obs column: rows with the same label stay together.")
@@ -222,7 +220,7 @@ def _cache(folder: str, remove: str | None, as_json: bool) -> None:
 @click.option("--scheduler", help="Address of a Dask scheduler whose workers write the parts.")
 @_as_json
 def _shuffle(inputs: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
-    """Rewrite files in shuffled order, fast to read, as plain .h5ad again; goes on where it was broken off."""
+    """Rewrite files in shuffled order, fast to read, as plain .h5ad; an interrupted run is continued."""
     from annpipes.tools.rewriting import rewrite_shuffled
 
     try:

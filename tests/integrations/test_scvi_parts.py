@@ -160,7 +160,7 @@ def test_some_genes(counts: anndata.AnnData, counts_file: Path) -> None:
 def test_numbers_that_are_no_counts_are_told(counts: anndata.AnnData) -> None:
     adata = counts.copy()
     adata.X = adata.X / 3
-    with pytest.warns(UserWarning, match=r"X of .* holds 0\.\d+, and models of scvi-tools want counts: layer="):
+    with pytest.warns(UserWarning, match=r"X of .* holds 0\.\d+, but models of scvi-tools need counts: use layer="):
         ScviDataModule(adata)
     ScviDataModule(adata, layer="doubled")
 

@@ -111,7 +111,7 @@ class TestRowSamplerErrors:
             ({"weights": np.r_[np.inf, np.ones(59)]}, ParameterError, "must be finite .* got inf for row 0"),
             ({"weights": np.zeros(60)}, ParameterError, "weights are zero for all rows"),
             ({"weights": lambda epoch: np.ones(3)}, ParameterError, r"weights must be 60 numbers, .* of shape \(3,\)"),
-            ({"weights": "donor"}, FieldError, "'donor' holds labels, not weights: balance='donor' may be meant"),
+            ({"weights": "donor"}, FieldError, "'donor' holds labels, not weights: did you mean balance='donor'"),
             ({"weights": "minus"}, ParameterError, r"not negative, got -1\.0 for row 0"),
             ({"weights": "absent"}, ParameterError, "must be finite .* got nan for row 7"),
             ({"weights": "celltype"}, FieldError, "no obs column 'celltype' in .*; columns: .*cell_type"),

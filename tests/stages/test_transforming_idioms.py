@@ -219,7 +219,7 @@ class TestNeverNaNInSilence:
     def test_it_is_told_once_with_transform_field_and_reason(self) -> None:
         with pytest.warns(UserWarning, match="makes NaN") as told:
             x_of(self.scaled(), transform=[ap.Clip(high=3), ap.Log1p()], block_size=1)
-        text = "Log1p() makes NaN or infinity of finite values of X: it has negative values, down to -2.5: scaled, "
+        text = "Log1p() turns finite values of X into NaN or infinity: it has negative values, down to -2.5: scaled, "
         assert [str(one.message) for one in told] == [f"{text}not counts"]
 
     def test_once_for_many_batches_and_epochs(self) -> None:
@@ -234,7 +234,7 @@ class TestNeverNaNInSilence:
             ap.AnnDataset(self.scaled(), transform=ap.Log1p())[:]
 
     def test_infinity_of_positive_values(self) -> None:
-        with pytest.warns(UserWarning, match=r"Lambda\(reciprocal\) makes NaN or infinity of finite values of X$"):
+        with pytest.warns(UserWarning, match=r"Lambda\(reciprocal\) turns finite values of X into NaN or infinity$"):
             x_of(counts(), transform=torch.reciprocal)
 
     def test_sparse_rows_too(self) -> None:

@@ -162,7 +162,7 @@ class TestMatricesOfToday:
         adata = tiny(7)
         adata.obsm["reads"] = awkward.Array([[1.0] * i for i in range(7)])
         for source in (adata, write(adata, tmp_path / "cells.h5ad")):
-            with pytest.raises(FormatError, match=r"obsm/reads of .*leave it out, or store what you need"):
+            with pytest.raises(FormatError, match=r"obsm/reads of .*leave it out, or store the part you need"):
                 stream(source, fields=["obsm/reads"])
             assert len(list(stream(source, fields=["X"]))) == 1
 

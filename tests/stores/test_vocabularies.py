@@ -116,7 +116,7 @@ class TestColumns:
         ("column", "message"),
         [
             ("feature", r"no var column 'feature' in AnnData.*; columns: feature_id, kind, symbol, entrez, gc"),
-            ("gc", r"the var column 'gc' of AnnData.* holds floating values \(float64\), and genes are named by text"),
+            ("gc", r"the var column 'gc' of AnnData.* holds floating values .*, but names of genes must be text"),
         ],
     )
     def test_that_name_no_genes_are_refused(self, column: str, message: str) -> None:
@@ -132,7 +132,7 @@ class TestColumns:
             stream(path, fields=["raw/X" if raw else "X"], genes=[IDS[0]], genes_from="feature_id")
 
     def test_are_not_for_positions(self) -> None:
-        with pytest.raises(ParameterError, match=r"genes_from='entrez' says .*, and genes are positions or a mask"):
+        with pytest.raises(ParameterError, match=r"genes_from='entrez' says .*, but genes are positions or a mask"):
             stream(named(), genes=[1], genes_from="entrez")
 
 
@@ -152,7 +152,7 @@ class TestVersions:
         same_columns(data, adata, keys, [given[7], given[2]], genes_from="feature_id", gene_versions="drop")
 
     def test_count_unless_something_else_is_said(self) -> None:
-        message = rf"no gene '{bare(IDS)[1]}' .*; 1 are there with another version, or without one: gene_versions="
+        message = rf"no gene '{bare(IDS)[1]}' .*; 1 exist with another version, or without one: gene_versions="
         with pytest.raises(FieldError, match=message):
             stream(named(), genes=[bare(IDS)[1]], genes_from="feature_id")
 

@@ -118,7 +118,7 @@ def test_columns_that_are_lost_are_never_taken_for_zeros(tmp_path: Path, how: di
 def test_values_that_may_be_lost_are_told_of(tmp_path: Path, how: dict[str, Any]) -> None:
     path = csr_store(tmp_path / "cells.zarr", 3, **how)
     (path / "X" / "data" / "c" / "2").unlink()
-    with pytest.warns(UserWarning, match=r"X/data of .* lacks 1 storage chunks, which stand for zeros"):
+    with pytest.warns(UserWarning, match=r"X/data of .* lacks 1 storage chunks, which are read as zeros"):
         found = read_x(path, ALL)
     assert np.array_equal(found.to_dense(), expected(path).X.toarray())
 

@@ -202,6 +202,6 @@ PRINTED = textwrap.dedent("""\
     blocks    8 rows: two storage chunks of about 4 rows, direct (gzip)
     memory    736 B for a chunk of 23 rows of X, 736 B for a Loader (one in use, one being read)
 
-    remark    X: gzip: read directly and by all cores, and still inflating is what takes the time
+    remark    X: gzip: read directly and with all cores, but most of the time goes into decompressing it
               → where speed matters, `cache=` decodes it once; `annpipes shuffle` writes it with lz4, or
               uncompressed""")

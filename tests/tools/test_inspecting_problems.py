@@ -98,7 +98,7 @@ class TestProblems:
             columns = file["X/indices"][()].astype("i8")
         relayout(path, "X/indices", create(), columns)
         remarks = found(inspect(path), "X", "remark")
-        assert "int32 holds all 9" in remarks
+        assert "int32 is enough for all 9" in remarks
         assert "whole numbers stored as float64" in remarks
 
     def test_fractions_in_float64_are_right(self, tmp_path: Path) -> None:

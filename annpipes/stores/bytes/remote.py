@@ -139,4 +139,4 @@ def refuse_remote(path: Any) -> None:
     """Refuse an address where a file on this machine is needed."""
     remote = as_remote(path)
     if remote is not None:
-        raise FormatError(f"{remote.name!r} is a remote address, but this needs a local file: download it and give its path")
+        raise FormatError(f"{remote.name!r} is a remote address; this needs a local file: download it, give its path")

@@ -24,7 +24,7 @@ _INSTALL = "pip install 'annpipes[remote]'"
 _REMEDIES: Mapping[Kind, str] = {
     "gone": "check the address; some stores also say this if you lack permission to read it",
     "denied": "give credentials by Remote(url, …) or in the environment; skip_signature=True reads public data",
-    "encoded": "the server compresses what it sends (Content-Encoding): make it send the file uncompressed, or download it",
+    "encoded": "the server compresses what it sends (Content-Encoding): make it send the file as it is, or download it",
     "ranges": "the server sends whole files only: use one that supports range requests, or download the file",
 }
 
@@ -74,7 +74,7 @@ class Requests:
             with self._turn():
                 content, seen = self.client.whole(key)
             if len(content) < seen.size:
-                raise Failure("passing", f"{len(content)} bytes came instead of {seen.size}")
+                raise Failure("passing", f"received {len(content)} bytes instead of {seen.size}")
             return bytes(content), seen
 
         found = self._if_there(once, key)
@@ -107,7 +107,7 @@ class Requests:
             with self._turn():
                 content = self.client.get(key, first, size, seen)
             if len(content) < size:
-                raise Failure("passing", f"{len(content)} bytes came instead of {size}")
+                raise Failure("passing", f"received {len(content)} bytes instead of {size}")
             return content
 
         content = self._repeated(once, f"bytes {first} … {first + size - 1} of {self.name(key)}", self.name(key))

@@ -58,7 +58,7 @@ class Budget:
         with self._lock:
             before, self.full = self.full, True
         if not before:
-            warn(f"nothing more is cached in {self.cache.folder} by this process: {reason}; reading continues without it")
+            warn(f"this process caches nothing more in {self.cache.folder}: {reason}; reading continues without it")
 
     def _room(self) -> int:
         found, limit = bytes_on_disk(self.cache.path), self.cache.limit

@@ -155,7 +155,7 @@ class OpenCache:
         if self.files.data.lost or self.files.data_bytes != expected:
             self.array.forget()
             raise DamageError(
-                f"the cache in {self.array.cache.folder} was damaged while it was read: remove it and go on"
+                f"the cache in {self.array.cache.folder} was damaged while it was read: remove it and start again"
             ) from cause
 
     def _entries(self, numbers: RowArray) -> Offsets:

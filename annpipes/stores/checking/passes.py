@@ -79,7 +79,7 @@ class Pass:
                     check_values(values, path, unit, begin, self.ledgers)
                 if categories is not None and values.dtype.kind in "iu":
                     wrong = np.flatnonzero((values < -1) | (values >= categories))
-                    what = f"a code without a category, of which there are {categories:,}"
+                    what = f"a code without a category (there are {categories:,} categories)"
                     self.ledgers.damage.note_rows(path, what, unit, wrong + begin)
             self.advance((last - first) * stretches.row_bytes)
         self.ledgers.note_bad(stretches, path, unit)

@@ -155,7 +155,7 @@ class Collection(AlignedStore):
         if (self.join, self.missing, self.fill_value, self._matching) != ("inner", "error", 0.0, AS_NAMED):
             raise ParameterError(
                 f"{self!r} is within another collection: give join, on, missing, fill_value, missing_genes and "
-                f"gene_versions to that"
+                f"gene_versions to the outer one"
             )
         return self.stores
 

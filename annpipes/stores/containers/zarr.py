@@ -72,8 +72,8 @@ class ZarrGroup(Container):
         if not self.places.listed or any(map(_is_pickled, arrays)):
             wanted = "numcodecs>=0.16.6,!=0.17.0"
             raise FormatError(
-                f"{self.path} is a Zarr store that may have zarr unpickle, and so run any code, as the installed "
-                f"numcodecs allows: pip install '{wanted}', and leave its ALLOW_UNSAFE_PICKLE_DECODE alone"
+                f"{self.path} is a Zarr store that could make zarr unpickle data, and so run any code, because the "
+                f"installed numcodecs allows it: pip install '{wanted}', and do not set ALLOW_UNSAFE_PICKLE_DECODE"
             ).with_remedy(f"pip install '{wanted}'")
 
     def _store(self, zarr: Any) -> Any:
@@ -187,7 +187,7 @@ def _needed(path: str) -> Any:
         if tuple(map(int, re.findall(r"\d+", found)[:2])) < least:  # none is less than any
             wanted = f"{package}>={'.'.join(map(str, least))}"
             raise FormatError(
-                f"{path} is a Zarr store, for which {wanted} is needed, and there is {found}: pip install '{wanted}'"
+                f"{path} is a Zarr store, which needs {wanted}, but the version here is {found}: pip install '{wanted}'"
             ).with_remedy(f"pip install '{wanted}'")
     return import_module("zarr")  # only for such stores
 

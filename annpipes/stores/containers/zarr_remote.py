@@ -98,9 +98,9 @@ class RemotePlaces(Places):
         remedy = "call zarr.consolidate_metadata(path) where the store was written, as anndata does"
         why = f"its metadata is not consolidated, and a web server cannot list files; {remedy}"
         if not folder:
-            raise FormatError(f"of what is in {self.path} nothing is known: {why}").with_remedy(remedy)
+            raise FormatError(f"the contents of {self.path} are unknown: {why}").with_remedy(remedy)
         if not self._told:
-            warn(f"of what is in layers, obsm and the like of {self.path} nothing is known: {why}")
+            warn(f"the contents of layers, obsm and similar groups of {self.path} are unknown: {why}")
         self._told = True
 
     def _is_there(self, path: str) -> bool:

@@ -72,7 +72,7 @@ def _of_field(report: FieldReport) -> Iterator[Finding]:
 def _by_columns(report: FieldReport) -> Finding:
     rewritten = "`annpipes shuffle` writes it by rows, within the memory that you allow"
     remedy = f"{report.remedy}; or {rewritten}" if report.remedy else rewritten
-    return Finding("problem", report.field, "stored by columns (CSC), so it has no rows to read", remedy)
+    return Finding("problem", report.field, "stored by columns (CSC), so it cannot be read by rows", remedy)
 
 
 def _unread(report: FieldReport) -> Finding:
@@ -119,12 +119,12 @@ def _of_storage_chunks(report: FieldReport) -> Iterator[Finding]:
 
 def _of_types(report: FieldReport) -> Iterator[Finding]:
     if report.index_dtype in ("int64", "uint64") and report.shape[1] < 2**31:
-        what = f"columns are stored as {report.index_dtype}, though int32 holds all {report.shape[1]:,}"
+        what = f"columns are stored as {report.index_dtype}, though int32 is enough for all {report.shape[1]:,}"
         yield Finding("remark", report.field, what, "X.indices = X.indices.astype('int32') makes them half as large")
     sample = report.sample
     fits = sample is not None and sample.whole and (sample.largest or 0) <= _EXACT
     if report.dtype in ("float64", "int64", "uint64") and fits and not report.field.startswith("obsm"):
-        what = f"whole numbers stored as {report.dtype}: float32 holds those that were looked at exactly"
+        what = f"whole numbers stored as {report.dtype}: float32 holds all that were looked at exactly"
         yield Finding(
             "remark", report.field, what, "X.astype('float32') is half as large, and what a model gets anyway"
         )
@@ -173,7 +173,7 @@ def _of_text(report: FieldReport) -> Iterator[Finding]:
     elif sample.different <= _REPEATED * sample.rows and sample.rows >= 10:
         column = report.field.removeprefix("obs/")
         what = (
-            f"strings of which few differ ({sample.different:,} in {sample.rows:,} rows looked at): about "
+            f"strings with few distinct values ({sample.different:,} in {sample.rows:,} rows looked at): about "
             f"{brief_number((sample.text_bytes or 0) + 16)} bytes a row, as categories 1 or 2"
         )
         yield Finding("remark", report.field, what, f"adata.obs[{column!r}] = adata.obs[{column!r}].astype('category')")

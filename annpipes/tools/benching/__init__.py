@@ -86,9 +86,7 @@ def bench(
     source, remote = _source(data, cache), as_remote(data)
     path = None if isinstance(data, Remote) or remote else os.path.expanduser(data)
     if names and path is None:
-        raise ParameterError(
-            "against must be empty for remote data: other loaders are measured only on local files"
-        )
+        raise ParameterError("against must be empty for remote data: other loaders are measured only on local files")
     fits = _fits_memory(path)
     steps = Steps(progress, len(_ORDERS) * (2 + len(names)))
     every = [Sample.of(path, source, order, batch_size, chunk_size) for order in _ORDERS]

@@ -154,7 +154,7 @@ class Benchmark(Report, Shown):
     def _how(self) -> str:
         kept = {
             None: "what the page cache kept is unknown",
-            True: f"the kernel kept {self.cached_share or 0:.0%} of the file, so the disk limit is the speed of the page cache",
+            True: f"the kernel kept {self.cached_share or 0:.0%} of the file, so disk is the speed of the page cache",
             False: "disk: page cache dropped before",
         }[None if self.cached_share is None else self.cached_share > KEPT]
         if self.from_cache is not None:

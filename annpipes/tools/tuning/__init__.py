@@ -217,7 +217,7 @@ def _chunk_limit(n_obs: int, batch_size: int, rows: int) -> int:
     """The largest chunk of whole batches of which two have no more than twice ``rows``, and that makes sense."""
     if rows < min(batch_size, n_obs):
         raise ParameterError(
-            f"memory must hold two chunks of at least one batch ({min(batch_size, n_obs):,} rows each), and it holds "
+            f"memory must hold two chunks of at least one batch ({min(batch_size, n_obs):,} rows each), but it holds "
             f"{rows:,} rows each: give more, or a smaller batch_size"
         )
     return min(max(rows, batch_size), max(_LARGEST_CHUNK, batch_size), -(-n_obs // batch_size) * batch_size)

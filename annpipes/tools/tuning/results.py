@@ -173,7 +173,7 @@ def recommend(points: Sequence[TuningPoint], least: float, noise: float) -> tupl
         best = max(points, key=lambda point: (mixes(point.mixing, 0), _mixed(point), point.cells_per_second))
         return best, (
             f"No setting reaches a mixing of {least:g} with at most {most_together(best.mixing):.0%} of neighbours "
-            f"together: {_sizes(best, 'b')} come nearest with {best.mixing.ratio:.3f} and "
+            f"together: {_sizes(best, 'b')} come closest with {best.mixing.ratio:.3f} and "
             f"{best.mixing.neighbours:.0%}. "
             f"Smaller blocks mix better, and so do larger chunks, which need more memory."
         )
