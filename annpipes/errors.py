@@ -48,7 +48,7 @@ class AnnpipesError(Exception):
     """The base of all errors that annpipes raises; catch it to catch them all."""
 
     remedy: str = ""
-    """What to do about it, in a line by itself, where that can be said so; the message has it as well."""
+    """What to do about it, in one line, if there is such a line; the message has it, too."""
 
     def with_remedy(self, remedy: str) -> Self:
         """The same error with its `remedy`."""
@@ -88,7 +88,7 @@ class DamageError(AnnpipesError, OSError):
     """The bytes of a file are inconsistent, or the file changed while in use."""
 
     reason: str = ""
-    """What is wrong, without where, if it was raised `at` a place."""
+    """What is wrong, without the place, if it was raised `at` a place."""
 
     @classmethod
     def at(cls, where: str, reason: str) -> Self:

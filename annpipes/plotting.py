@@ -156,12 +156,12 @@ class Recorder:
     def __init__(self, batches: Iterable[Any]) -> None:
         self.batches = batches
         self.rows: list[int] = []
-        """Rows of each batch of the pass last begun."""
+        """Rows of each batch of the last pass begun."""
         self.seconds: list[float] = []
-        """When each batch came, since the pass began."""
+        """When each batch came, in seconds since the pass began."""
 
     def __len__(self) -> int:
-        """How many batches a pass has, as `tqdm` asks, if what is recorded knows."""
+        """How many batches a pass has, as `tqdm` asks, if ``batches`` has a length."""
         if not isinstance(self.batches, Sized):
             raise TypeError(f"{type(self.batches).__name__} has no length, nor has its Recorder")
         return len(self.batches)

@@ -37,7 +37,7 @@ class Chunk:
 
     @classmethod
     def of(cls, drawn: NDArray[np.int64]) -> Chunk:
-        """The chunk that hands on these rows, ``(n,)``, in this order.
+        """The chunk that yields these rows, ``(n,)``, in this order.
 
         >>> import numpy as np
         >>> Chunk.of(np.array([9, 2, 5]))

@@ -52,7 +52,7 @@ class Plan(ABC):
     """How many rows, counted from the beginning of an epoch, must stay together in one batch."""
 
     block_size: int = 4096
-    """How many rows `blocks` hands on at once."""
+    """How many rows `blocks` yields at once."""
 
     row_set: Rows | None = None
     """The rows that epochs may visit; None where any row may be."""

@@ -84,7 +84,7 @@ def class_weights(
                     f"class {label!r} of {names[0]!r} has no rows; there are "
                     f"{', '.join(str(known) for known, count in zip(labels, counts, strict=True) if count)}"
                 )
-            _check_number(frequency, f"each of frequencies, here that of {label!r},")
+            _check_number(frequency, f"frequencies[{label!r}]")
             if not np.isfinite(frequency) or frequency < 0:
                 raise ParameterError(f"frequencies must not be negative, got {frequency} for {label!r}")
             share[labels.index(label)] = frequency

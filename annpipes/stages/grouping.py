@@ -39,7 +39,7 @@ class GroupSampler(RandomStage):
     Parameters
     ----------
     source_datapipe
-        The `IndexSource` from whose rows are drawn.
+        The `IndexSource` whose rows are drawn.
     groupby
         An obs column of labels, or several, in which the rows of a set agree. Rows without a label are left out.
     set_size

@@ -31,7 +31,7 @@ class RowSampler(RandomStage):
     Parameters
     ----------
     source_datapipe
-        The `IndexSource` from whose rows are drawn.
+        The `IndexSource` whose rows are drawn.
     weights
         How often each row is drawn, relative to the others: an array with a number for every row of the data, even
         if the source has only some of them (a Series is aligned by the obs names that are its index); the name of

@@ -31,7 +31,7 @@ class AlignedStore(FieldStore):
 
     @property
     def var(self) -> pd.DataFrame:
-        """The columns of the files' var tables that do not contradict each other."""
+        """The columns of the files' var tables on which the files agree."""
         return self._joined.table
 
     def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:
