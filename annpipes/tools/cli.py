@@ -78,7 +78,7 @@ def _quickstart(arguments: tuple[str, ...]) -> None:
     sys.exit(main(arguments, "annpipes quickstart"))
 
 
-@annpipes.command("inspect", short_help="What files hold, what is wrong with them, and what to do.")
+@annpipes.command("inspect", short_help="Show what files hold, what is wrong with them, and what to do.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--check", "read_all", is_flag=True, help="Read everything once and report damage.")
 @click.option("--chunk-size", default=16_384, show_default=True, help="Rows of a chunk, to compute its memory.")
@@ -130,11 +130,11 @@ def _checked(file: str | Remote) -> CheckReport:
         return check(file, own_process=True, progress=progress)
 
 
-@annpipes.command("bench", short_help="How fast a file is read here, and what limits it.")
+@annpipes.command("bench", short_help="Measure how fast a file is read here, and what limits it.")
 @click.argument("file")
 @click.option("--batch-size", default=256, show_default=True)
 @click.option("--chunk-size", default=16_384, show_default=True)
-@click.option("--seconds", default=3.0, show_default=True, help="Measuring time of each case.")
+@click.option("--seconds", default=3.0, show_default=True, help="How long to measure each case.")
 @click.option(
     "--against",
     multiple=True,
@@ -152,12 +152,12 @@ def _bench(file: str, against: tuple[str, ...], as_json: bool, **options: Any) -
     print_report(report, as_json)
 
 
-@annpipes.command("tune", short_help="The block and chunk size that read fast and mix well.")
+@annpipes.command("tune", short_help="Find the block and chunk size that read fast and mix well.")
 @click.argument("file")
 @click.option("--label", help="The obs column whose labels should be mixed; without it, positions in the file.")
 @click.option("--memory", default="2GB", show_default=True, help="Memory that two chunks may take.")
 @click.option("--batch-size", default=256, show_default=True)
-@click.option("--field", "fields", multiple=True, default=["X"], show_default=True, help="May be repeated.")
+@click.option("--field", "fields", multiple=True, default=["X"], show_default=True, help="To read (may be repeated).")
 @click.option("--form", type=click.Choice(_FORMS), default="dense", show_default=True, help="What X becomes.")
 @click.option("--mixing", default=0.95, show_default=True, help="How close to random batches, from 0 to 1.")
 @click.option("--seconds", default=60.0, show_default=True, help="About how long to measure.")
@@ -203,7 +203,7 @@ def _cache(folder: str, remove: str | None, as_json: bool) -> None:
     print_report(look_into_cache(folder) if remove is None else remove_from_cache(folder, remove), as_json)
 
 
-@annpipes.command("shuffle", short_help="A shuffled copy that is read faster, still .h5ad.")
+@annpipes.command("shuffle", short_help="Write a shuffled copy that is read faster, still .h5ad.")
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", required=True, help="The .h5ad file to write.")
 @click.option("--rows-per-file", type=int, help="Write several files with this many rows each.")
@@ -247,10 +247,10 @@ def _kept(output: str) -> str:
     return f"; finished parts ({brief_bytes(size)}) are kept in {folder!r}: the same command continues from there"
 
 
-@annpipes.command("info", short_help="Versions, cores, memory, and which parts of annpipes work here.")
+@annpipes.command("info", short_help="Show versions, cores, memory, and which parts of annpipes work here.")
 @_as_json
 def _info(as_json: bool) -> None:
-    """What annpipes runs with here, for a report of what goes wrong; nothing of it names a person or a folder."""
+    """Show what annpipes runs with here, for bug reports; the output names no person and no folder."""
     from annpipes.tools.installation import look_at_installation
 
     print_report(installation := look_at_installation(), as_json)

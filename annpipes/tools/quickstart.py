@@ -239,7 +239,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument("file", nargs="?", help="an .h5ad file or Zarr store (default: example cells)")
     parser.add_argument("--label", help="the obs column to predict")
     parser.add_argument("--epochs", type=int, default=10, help="(default: 10)")
-    parser.add_argument("--seconds", type=float, default=60, help="longest training time, twice (default: 60)")
+    parser.add_argument("--seconds", type=float, default=60, help="most time for each of two trainings (default: 60)")
     parser.add_argument("--batch-size", type=int, default=64, help="(default: 64)")
     parser.add_argument("--program", action="store_true", help="print this program, and do nothing else")
     options = parser.parse_args(arguments)
