@@ -81,7 +81,7 @@ def test_without_consolidated_metadata_a_store_has_what_its_encodings_name(serve
 
 def test_a_group_that_is_no_anndata_is_refused_where_nothing_lists_it(server: WebServer) -> None:
     zarr.open_group(server.folder / "other.zarr", mode="w").create_group("images")
-    with pytest.raises(FormatError, match=r"other.zarr nothing is known.*consolidate_metadata"):
+    with pytest.raises(FormatError, match=r"other.zarr are unknown.*consolidate_metadata"):
         open_store(f"{server.url}/other.zarr")
 
 

@@ -220,7 +220,7 @@ def test_a_field_that_is_gone_is_named(gone: str) -> None:
         adata.raw = None
     else:
         del getattr(adata, group)[key]
-    with pytest.raises(ChangedError, match=f"no {gone} any more"):
+    with pytest.raises(ChangedError, match=f"no longer has {gone}"):
         list(loader)
 
 

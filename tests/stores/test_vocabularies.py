@@ -162,7 +162,7 @@ class TestVersions:
         with pytest.raises(ParameterError, match=r"gene 'ENSG00000000001' may be 'ENSG00000000001\.1' or '.*\.2' of"):
             stream(adata, genes=["ENSG00000000001"], gene_versions="drop")
         asked = ["ENSG00000000002.1", "ENSG00000000002.2", "gene-4"]
-        with pytest.raises(ParameterError, match=r"genes name '.*2\.1' and '.*2\.2', which are one gene without"):
+        with pytest.raises(ParameterError, match=r"genes name '.*2\.1' and '.*2\.2', which are the same gene without"):
             stream(adata, genes=asked, gene_versions="drop", missing_genes="fill")
         assert stream(adata, genes=["ENSG00000000001.1"]).var.index.tolist() == ["ENSG00000000001.1"]
 
@@ -204,7 +204,7 @@ class TestRaw:
         adata = named()
         batch = next(iter(IndexSource(adata).sort_within_chunks(29).read_rows(["X", "raw/X"], genes=[1])))
         assert (batch["X"].shape, batch["raw_X"].shape) == ((29, 1), (29, 15))
-        with pytest.raises(ParameterError, match="positions or a mask along var, and raw/X has genes of its own"):
+        with pytest.raises(ParameterError, match="positions or a mask along var, but raw/X has its own genes"):
             stream(adata, fields=["raw/X"], genes=[1])
 
     def test_that_lacks_a_gene_is_named(self) -> None:
@@ -220,7 +220,7 @@ class TestRaw:
         loader, whole = (stream(data, fields=["raw/X"], genes=genes) for genes in (["gene-0", "gene-2"], None))
         other = adata.raw.to_adata()
         adata.raw = other[:, ::-1].copy()
-        with pytest.raises(ChangedError, match=r"had other raw.var_names when a source was made of it"):
+        with pytest.raises(ChangedError, match=r"had other raw.var_names when a source was made from it"):
             next(iter(loader))
         if not together:
             assert next(iter(whole))["raw_X"].shape == (29, 15)

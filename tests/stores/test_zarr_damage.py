@@ -196,7 +196,7 @@ def test_a_store_of_something_else_says_what_it_is(tmp_path: Path) -> None:
     ):
         open_store(folder)
     zarr.open_array(folder, mode="w", shape=(3,), dtype="f4")
-    with pytest.raises(FormatError, match="a single array, and no AnnData"):
+    with pytest.raises(FormatError, match="a single array, not an AnnData"):
         open_store(folder)
 
 

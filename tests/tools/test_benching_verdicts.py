@@ -193,8 +193,8 @@ def test_a_disk_that_binds_every_epoch_is_named() -> None:
 
 def test_a_disk_slower_than_reading_costs_the_first_epoch() -> None:
     assert conclude([case(104_000, DECODE, disk=DISK)]).endswith(
-        "The first epoch, while the file is not in memory yet, takes at least 9.5 s: the disk gives 21,000 cells/s "
-        "(215 MB/s)."
+        "The first epoch, while the file is not in memory yet, takes at least 9.5 s: the disk delivers 21,000 "
+        "cells/s (215 MB/s)."
     )
 
 
