@@ -25,10 +25,10 @@ CHAINS: dict[str, tuple[Callable[[], Any], str]] = {
     "neither": (lambda: SOURCE.batch_rows(4), r"write \.sort_within_chunks\(…\)\.read_rows\(…\) before it"),
     "transform too early": (lambda: SOURCE.transform(ap.Log1p()), r"transform needs rows that have been read"),
     "collated too early": (lambda: CHUNKS.collate_rows(), r"collate_rows needs rows that have been read"),
-    "batched too late": (lambda: READ.collate_rows().batch_rows(4), r"batch_rows stands before \.collate_rows\(…\)"),
+    "batched too late": (lambda: READ.collate_rows().batch_rows(4), r"must stand before \.collate_rows\(…\)"),
     "transform too late": (
         lambda: READ.batch_rows(4).collate_rows().transform(ap.Log1p()),
-        r"transform stands before \.collate_rows\(…\)",
+        r"transform must stand before \.collate_rows\(…\)",
     ),
     "no batches": (lambda: ap.Loader(READ), r"one RowBatcher, and .* has none: write \.batch_rows\(…\)"),
     "torch's shuffle": (lambda: SOURCE.shuffle().sort_within_chunks(), r"is torch's.*: write \.shuffle_blocks\(…\)"),

@@ -153,7 +153,7 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_arithmetic_says_how_to_make_a_tensor(name: str) -> None:
-    with pytest.raises(ParameterTypeError, match=r"make it dense, x\.to_dense\(\), or a sparse tensor of torch's"):
+    with pytest.raises(ParameterTypeError, match=r"make it dense, x\.to_dense\(\), or a torch sparse tensor"):
         OPERATIONS[name](rows_of())
 
 

@@ -170,7 +170,7 @@ class TestErrors:
         assert isinstance(refusal.value, annpipes.AnnpipesError)
 
     def test_it_follows_a_source_alone(self) -> None:
-        with pytest.raises(PipelineError, match="sample_groups follows an IndexSource, got IndexSource"):
+        with pytest.raises(PipelineError, match="sample_groups must follow an IndexSource, got IndexSource"):
             IndexSource(SHARED).shuffle_blocks().sample_groups("gene", 4)
 
 

@@ -176,5 +176,5 @@ class TestRowSamplerErrors:
             IndexSource(LABELLED, rows=range(40)).sample_rows(balance="cell_type", frequencies={"B": 1})
 
     def test_it_follows_a_source_alone(self) -> None:
-        with pytest.raises(PipelineError, match=r"sample_rows follows an IndexSource, got .*shuffle_blocks"):
+        with pytest.raises(PipelineError, match=r"sample_rows must follow an IndexSource, got .*shuffle_blocks"):
             IndexSource(LABELLED).shuffle_blocks().sample_rows(balance="donor")

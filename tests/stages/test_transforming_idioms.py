@@ -217,7 +217,7 @@ class TestNeverNaNInSilence:
         return anndata.AnnData(np.array([[0.5, -2.5], [1, -0.5], [3, 2]], np.float32))
 
     def test_it_is_told_once_with_transform_field_and_reason(self) -> None:
-        with pytest.warns(UserWarning, match="makes NaN") as told:
+        with pytest.warns(UserWarning, match="into NaN") as told:
             x_of(self.scaled(), transform=[ap.Clip(high=3), ap.Log1p()], block_size=1)
         text = "Log1p() turns finite values of X into NaN or infinity: it has negative values, down to -2.5: scaled, "
         assert [str(one.message) for one in told] == [f"{text}not counts"]
@@ -225,12 +225,12 @@ class TestNeverNaNInSilence:
     def test_once_for_many_batches_and_epochs(self) -> None:
         data = anndata.AnnData(np.full((40, 2), -2, np.float32))
         loader = ap.stream(data, batch_size=4, transform=ap.Log1p())
-        with pytest.warns(UserWarning, match="makes NaN") as told:
+        with pytest.warns(UserWarning, match="into NaN") as told:
             assert sum(len(list(loader)) for _ in range(2)) == 20
         assert len(told) == 1
 
     def test_a_dataset_tells_it_too(self) -> None:
-        with pytest.warns(UserWarning, match=r"Log1p\(\) makes NaN"):
+        with pytest.warns(UserWarning, match=r"Log1p\(\) turns .* into NaN"):
             ap.AnnDataset(self.scaled(), transform=ap.Log1p())[:]
 
     def test_infinity_of_positive_values(self) -> None:
