@@ -185,7 +185,7 @@ def changed(counts: anndata.AnnData, **columns: Any) -> anndata.AnnData:
         ({"split": {"train": 0.5, "dev": 0.5}}, {}, ParameterError, "may name val and test, got train, dev"),
         ({"split": [0.5, 0.5]}, {}, ParameterTypeError, "split must be a dict"),
         ({"split": {"train": range(9), "val": range(8, 12)}}, {}, ParameterError, "1 rows in both train and val"),
-        ({"split": {"train": range(9)}, "groupby": "donor"}, {}, ParameterError, "are for shares"),
+        ({"split": {"train": range(9)}, "groupby": "donor"}, {}, ParameterError, "apply only to shares"),
         ({"split": {"train": 0.0, "val": 1.0}}, {}, ParameterError, "no rows to train on"),
         ({"categories": {"donor": ["x", "y"]}, "batch_key": "donor"}, {}, ParameterError, "some have 'z'"),
         ({"batch_size": 0}, {}, ParameterError, "batch_size must be at least 1"),
