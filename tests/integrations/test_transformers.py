@@ -153,7 +153,7 @@ class TestRefusals:
             runs.fit(tmp_path, resume=tmp_path / "checkpoint-3")
 
     def test_a_size_of_batches_that_is_not_the_loaders(self, tmp_path: Path) -> None:
-        with pytest.raises(ParameterError, match=r"per_device_train_batch_size is 8, .* 9 rows: use TrainingArguments\(…"):
+        with pytest.raises(ParameterError, match=r"per_device_train_batch_size is 8, .* 9 rows: use Training"):
             runs.fit(tmp_path, per_device_train_batch_size=8)
         with pytest.raises(ParameterError, match="per_device_eval_batch_size is 8"):
             runs.trainer_of(tmp_path, per_device_eval_batch_size=8).evaluate(runs.loader_of())
