@@ -1,6 +1,6 @@
 """Shuffled mini-batches from AnnData files into PyTorch, in one exact order.
 
-Names stand in the order of a pipeline. Each is imported when it is first asked for, so that `import annpipes` is quick.
+Names are in the order of a pipeline. Each is imported when it is first used, so that `import annpipes` is fast.
 """
 
 from __future__ import annotations

@@ -82,38 +82,38 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
     categories as strings. A missing string or category is ``""``; a missing number is NaN,
     and nullable integers or booleans with missing values are float64.
 
-    Positions in a list, array or tensor, or a mask, give a batch: ``ds[[3, 1]]`` is a dict of tensors ``(2, …)`` and
-    lists. Batches that torch's `DataLoader` asks for are read at once: sorted for the disk, handed
-    on in the order asked. Nothing stays open across processes, so any number of workers
-    and any start method will do.
+    Indexing with a mask, or with positions in a list, array or tensor, gives a batch: ``ds[[3, 1]]`` is a dict of
+    tensors ``(2, …)`` and lists. The rows of a batch that torch's `DataLoader` asks for are read together, sorted for
+    the disk, and returned in the order asked for. Nothing stays open across processes, so any number of workers
+    and any start method works.
 
     Parameters
     ----------
     adata
-        An `anndata.AnnData` in memory (dense, CSR, a view) or backed, the path of an ``.h5ad`` file or a Zarr store, or
-        a list of these, a pattern or a `Collection`.
+        An `anndata.AnnData` in memory (dense, CSR, a view) or backed, the path of an ``.h5ad`` file or a Zarr store, a
+        list of these, a pattern, or a `Collection`.
     transform
         Applied to X; an instance of `annpipes.Transform`.
     obs_subset
         The cells to keep: positions in any order (duplicates are kept), a mask of length
         ``n_obs``, obs names, or an expression over obs columns, as ``rows`` of `IndexSource`. All when None.
     rows
-        The same under the name that it has elsewhere.
+        Another name for ``obs_subset``, as used elsewhere.
     fields
-        What an item has, as of `RowReader`; X and all obs columns when None.
+        What an item has, as for `RowReader`; X and all obs columns when None.
     genes, genes_from, missing_genes, gene_versions, categories, unknown
-        As of `RowReader`.
+        As for `RowReader`.
     chunk_size
-        How many rows one read fetches at most; larger batches are put together from several.
+        How many rows one read fetches at most; larger batches take several reads.
     cache
-        As of `IndexSource`.
+        As for `IndexSource`.
 
     Raises
     ------
     ParameterTypeError
-        ``transform`` is not a `Transform`, or ``adata`` neither AnnData nor path.
+        ``transform`` is not a `Transform`, or ``adata`` is neither AnnData nor path.
     ParameterError, RowIndexError, FieldError
-        ``obs_subset`` has the wrong length, names a row outside, or an unknown obs name, or is an
+        ``obs_subset`` has the wrong length, a position out of range or an unknown obs name, or is an
         expression that pandas refuses.
     FormatError
         The file's X cannot be read by rows.
@@ -139,7 +139,7 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         self.store = open_store(adata, cache)
         self.transform = None if transform is None else as_transform(transform)
         if rows is not None and obs_subset is not None:
-            raise ParameterError("rows and obs_subset are two names of one thing: give one of them")
+            raise ParameterError("rows and obs_subset are two names for the same parameter: give only one")
         named = "rows" if obs_subset is None else "obs_subset"
         self.rows = self.store.rows(rows if obs_subset is None else obs_subset, argument=named)
         self.chunk_size = as_count(chunk_size, "chunk_size")
@@ -169,7 +169,7 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
 
     @property
     def obs(self) -> Obs:
-        """What is known about the cells kept, in their order: the columns of obs, each loaded when it is asked for.
+        """The columns of obs for the cells kept, in their order, each loaded when it is asked for.
 
         >>> AnnDataset("pbmc.h5ad", rows=[5, 3]).obs["phase"].tolist()
         ['G1', 'G2M']
@@ -211,7 +211,7 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
             return list(self.__getitems__(range(len(self))[index]))
         if _is_one(index):  # as _places would have it, which takes longer
             if not -len(self) <= (place := operator.index(index)) < len(self):
-                raise RowIndexError(f"index {index} is outside of {len(self)} cells")
+                raise RowIndexError(f"index {index} is out of range for {len(self)} cells")
             return self._fetched(np.array([place % len(self)]))[0]
         return collate_items(self._fetched(self._places(index)))
 
@@ -234,16 +234,16 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         if places.ndim != 1 or places.dtype.kind not in "biu":
             raise ParameterTypeError(
                 f"cells are chosen by integers or a mask, got {indices!r:.80} (a DataLoader whose sampler yields lists "
-                f"of them needs batch_size=None)"
+                f"of integers needs batch_size=None)"
             )
         if places.dtype == bool:
             if len(places) != len(self):
-                raise ParameterError(f"a mask of {len(places)} cells, but there are {len(self)}")
+                raise ParameterError(f"the mask has {len(places)} cells, but there are {len(self)}")
             return np.flatnonzero(places)
         places = places.astype(np.int64)
         wrong = np.flatnonzero((places < -len(self)) | (places >= len(self)))
         if len(wrong):
-            raise RowIndexError(f"index {list(given)[wrong[0]]} is outside of {len(self)} cells")
+            raise RowIndexError(f"index {list(given)[wrong[0]]} is out of range for {len(self)} cells")
         places[places < 0] += len(self)
         return places
 
@@ -254,13 +254,13 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         return Batch.concat([self.request.read(Chunk.of(part)) for part in parts])
 
     def get_collate_fn(self) -> Any:
-        """The function that makes a batch of items: tensors stacked, strings in lists."""
+        """The function that makes a batch from items: tensors stacked, strings in lists."""
         return collate_items
 
     def get_optimized_dataloader(
         self, batch_size: int | None = 32, shuffle: bool = True, num_workers: int = 0, **kwargs: Any
     ) -> DataLoader[Item]:
-        """A `DataLoader` of this dataset that takes batches as they were read.
+        """A `DataLoader` over this dataset that takes batches as they were read, without splitting them into items.
 
         >>> loader = AnnDataset("pbmc.h5ad").get_optimized_dataloader(batch_size=64)
         >>> next(iter(loader))["X"].shape
@@ -269,10 +269,10 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         Parameters
         ----------
         batch_size, shuffle, num_workers
-            As of `torch.utils.data.DataLoader`.
+            As for `torch.utils.data.DataLoader`.
         **kwargs
-            Anything else that `DataLoader` takes; with a ``sampler`` or ``batch_sampler`` in
-            it, that one decides the order.
+            Anything else that `DataLoader` takes; a ``sampler`` or ``batch_sampler`` among
+            them decides the order.
         """
         options: dict[str, Any] = {"persistent_workers": num_workers > 0}
         if batch_size is not None:

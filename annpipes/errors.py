@@ -3,21 +3,21 @@
 ::
 
     AnnpipesError
-    ├── ParameterError      (ValueError)         an argument has a value that cannot work
+    ├── ParameterError      (ValueError)         an argument has an invalid value
     ├── ParameterTypeError  (TypeError)          an argument has the wrong type
-    ├── RowIndexError       (IndexError)         a row outside 0 … n_obs-1
-    ├── FieldError          (LookupError)        a field or column that the data does not have
-    ├── SourceError         (FileNotFoundError)  no file where one was named
-    │   └── RemoteError     (ConnectionError)    a request that failed, and again each time that it was repeated
-    ├── FormatError         (ValueError)         a file, or a field of it, that cannot be read by rows
-    ├── DamageError         (OSError)            a file whose bytes contradict themselves
-    │   └── ChangedError    (RuntimeError)       data that is no longer what it was when it was first seen
-    ├── BusyError           (BlockingIOError)    a file that another process has open for writing
-    ├── PipelineError       (RuntimeError)       stages that do not fit together
-    ├── StateError          (ValueError)         a saved position that belongs to something else
-    ├── DiskSpaceError      (OSError)            too little room for what is to be written
-    ├── RankError           (RuntimeError)       ranks that were not given the same
-    └── WorkerError         (RuntimeError)       a worker process that is gone
+    ├── RowIndexError       (IndexError)         a row is outside 0 … n_obs-1
+    ├── FieldError          (LookupError)        the data have no such field or column
+    ├── SourceError         (FileNotFoundError)  there is no file with this name
+    │   └── RemoteError     (ConnectionError)    a request failed, and so did every repetition of it
+    ├── FormatError         (ValueError)         a file, or a field of it, cannot be read by rows
+    ├── DamageError         (OSError)            the bytes of a file are inconsistent
+    │   └── ChangedError    (RuntimeError)       the data have changed since they were first read
+    ├── BusyError           (BlockingIOError)    another process has the file open for writing
+    ├── PipelineError       (RuntimeError)       stages do not fit together
+    ├── StateError          (ValueError)         a saved position belongs to other data or parameters
+    ├── DiskSpaceError      (OSError)            the disk has too little space for the output
+    ├── RankError           (RuntimeError)       ranks have different data or parameters
+    └── WorkerError         (RuntimeError)       a worker process has died
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ __all__ = [
 
 
 class AnnpipesError(Exception):
-    """Anything that annpipes refuses; catch this to catch them all."""
+    """The base of all errors that annpipes raises; catch it to catch them all."""
 
     remedy: str = ""
-    """What to do about it, in a line by itself, where that can be said so; the message has it as well."""
+    """What to do about it, in one line, if there is such a line; the message has it, too."""
 
     def with_remedy(self, remedy: str) -> Self:
         """The same error with its `remedy`."""
@@ -57,7 +57,7 @@ class AnnpipesError(Exception):
 
 
 class ParameterError(AnnpipesError, ValueError):
-    """An argument has a value that cannot work."""
+    """An argument has an invalid value."""
 
 
 class ParameterTypeError(AnnpipesError, TypeError):
@@ -65,30 +65,30 @@ class ParameterTypeError(AnnpipesError, TypeError):
 
 
 class RowIndexError(AnnpipesError, IndexError):
-    """A row outside 0 … n_obs-1."""
+    """A row is outside 0 … n_obs-1."""
 
 
 class FieldError(AnnpipesError, LookupError):
-    """A field or column that the data does not have."""
+    """The data have no such field or column."""
 
 
 class SourceError(AnnpipesError, FileNotFoundError):
-    """No file where one was named."""
+    """There is no file with this name."""
 
 
 class RemoteError(SourceError, ConnectionError):
-    """A request for remote bytes that failed for good: the message names the address, the range and the cause."""
+    """A request for remote bytes failed, even when repeated; the message names the address, the range and the cause."""
 
 
 class FormatError(AnnpipesError, ValueError):
-    """A file, or a field of it, that cannot be read by rows."""
+    """A file, or a field of it, cannot be read by rows."""
 
 
 class DamageError(AnnpipesError, OSError):
-    """A file whose bytes contradict themselves, or that changed while in use."""
+    """The bytes of a file are inconsistent, or the file changed while in use."""
 
     reason: str = ""
-    """What is wrong, without where, if it was raised `at` a place."""
+    """What is wrong, without the place, if it was raised `at` a place."""
 
     @classmethod
     def at(cls, where: str, reason: str) -> Self:
@@ -99,28 +99,28 @@ class DamageError(AnnpipesError, OSError):
 
 
 class ChangedError(DamageError, RuntimeError):
-    """A file, or an AnnData in memory, that is no longer what it was when a source was made of it."""
+    """A file, or an AnnData in memory, has changed since a source was made from it."""
 
 
 class BusyError(AnnpipesError, BlockingIOError):
-    """A file that another process has open for writing."""
+    """Another process has the file open for writing."""
 
 
 class PipelineError(AnnpipesError, RuntimeError):
-    """Stages that do not fit together."""
+    """Stages do not fit together."""
 
 
 class StateError(AnnpipesError, ValueError):
-    """A saved position that belongs to other data or other parameters."""
+    """A saved position belongs to other data or other parameters, or is corrupt."""
 
 
 class DiskSpaceError(AnnpipesError, OSError):
-    """Too little room on the disk for what is to be written."""
+    """The disk has too little space for the output."""
 
 
 class RankError(AnnpipesError, RuntimeError):
-    """Ranks of one job that were not given the same data and parameters."""
+    """The ranks of a job have different data or parameters."""
 
 
 class WorkerError(AnnpipesError, RuntimeError):
-    """A worker process that is gone."""
+    """A worker process has died."""

@@ -1,4 +1,4 @@
-"""Pictures of mixing, speed and coverage, drawn with matplotlib."""
+"""Plots of mixing, speed and coverage, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def plot_tuning(tuning: Tuning, *, ax: Axes | None = None, save: Any = None) -> 
     tuning
         What `~annpipes.tune` returned.
     ax
-        matplotlib's `Axes` to draw into, which are returned. When None, a picture by itself: as the last value of a
-        cell, a notebook shows it; pyplot does not know it, so nothing stays open.
+        matplotlib `Axes` to draw into, which are returned. When None, a new figure: a notebook shows it if it is the
+        last value of a cell; pyplot does not know it, so no figure stays open.
     save
-        A path ending in ``.png``, ``.svg`` or ``.pdf`` to save the picture, too.
+        A path ending in ``.png``, ``.svg`` or ``.pdf`` to which the picture is also saved.
     """
     if not isinstance(tuning, Tuning):
         raise ParameterTypeError(f"tuning must be what tune returned, got {type(tuning).__name__}")
@@ -85,23 +85,23 @@ def plot_mixing(
     ax: Axes | None = None,
     save: Any = None,
 ) -> Axes:
-    """The entropy of labels in each batch of an epoch, next to what random batches have on average.
+    """The entropy of labels in each batch of an epoch, next to the average of random batches.
 
     >>> loaders = {"shuffled": stream("pbmc.h5ad", 32), "as it stands": stream("pbmc.h5ad", 32, shuffle=False)}
     >>> plot_mixing(loaders, "louvain", save="mixing.png").get_ylabel()
     'entropy of obs/louvain in a batch (bits)'
 
-    It is computed from the plan: X is not read. Of a long epoch the mean of neighbouring batches is drawn, and the
-    band in which nine tenths of them lie.
+    It is computed from the plan: X is not read. For a long epoch, the plot shows the mean of neighboring batches and
+    the band that holds nine tenths of them.
 
     Parameters
     ----------
     loaders
-        A loader, or several by the name that the picture gives them.
+        A loader, or several by the names that the picture shows.
     column
-        An obs column of labels. When None, which of 64 equal parts of the file a row lies in.
+        An obs column of labels. When None, the label is which of 64 equal parts of the file a row lies in.
     ax, save
-        As of `plot_tuning`.
+        As for `plot_tuning`.
     """
     axes, done = canvas(ax, save)
     random: float | None = None
@@ -156,12 +156,12 @@ class Recorder:
     def __init__(self, batches: Iterable[Any]) -> None:
         self.batches = batches
         self.rows: list[int] = []
-        """Rows of each batch of the pass last begun."""
+        """Rows of each batch of the last pass begun."""
         self.seconds: list[float] = []
-        """When each batch came, since the pass began."""
+        """When each batch came, in seconds since the pass began."""
 
     def __len__(self) -> int:
-        """How many batches a pass has, as `tqdm` asks, if what is recorded knows."""
+        """How many batches a pass has, as `tqdm` asks, if ``batches`` has a length."""
         if not isinstance(self.batches, Sized):
             raise TypeError(f"{type(self.batches).__name__} has no length, nor has its Recorder")
         return len(self.batches)
@@ -185,10 +185,10 @@ def _n_rows(batch: Any) -> int:
 
 
 def plot_throughput(recorders: Recorder | Mapping[str, Recorder], *, ax: Axes | None = None, save: Any = None) -> Axes:
-    """Cells per second over the time of a pass, and the mean of the whole.
+    """Cells per second over the time of a pass, and the mean of the whole pass.
 
-    Speed is taken over spans of time that are longer than any wait for a batch. A pass that is too short for that, of
-    fewer than 32 batches or with one long wait, is drawn as its mean with a stroke when each batch came.
+    Speed is computed over time spans that are longer than any wait for a batch. A pass too short for that, with
+    fewer than 32 batches or with one long wait, is drawn as its mean, with a mark for the time of each batch.
 
     >>> recorder = Recorder(stream("pbmc.h5ad", batch_size=16))
     >>> for batch in recorder:
@@ -199,9 +199,9 @@ def plot_throughput(recorders: Recorder | Mapping[str, Recorder], *, ax: Axes | 
     Parameters
     ----------
     recorders
-        A recorder that has been iterated, or several by the name that the picture gives them.
+        A recorder that has been iterated over, or several by the names that the picture shows.
     ax, save
-        As of `plot_tuning`.
+        As for `plot_tuning`.
     """
     axes, done = canvas(ax, save)
     for colour, (name, recorder) in zip(cycle(COLOURS), _named(recorders, Recorder).items(), strict=False):
@@ -212,7 +212,7 @@ def plot_throughput(recorders: Recorder | Mapping[str, Recorder], *, ax: Axes | 
         told = f"{name or 'mean'}: {mean:,.0f} cells/s"
         axes.plot([0, seconds[-1]], [mean, mean], color=colour, lw=1, ls="--")
         if len(seconds) < _FEW or _spans(seconds) == 1:
-            told += f" ({len(seconds):,} {'batch' if len(seconds) == 1 else 'batches'}, a stroke each)"
+            told += f" ({len(seconds):,} {'batch' if len(seconds) == 1 else 'batches'}, a mark for each)"
             axes.plot(seconds, np.full(len(seconds), mean), "|", color=colour, ms=14, mew=1.5, label=told)
             continue
         edges = np.linspace(0, seconds[-1], _spans(seconds) + 1)
@@ -233,23 +233,23 @@ def _spans(seconds: NDArray[Any]) -> int:
 
 
 def plot_coverage(loader: Loader, *, epoch: int | None = None, ax: Axes | None = None, save: Any = None) -> Axes:
-    """From where in the file the rows of each moment of an epoch come, next to an even spread.
+    """Which parts of the file the rows come from in the course of an epoch, compared with an even spread.
 
     >>> plot_coverage(stream("pbmc.h5ad", batch_size=32), save="coverage.png").get_title()
     'rows of each part of the file in the course of epoch 0'
 
-    Where rows come as often as in an even spread it is white, where more often orange, where seldom violet; rows as
-    they stand make an orange diagonal, and large blocks stripes. It is computed from the plan. A short epoch has
-    few fields: each has 25 rows or so, or chance alone would colour it.
+    White means that rows come as often as in an even spread, orange more often, violet less often. Rows in stored
+    order make an orange diagonal, and large blocks make stripes. It is computed from the plan. A short epoch has
+    few tiles: each has about 25 rows, because with fewer, chance alone would color it.
 
     Parameters
     ----------
     loader
         The loader.
     epoch
-        Which one; the next when None.
+        Which epoch; the next when None.
     ax, save
-        As of `plot_tuning`.
+        As for `plot_tuning`.
     """
     if not isinstance(loader, Loader):
         raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")

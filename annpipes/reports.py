@@ -1,4 +1,4 @@
-"""What our tools find: each prints as text for a terminal, and `to_dict` gives plain values for machines."""
+"""What annpipes' tools report: each prints as text for a terminal, and `to_dict` gives plain values for programs."""
 
 from __future__ import annotations
 

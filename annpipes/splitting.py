@@ -32,7 +32,7 @@ def split(
     stratify: str | None = None,
     seed: int = 0,
 ) -> dict[str, RowArray] | tuple[RowArray, ...]:
-    """Every row in exactly one of several sets, each an ascending array for ``rows=``.
+    """Disjoint sets of rows, with every row in exactly one set; each is an ascending array for ``rows=``.
 
     >>> train, test = split("pbmc.h5ad", [0.8, 0.2], stratify="louvain")
     >>> len(train), len(test)
@@ -43,24 +43,24 @@ def split(
     Parameters
     ----------
     data
-        As of `IndexSource`.
+        As for `IndexSource`.
     fractions
-        The share of each set, by name or in order, which add up to 1; or how many rows each gets, as integers
-        that add up to all rows (met as nearly as whole groups and equal shares of labels allow).
+        The share of each set, by name or in order, adding up to 1; or how many rows each set gets, as integers
+        that add up to all rows (met as closely as whole groups and equal shares of labels allow).
     groupby
         An obs column whose groups (donors, say) stay whole: no group is in two sets. Shares are met as
-        nearly as the sizes of the groups allow.
+        closely as the sizes of the groups allow.
     stratify
-        An obs column whose labels shall have the same shares in every set.
+        An obs column whose labels have the same shares in every set.
     seed
         Equal seeds give equal sets.
 
     Raises
     ------
     ParameterError
-        Fractions that are negative or do not add up to 1 (counts: to all rows), or more sets than groups.
+        Fractions are negative or do not add up to 1 (counts: to all rows), or there are more sets than groups.
     FieldError
-        No such column, or one of floats.
+        There is no such column, or it holds floats.
     """
     store = open_store(data)
     shares = _shares(fractions, store.n_obs)
@@ -106,7 +106,7 @@ def _by_group(groups: RowArray, strata: RowArray, shares: NDArray[np.float64], s
     counts = np.zeros((groups.max(initial=-1) + 1, strata.max(initial=-1) + 1))  # (groups, labels)
     np.add.at(counts, (groups, strata), 1)
     if len(counts) < len(shares):
-        raise ParameterError(f"{len(shares)} sets need as many groups at least, got {len(counts)}")
+        raise ParameterError(f"{len(shares)} sets need at least as many groups, got {len(counts)}")
     order = Permutation(len(counts), (seed,))(np.arange(len(counts)))
     order = order[np.argsort(-counts[order].sum(1), kind="stable")]
     missing = shares[:, None] * counts.sum(0)  # (sets, labels)

@@ -64,30 +64,30 @@ def stream(
     Parameters
     ----------
     data, rows, block_size, cache
-        As of `IndexSource`.
+        As for `IndexSource`.
     shuffle
-        With False, rows as they stand: for evaluation and prediction.
+        With False, rows come in stored order, for evaluation and prediction.
     weights, balance, num_rows
-        As of `RowSampler`, which takes the place of the shuffle if one of the first two is given.
+        As for `RowSampler`, which replaces the shuffle if ``weights`` or ``balance`` is given.
     chunk_size
-        As of `ChunkSorter`.
+        As for `ChunkSorter`.
     fields, genes, genes_from, missing_genes, gene_versions, categories, unknown
-        As of `RowReader`.
+        As for `RowReader`.
     batch_size, drop_last
-        As of `RowBatcher`.
+        As for `RowBatcher`.
     transform
-        As of `RowTransformer`.
+        As for `RowTransformer`.
     form
-        As of `Collator`.
+        As for `Collator`.
     seed, rank, world_size, tail, memory, pin_memory, device
-        As of `Loader`.
+        As for `Loader`.
     num_workers, method, multiprocessing_context, prefetch, num_threads
-        As of `Loader`.
+        As for `Loader`.
     """
     source = IndexSource(data, rows=rows, block_size=block_size, cache=cache)
     sampled = weights is not None or balance is not None
     if sampled and not shuffle:
-        raise ParameterError("shuffle=False keeps rows as they stand, and weights or balance draw them")
+        raise ParameterError("shuffle=False keeps rows in stored order, but weights and balance draw them")
     if sampled:
         ordered: PlanStage = source.sample_rows(weights=weights, balance=balance, num_rows=num_rows)
     elif num_rows is not None:

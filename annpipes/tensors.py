@@ -20,7 +20,7 @@ from annpipes.types import SparseRows
 __all__ = ["CsrTensors", "widest_type"]
 
 _NARROW = 2**31 - 1  # the largest int32
-_REMEDY = "make it dense, x.to_dense(), or a sparse tensor of torch's, x.to_sparse_csr()"
+_REMEDY = "make it dense, x.to_dense(), or a torch sparse tensor, x.to_sparse_csr()"
 
 
 def _imported(module: str, needed_by: str) -> Any:
@@ -29,7 +29,7 @@ def _imported(module: str, needed_by: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{needed_by} needs {module.partition('.')[0]}, which is not here", name=error.name
+            f"{needed_by} needs {module.partition('.')[0]}, which is not installed", name=error.name
         ) from error
 
 
@@ -42,7 +42,7 @@ def _refused(sign: str) -> Callable[..., NoReturn]:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CsrTensors:
-    """Rows of a sparse matrix as three tensors, which pass through queues and pinning as torch's sparse ones do not.
+    """Rows of a sparse matrix as three tensors, which unlike torch's sparse tensors survive queues and pinning.
 
     >>> import torch
     >>> rows = CsrTensors(torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1]), torch.tensor([1.0, 2.0, 5.0]), 4)
@@ -53,13 +53,13 @@ class CsrTensors:
     >>> rows[:1].to_dense()
     tensor([[1., 0., 0., 2.]])
 
-    A number gives a row as a dense tensor ``(n_vars,)``; slices, positions and masks give fewer rows. It
-    computes nothing by itself: what is asked of it says how to make a tensor of it.
+    Indexing with a number gives a row as a dense tensor ``(n_vars,)``; slices, positions and masks give fewer rows.
+    It has no arithmetic of its own; an error for an unsupported operation says how to convert it to a tensor.
 
     Parameters
     ----------
     crow_indices
-        Where each row begins and ends; shape ``(n + 1,)``, int32, or int64 where columns or values are beyond 2³¹.
+        Where each row begins and ends; shape ``(n + 1,)``, int32, or int64 where columns or values exceed 2³¹.
     col_indices
         The gene of each value; shape ``(nnz,)``, of the same type.
     values
@@ -106,13 +106,13 @@ class CsrTensors:
     def __getitem__(self, rows: Any) -> CsrTensors: ...
     def __getitem__(self, rows: Any) -> Tensor | CsrTensors:
         if isinstance(rows, tuple):
-            raise ParameterTypeError(f"rows are chosen, not columns: {_REMEDY}, and take columns of that")
+            raise ParameterTypeError(f"rows can be indexed, columns cannot: {_REMEDY}, and index its columns")
         try:
             place = operator.index(rows)
         except TypeError:
             return self._span(rows) if isinstance(rows, slice) and rows.step in (None, 1) else self._take(rows)
         if not -len(self) <= place < len(self):
-            raise RowIndexError(f"row {place} is outside of {len(self)} rows")
+            raise RowIndexError(f"row {place} is out of range for {len(self)} rows")
         first = place % len(self)
         return self._span(slice(first, first + 1)).to_dense()[0]
 
@@ -131,7 +131,7 @@ class CsrTensors:
         return CsrTensors(crow, self.col_indices[places], self.values[places], self.n_vars)
 
     def to(self, *target: Any, non_blocking: bool = False, **options: Any) -> CsrTensors:
-        """The same on another device, or with values of another type: takes what `torch.Tensor.to` does."""
+        """The same rows on another device, or with values of another type; takes the arguments of `torch.Tensor.to`."""
         before: Any = self.values  # whose `to` has several forms, all of them taken
         values: Tensor = before.to(*target, non_blocking=non_blocking, **options)
         parts = self.crow_indices, self.col_indices
@@ -147,7 +147,7 @@ class CsrTensors:
         return self.to("cuda")
 
     def pin_memory(self) -> CsrTensors:
-        """The same in memory from which a GPU can fetch it."""
+        """The same rows in pinned memory, from which a GPU can fetch them."""
         crow, col, values = (part.pin_memory() for part in (self.crow_indices, self.col_indices, self.values))
         return CsrTensors(crow, col, values, self.n_vars)
 
@@ -172,11 +172,11 @@ class CsrTensors:
         return self._rows * self.n_vars + self.col_indices
 
     def with_values(self, values: Tensor) -> CsrTensors:
-        """The same places with other values, ``(nnz,)``."""
+        """The same positions with other values, ``(nnz,)``."""
         return CsrTensors(self.crow_indices, self.col_indices, values, self.n_vars)
 
     def without_duplicates(self) -> CsrTensors:
-        """Rows in which no place is stored twice; values of one place are added, and columns ascend."""
+        """Rows without duplicate entries and with ascending columns; values of the same position are added."""
         places = self._places
         if bool((places.diff() > 0).all()):
             return self
@@ -199,25 +199,25 @@ class CsrTensors:
         return dense.index_add_(0, self._places, self.values).view(n, width)
 
     def to_scipy(self) -> csr_matrix:
-        """A `scipy.sparse.csr_matrix`, over the same memory unless that is a GPU's."""
+        """A `scipy.sparse.csr_matrix`, which shares the memory unless that is on a GPU."""
         values, col, crow = (part.numpy(force=True) for part in (self.values, self.col_indices, self.crow_indices))
         return csr_matrix((values, col, crow), self.shape)
 
     def to_jax(self, nse: int | None = None) -> Any:
-        """A ``jax.experimental.sparse.BCSR`` on the same device, over the same memory where jax can have that.
+        """A ``jax.experimental.sparse.BCSR`` on the same device, which shares the memory if jax can.
 
         Parameters
         ----------
         nse
-            How many values there is room for; what is padded changes no result. ``jax.jit`` compiles a function anew
-            for each number of values that it meets, and batches differ in it: one number for all spares that.
+            How many values to make room for; padding does not change results. ``jax.jit`` compiles a function again
+            for each number of values, and batches differ in that number; one ``nse`` for all batches avoids this.
 
         Raises
         ------
         ModuleNotFoundError
-            There is no jax.
+            jax is not installed.
         ParameterError
-            There are more values than ``nse``, or numbers of 64 bits, which jax has only with ``jax_enable_x64``.
+            There are more values than ``nse``, or 64-bit numbers, which jax supports only with ``jax_enable_x64``.
         """
         jax, sparse = _imported("jax", "to_jax"), _imported("jax.experimental.sparse", "to_jax")
         crow, col, values = self._narrow()
@@ -230,7 +230,7 @@ class CsrTensors:
         for part, given in zip(parts, (values, col, crow), strict=True):
             if part.dtype.itemsize < given.dtype.itemsize:  # it narrows without a word
                 raise ParameterError(
-                    f"jax makes {part.dtype} of {given.dtype}: jax.config.update('jax_enable_x64', True), or give "
+                    f"jax turns {given.dtype} into {part.dtype}: jax.config.update('jax_enable_x64', True), or give "
                     f"x.to(torch.float32)"
                 )
         return sparse.BCSR(tuple(parts), shape=self.shape)
@@ -241,12 +241,12 @@ class CsrTensors:
         Raises
         ------
         ModuleNotFoundError
-            There is no cupy.
+            cupy is not installed.
         ParameterError
             The tensors are not on a GPU of CUDA or ROCm.
         """
         if self.device.type != "cuda":
-            raise ParameterError(f"cupy has arrays on a GPU alone, and these are on {self.device}: x.cuda().to_cupy()")
+            raise ParameterError(f"cupy arrays are on a GPU, but these values are on {self.device}: x.cuda().to_cupy()")
         cupy, sparse = _imported("cupy", "to_cupy"), _imported("cupyx.scipy.sparse", "to_cupy")
         crow, col, values = (cupy.from_dlpack(part.detach()) for part in self._narrow())
         return sparse.csr_matrix((values, col, crow), self.shape)

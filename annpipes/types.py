@@ -17,7 +17,7 @@ __all__ = ["Batch", "Chunk", "Need", "SparseRows", "Total"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Rows to fetch with one read: ascending for the disk, with the order to hand them on in.
+    """Rows to fetch with one read, sorted for the disk, and the order in which to yield them.
 
     >>> import numpy as np
     >>> chunk = Chunk(np.array([2, 5, 9]), np.array([1, 2, 0]))
@@ -29,7 +29,7 @@ class Chunk:
     rows
         Positions along obs, ascending, duplicates allowed; shape ``(n,)``, int64.
     order
-        Position in ``rows`` of each row handed on; shape ``(n,)``, int64.
+        For each row in yielded order, its position in ``rows``; shape ``(n,)``, int64.
     """
 
     rows: NDArray[np.int64]
@@ -37,7 +37,7 @@ class Chunk:
 
     @classmethod
     def of(cls, drawn: NDArray[np.int64]) -> Chunk:
-        """The chunk that hands on these rows, ``(n,)``, in this order.
+        """The chunk that yields these rows, ``(n,)``, in this order.
 
         >>> import numpy as np
         >>> Chunk.of(np.array([9, 2, 5]))
@@ -55,7 +55,7 @@ class Chunk:
 
     @property
     def drawn(self) -> NDArray[np.int64]:
-        """The rows in the order in which they are handed on; shape ``(n,)``."""
+        """The rows in the order in which they are yielded; shape ``(n,)``."""
         return self.rows[self.order]
 
 
@@ -80,7 +80,7 @@ class SparseRows:
     indptr
         Where each row begins and ends in ``data``; shape ``(n + 1,)``, beginning with 0.
     n_vars
-        Width of the matrix, whatever the largest column present.
+        Width of the matrix, independent of the largest column present.
     """
 
     data: NDArray[Any]
@@ -127,11 +127,11 @@ class SparseRows:
         return SparseRows.of(csr_matrix((self.data, self.indices, self.indptr), self.shape)[rows])
 
     def with_data(self, data: NDArray[Any]) -> SparseRows:
-        """The same places with other values, ``(nnz,)``."""
+        """The same positions with other values, ``(nnz,)``."""
         return SparseRows(data, self.indices, self.indptr, self.n_vars)
 
     def without_duplicates(self) -> SparseRows:
-        """Rows in which no place is stored twice; values of one place are added."""
+        """Rows without duplicate entries; values stored for the same position are added."""
         ascending = np.diff(self.indices.astype(np.int64, copy=False)) > 0
         ends = self.indptr[1:-1]
         ascending[ends[(ends > 0) & (ends < len(self.indices))] - 1] = True  # from one row to the next
@@ -142,7 +142,7 @@ class SparseRows:
         return SparseRows.of(matrix)
 
     def to_dense(self, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """A dense float32 array ``(n, n_vars)``; values stored twice for one place are added as scipy adds them."""
+        """A dense float32 array ``(n, n_vars)``; duplicate entries are added, as scipy does."""
         if out is None:
             out = np.zeros(self.shape, np.float32)
         values = self.data.astype(out.dtype, copy=False)
@@ -186,7 +186,7 @@ class Batch:
     fields
         For each key an array of shape ``(n, …)`` or `SparseRows` of length n.
     extras
-        What transforms must know of the rows beside these, by what they call it: arrays ``(n,)``.
+        What else transforms must know of the rows, by the name that they use for it: arrays ``(n,)``.
     """
 
     rows: NDArray[np.int64]
@@ -215,12 +215,12 @@ class Batch:
         return Batch(self.rows[rows], fields, {need: values[rows] for need, values in self.extras.items()})
 
     def replace(self, **fields: Any) -> Batch:
-        """A new batch in which these keys have other values (or are new)."""
+        """A new batch in which these keys have other values or are added."""
         return Batch(self.rows, {**self.fields, **fields}, self.extras)
 
     @staticmethod
     def concat(batches: Sequence[Batch]) -> Batch:
-        """One batch with the rows of all, in their order."""
+        """One batch with the rows of all batches, in order."""
         if len(batches) == 1:
             return batches[0]
         return Batch(

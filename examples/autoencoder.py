@@ -1,8 +1,8 @@
-"""An autoencoder of counts on the most variable genes, with library size and batch as what it is told.
+"""An autoencoder of counts on the most variable genes, conditioned on library size and batch.
 
 ::
 
-    python examples/autoencoder.py                      # 700 real cells, of which `phase` stands for the batch
+    python examples/autoencoder.py                      # 700 real cells, with `phase` in place of a batch
     python examples/autoencoder.py FILE --batch donor   # yours: counts in X
 """
 

@@ -1,4 +1,4 @@
-"""Cell types from counts: a split, balanced classes, and a checkpoint from which a killed run goes on exactly.
+"""Cell types from counts: a split, balanced classes, and a checkpoint from which a killed run continues exactly.
 
 ::
 

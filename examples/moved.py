@@ -1,4 +1,4 @@
-"""A script for a DataLoader over arrays in memory, moved to an AnnDataset: the lines that differ stand together.
+"""A script for a DataLoader over arrays in memory, moved to an AnnDataset: what differs is side by side.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Learn what perturbations do from cells and controls of the same cell line, in a screen made up here.
+"""Learn what perturbations do from cells and controls of the same cell line, in a simulated screen.
 
 ::
 

@@ -1,14 +1,14 @@
-"""Train scVI from an .h5ad file, and see whether neighbours in its latent space are cells of one type.
+"""Train scVI from an .h5ad file, and see whether neighbors in its latent space are cells of one type.
 
 ::
 
     python examples/scvi_pbmc.py                                             # 700 real cells, which ship with scanpy
     python examples/scvi_pbmc.py FILE --batch donor --label cell_type --out latents.npy    # yours: counts in X
 
-It needs scvi-tools: ``pip install 'annpipes[scvi]' scanpy``. scVI models counts. Of the cells that ship with scanpy
-only logarithms of normalised counts are kept, ``log(1 + 10,000 · count / n_counts)``, but ``n_counts``, the total of
-each cell over all genes, stands in obs: so the counts themselves follow, and each comes out as a whole number to
-within a tenth, which is what three decimals of the logarithm leave. The file has 765 of the genes.
+It needs scvi-tools: ``pip install 'annpipes[scvi]' scanpy``. scVI models counts. The cells that ship with scanpy
+have only logarithms of normalized counts, ``log(1 + 10,000 · count / n_counts)``, but ``n_counts``, the total of
+each cell over all genes, is in obs. So the counts can be computed, and each comes out as a whole number to
+within a tenth, because the logarithms have three decimals. The file has 765 of the genes.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     python examples/waiting.py                                  # 700 real cells, which ship with scanpy
     python examples/waiting.py FILE --label cell_type --pictures FOLDER
 
-The training step is imitated by a pause, in which the processor has nothing to do, as when a GPU computes.
+The training step is simulated by a pause, in which the processor has nothing to do, as when a GPU computes.
 """
 
 from __future__ import annotations

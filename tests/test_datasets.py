@@ -137,9 +137,9 @@ class TestIndexing:
 
     @pytest.mark.parametrize("index", [10, -11, 2**40, 2**70, -(2**70), np.int64(10)])
     def test_a_position_outside_is_an_index_error(self, index: Any) -> None:
-        with pytest.raises(RowIndexError, match=f"index {index} is outside of 10 cells"):
+        with pytest.raises(RowIndexError, match=f"index {index} is out of range for 10 cells"):
             AnnDataset(SHARED)[index]
-        with pytest.raises(RowIndexError, match=f"index {index} is outside of 10 cells"):
+        with pytest.raises(RowIndexError, match=f"index {index} is out of range for 10 cells"):
             AnnDataset(SHARED).__getitems__([0, index])
 
     @pytest.mark.parametrize("index", [1.0, "c1", None, [1.5], [[1, 2]]])

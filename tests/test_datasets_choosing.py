@@ -81,7 +81,7 @@ class TestSubset:
     def test_names_that_stand_twice_choose_nothing(self) -> None:
         adata = tiny(3)
         adata.obs_names = ["a", "b", "a"]
-        with pytest.raises(ParameterError, match=r"obs names of .* are not unique \('a' stands twice\): .* position"):
+        with pytest.raises(ParameterError, match=r"obs names of .* are not unique \('a' occurs twice\): .* position"):
             AnnDataset(adata, obs_subset=["b"])
         assert len(AnnDataset(adata)) == 3
 

@@ -103,7 +103,7 @@ class TestOrder:
         assert items[0]["X"].shape == (3,)
 
     def test_a_sampler_that_runs_out_of_the_data_is_an_index_error(self) -> None:
-        with pytest.raises(RowIndexError, match="index 10 is outside of 10 cells"):
+        with pytest.raises(RowIndexError, match="index 10 is out of range for 10 cells"):
             list(DataLoader(AnnDataset(SHARED), batch_size=2, sampler=[0, 10]))
 
 

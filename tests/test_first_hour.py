@@ -21,14 +21,14 @@ READ = CHUNKS.read_rows()
 CHAINS: dict[str, tuple[Callable[[], Any], str]] = {
     "no chunks": (lambda: SOURCE.read_rows(), r"read_rows reads chunks: write \.sort_within_chunks\(…\) before it"),
     "shuffled, no chunks": (lambda: SOURCE.shuffle_blocks().read_rows(), r"write \.sort_within_chunks\(…\)"),
-    "not read": (lambda: CHUNKS.batch_rows(4), r"batch_rows takes rows that were read: write \.read_rows\(…\)"),
+    "not read": (lambda: CHUNKS.batch_rows(4), r"batch_rows needs rows that have been read: write \.read_rows\(…\)"),
     "neither": (lambda: SOURCE.batch_rows(4), r"write \.sort_within_chunks\(…\)\.read_rows\(…\) before it"),
-    "transform too early": (lambda: SOURCE.transform(ap.Log1p()), r"transform takes rows that were read"),
-    "collated too early": (lambda: CHUNKS.collate_rows(), r"collate_rows takes rows that were read"),
-    "batched too late": (lambda: READ.collate_rows().batch_rows(4), r"batch_rows stands before \.collate_rows\(…\)"),
+    "transform too early": (lambda: SOURCE.transform(ap.Log1p()), r"transform needs rows that have been read"),
+    "collated too early": (lambda: CHUNKS.collate_rows(), r"collate_rows needs rows that have been read"),
+    "batched too late": (lambda: READ.collate_rows().batch_rows(4), r"must stand before \.collate_rows\(…\)"),
     "transform too late": (
         lambda: READ.batch_rows(4).collate_rows().transform(ap.Log1p()),
-        r"transform stands before \.collate_rows\(…\)",
+        r"transform must stand before \.collate_rows\(…\)",
     ),
     "no batches": (lambda: ap.Loader(READ), r"one RowBatcher, and .* has none: write \.batch_rows\(…\)"),
     "torch's shuffle": (lambda: SOURCE.shuffle().sort_within_chunks(), r"is torch's.*: write \.shuffle_blocks\(…\)"),
@@ -92,7 +92,7 @@ class TestCounts:
 
 def test_statistics_before_a_pass_say_so() -> None:
     loader = ap.stream(tiny(40), batch_size=8)
-    assert str(loader.stats()) == "no batch was taken yet: iterate the loader, then ask again"
+    assert str(loader.stats()) == "no batch has been read yet: iterate over the loader first"
     list(loader)
     assert "cells/s" in str(loader.stats())
 

@@ -59,12 +59,12 @@ class TestPositionsOfADataset:
     @pytest.mark.parametrize(
         ("places", "error", "message"),
         [
-            ([3, 29], RowIndexError, "index 29 is outside of 29 cells"),
-            ([-30], RowIndexError, "index -30 is outside of 29 cells"),
-            ([True, False], ParameterError, "a mask of 2 cells, but there are 29"),
+            ([3, 29], RowIndexError, "index 29 is out of range for 29 cells"),
+            ([-30], RowIndexError, "index -30 is out of range for 29 cells"),
+            ([True, False], ParameterError, "the mask has 2 cells, but there are 29"),
             ([0.5], ParameterTypeError, r"chosen by integers or a mask, got \[0.5\]"),
             (["c1"], ParameterTypeError, "chosen by integers or a mask"),
-            ([[1, 2]], ParameterTypeError, "whose sampler yields lists of them needs batch_size=None"),
+            ([[1, 2]], ParameterTypeError, "whose sampler yields lists of integers needs batch_size=None"),
         ],
     )
     def test_others_are_refused(self, path: Path, places: Any, error: type[Exception], message: str) -> None:
@@ -91,7 +91,7 @@ def test_rows_chooses_as_everywhere(path: Path) -> None:
     assert by_rows.rows.tolist() == by_subset.rows.tolist() == [4, 2]
     with pytest.raises(RowIndexError, match="rows must lie in 0 … 28"):
         ap.AnnDataset(path, rows=[29])
-    with pytest.raises(ParameterError, match="two names of one thing"):
+    with pytest.raises(ParameterError, match="two names for the same parameter"):
         ap.AnnDataset(path, rows=[1], obs_subset=[1])
 
 
@@ -113,7 +113,7 @@ class TestDataLoaderAroundOurs:
     def test_a_forgotten_batch_size_adds_no_dimension(self, form: str) -> None:
         data = self.pipe() if form == "pipe" else ap.Loader(self.pipe())
         assert [batch["X"].shape for batch in DataLoader(data)] == [(4, 3), (4, 3)]
-        with pytest.raises(PipelineError, match=r"to put 2 batches into one.* pass batch_size=None"):
+        with pytest.raises(PipelineError, match=r"would put 2 batches into one.* pass batch_size=None"):
             next(iter(DataLoader(data, batch_size=2)))
 
     def test_nor_does_it_before_collating(self) -> None:

@@ -125,7 +125,7 @@ def test_gene_names_that_repeat_in_a_file_of_a_collection() -> None:
 def test_x_stored_by_columns(data: str | list[str]) -> None:
     with refused(
         FormatError,
-        "X of csc.h5ad is stored by columns (CSC), which has no rows to read. Write it as CSR once: "
+        "X of csc.h5ad is stored by columns (CSC) and cannot be read by rows. Write it as CSR once: "
         "adata = anndata.read_h5ad('csc.h5ad'); adata.X = adata.X.tocsr(); adata.write_h5ad(…)",
     ):
         stream(data)
@@ -135,7 +135,7 @@ def test_a_label_that_the_given_table_lacks() -> None:
     with refused(
         ParameterError,
         "obs column 'cell_type' has 1 label that the given categories lack ('NK'): add them, or pass "
-        "unknown='missing' to have code -1",
+        "unknown='missing' to give them code -1",
     ):
         stream(["a.h5ad", "b.h5ad"], fields=["X", "obs/cell_type:code"], categories={"cell_type": ["B", "T"]})
 
@@ -186,7 +186,7 @@ def test_an_expression_with_a_misspelt_column() -> None:
 
 
 def test_names_of_cells_that_both_files_have() -> None:
-    with refused(ParameterError, "obs names of 2 files are not unique ('c0' stands twice): choose rows by position"):
+    with refused(ParameterError, "obs names of 2 files are not unique ('c0' occurs twice): choose rows by position"):
         IndexSource(["a.h5ad", "b.h5ad"], rows=["c1"])
 
 

@@ -68,7 +68,7 @@ def test_labels_have_the_same_shares_in_every_set(by: str | None) -> None:
         ([], {}, ap.errors.ParameterError, "add up to 1"),
         ([0.5, 0.5], {"groupby": "patient"}, ap.errors.FieldError, "no obs column"),
         ([0.5, 0.5], {"stratify": "share"}, ap.errors.FieldError, "holds numbers"),
-        ([0.2] * 5, {"groupby": "cell_type"}, ap.errors.ParameterError, "5 sets need as many groups"),
+        ([0.2] * 5, {"groupby": "cell_type"}, ap.errors.ParameterError, "5 sets need at least as many groups"),
         ([0.5, 0.5], {"seed": -1}, ap.errors.ParameterError, "seed must be at least 0"),
     ],
 )

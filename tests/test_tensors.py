@@ -94,14 +94,14 @@ class TestRows:
 
     def test_one_is_dense(self) -> None:
         assert [rows_of()[place].tolist() for place in (1, -1, np.int64(3))] == [[1, 0, 2], [0, 3, 0], [0, 3, 0]]
-        with pytest.raises(IndexError, match="row 4 is outside of 4 rows"):
+        with pytest.raises(IndexError, match="row 4 is out of range for 4 rows"):
             rows_of()[4]
 
     def test_one_by_one(self) -> None:
         assert [row.tolist() for row in rows_of()] == MATRIX.tolist()
 
     def test_columns_are_not_chosen(self) -> None:
-        with pytest.raises(TypeError, match=r"rows are chosen, not columns.*x\.to_dense\(\)"):
+        with pytest.raises(TypeError, match=r"rows can be indexed, columns cannot.*x\.to_dense\(\)"):
             rows_of()[:, 0]
 
 
@@ -153,7 +153,7 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_arithmetic_says_how_to_make_a_tensor(name: str) -> None:
-    with pytest.raises(ParameterTypeError, match=r"make it dense, x\.to_dense\(\), or a sparse tensor of torch's"):
+    with pytest.raises(ParameterTypeError, match=r"make it dense, x\.to_dense\(\), or a torch sparse tensor"):
         OPERATIONS[name](rows_of())
 
 

@@ -96,7 +96,7 @@ class TestJax:
 
 
 def test_cupy_is_for_a_gpu() -> None:
-    with pytest.raises(ParameterError, match=r"cupy has arrays on a GPU alone, and these are on cpu: x\.cuda\(\)"):
+    with pytest.raises(ParameterError, match=r"cupy arrays are on a GPU, but these values are on cpu: x\.cuda\(\)"):
         rows_of().to_cupy()
 
 

@@ -20,7 +20,7 @@ __all__ = ["AcceleratedLoader"]
 
 
 class AcceleratedLoader(DataLoaderStateMixin):  # type: ignore[misc] # published without types
-    """The epochs of a loader for the processes of an ``Accelerator``, which learns when the last batch is there.
+    """The epochs of a loader for the processes of an ``Accelerator``, which is told when the last batch comes.
 
     >>> from accelerate import Accelerator
     >>> accelerator = Accelerator(cpu=True)
@@ -29,25 +29,25 @@ class AcceleratedLoader(DataLoaderStateMixin):  # type: ignore[misc] # published
     ...     assert loader.end_of_dataloader == (len(batch["X"]) == 60)
     >>> accelerator.register_for_checkpointing(loader)
 
-    It needs no ``prepare``, which hands it back. Registered, its place is in what ``save_state`` saves, and after
-    ``load_state`` the next pass goes on with the very next batch.
+    It needs no ``prepare``, which returns it unchanged. If it is registered, ``save_state`` saves its position, and
+    after ``load_state`` the next pass continues with the very next batch.
 
     Parameters
     ----------
     loader
-        What is read: by a loader like it, from epoch 0 on. Its ``device`` is kept; its ranks are the accelerator's.
+        The loader, of which a copy is used, from epoch 0 on. Its ``device`` is kept; its ranks are the accelerator's.
     accelerator
-        Whose processes share each epoch.
+        The accelerator whose processes share each epoch.
 
     Raises
     ------
     ParameterTypeError
-        Something else than a loader was given.
+        ``loader`` is not a loader.
     """
 
     def __init__(self, loader: Loader, accelerator: Accelerator) -> None:
         if not isinstance(loader, Loader):
-            raise ParameterTypeError(f"loader must be a Loader, got {loader!r:.80}: take stream(…) or Loader(pipe)")
+            raise ParameterTypeError(f"loader must be a Loader, got {loader!r:.80}: use stream(…) or Loader(pipe)")
         place = accelerator.process_index, accelerator.num_processes
         found = loader.with_ranks()  # where torch.distributed says the same, ranks compare what they were given
         self.loader = found if found.ranks[:2] == place else loader.with_ranks(*place)
@@ -71,13 +71,13 @@ class AcceleratedLoader(DataLoaderStateMixin):  # type: ignore[misc] # published
             self.end()
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next pass this epoch; without it, each pass is the one after the last begun."""
+        """Make the next pass this epoch; without this call, each pass is the epoch after the last one begun."""
         self.loader.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Behind which batch training stands."""
+        """The position: how many batches have been received."""
         return self.loader.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the next pass go on from there."""
+        """Make the next pass continue from there."""
         self.loader.load_state_dict(state)

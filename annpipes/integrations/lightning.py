@@ -20,26 +20,26 @@ _OF_TRAINING = ("shuffle", "weights", "balance", "num_rows", "drop_last", "tail"
 
 
 class LoaderDataModule(ResumingDataModule, lightning.LightningDataModule):  # type: ignore[misc] # known when imported
-    """Loaders for a ``Trainer`` of Lightning, which goes on from any checkpoint with the very next batch.
+    """Loaders for a Lightning ``Trainer``, which continues from any checkpoint with the very next batch.
 
     >>> data = LoaderDataModule(train={"data": "pbmc.h5ad", "batch_size": 64, "fields": ["X", "obs/louvain:code"]})
     >>> len(data.train_dataloader())
     11
 
     The trainer says which epoch it is and which ranks share it. A checkpoint counts the batches whose steps were
-    taken, whenever it is saved. Each evaluation, a sanity check too, sees the same rows, and none touches the order
-    of training.
+    completed, no matter when it is saved. Every evaluation, including a sanity check, sees the same rows and does
+    not affect the order of training.
 
     Parameters
     ----------
     train, val, test, predict
-        What each stage reads: a `Loader`, a pipe, or arguments of `stream` as a dict. A loader like it is
-        made each time that the trainer asks for one; the last of each stage is in `loaders`.
+        What each stage reads: a `Loader`, a pipe, or arguments of `stream` as a dict. A new loader like it is
+        made each time the trainer asks for one; the last one of each stage is in `loaders`.
 
     Raises
     ------
     ParameterTypeError
-        A stage was given something else.
+        A stage is none of these.
     StateError
         When training begins: the checkpoint belongs to other data or parameters.
     """
@@ -66,7 +66,7 @@ class LoaderDataModule(ResumingDataModule, lightning.LightningDataModule):  # ty
         split_seed: int = 0,
         **options: Any,
     ) -> Self:
-        """Disjoint rows of one source for the stages.
+        """A datamodule whose stages read disjoint rows of one source.
 
         >>> data = LoaderDataModule.from_data("pbmc.h5ad", {"train": 0.8, "val": 0.2}, batch_size=64)
         >>> len(data.train_dataloader()), len(data.val_dataloader()), len(data.predict_dataloader())
@@ -75,20 +75,20 @@ class LoaderDataModule(ResumingDataModule, lightning.LightningDataModule):  # ty
         Parameters
         ----------
         data
-            As of `IndexSource`.
+            As for `IndexSource`.
         split
-            The share of each stage; when None, 0.8 for ``train``, 0.1 for ``val`` and 0.1 for ``test``. Without a
-            share, ``predict`` has all rows.
+            The share of each stage; when None, 0.8 for ``train``, 0.1 for ``val`` and 0.1 for ``test``. If no share
+            is given for ``predict``, it has all rows.
         groupby, stratify, split_seed
-            As of `annpipes.split`, whose ``seed`` the last one is.
+            As for `annpipes.split`; ``split_seed`` is its ``seed``.
         **options
-            As of `stream`. In evaluation every row comes once, as it stands: shuffling, sampling and what
-            becomes of a short last batch are for training alone.
+            As for `stream`. In evaluation every row comes once, in stored order: shuffling, sampling and the
+            handling of a short last batch apply only to training.
 
         Raises
         ------
         ParameterError
-            A stage that there is not, or ``rows``, which the split chooses.
+            There is no such stage, or ``rows`` is given, which the split chooses.
         """
         shares = {"train": 0.8, "val": 0.1, "test": 0.1} if split is None else split
         if unknown := [stage for stage in shares if stage not in _STAGES]:
@@ -104,7 +104,7 @@ class LoaderDataModule(ResumingDataModule, lightning.LightningDataModule):  # ty
         return cls(**{"predict": {**evaluated, "shuffle": False, "data": data}, **given})
 
     def train_dataloader(self) -> Any:
-        """The epochs of training, from the place in a checkpoint on."""
+        """The epochs of training, from the position in a checkpoint on."""
         return self._epochs_of(self._loader("train"))
 
     def val_dataloader(self) -> Any:

@@ -78,7 +78,7 @@ class ResumingDataModule:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What Lightning calls with what is in a checkpoint."""
         if "train" not in state_dict:
-            raise StateError("the checkpoint does not say where training stands: its state lacks train")
+            raise StateError("the checkpoint has no position of training: its state lacks train")
         self._saved = state_dict["train"]
 
     def _train_with(self, training: _Training) -> None:

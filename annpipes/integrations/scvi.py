@@ -44,7 +44,7 @@ _LEAST = 3  # cells in a last batch, as in scvi-tools
 
 
 class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # type: ignore[misc] # published without types
-    """Data that scvi-tools trains from: what ``setup_anndata`` is for an AnnData in memory.
+    """Data for scvi-tools to train from, in place of an AnnData in memory with ``setup_anndata``.
 
     >>> import anndata
     >>> adata = anndata.AnnData(np.random.default_rng(0).poisson(1.0, (700, 50)))
@@ -53,45 +53,45 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
     >>> dm.n_obs, dm.n_vars, dm.n_batch, len(dm.train_dataloader()), len(dm.val_dataloader())
     (700, 50, 1, 9, 3)
 
-    ``SCVI(registry=dm.registry)`` makes a model for it, ``model.train(datamodule=dm)`` trains that, and its
+    ``SCVI(registry=dm.registry)`` makes a model for it, ``model.train(datamodule=dm)`` trains the model, and its
     methods take ``dataloader=dm.inference_dataloader()``. For SCANVI, which is also given ``datamodule=dm``, each
-    batch is two, as with ``setup_anndata``: any cells, and as many labeled ones. The place of training is in every
-    checkpoint, and ``model.train(datamodule=dm, ckpt_path=…)`` goes on with the very next batch.
+    batch is a pair, as with ``setup_anndata``: any cells, and as many labeled ones. Every checkpoint has the position
+    of training, and ``model.train(datamodule=dm, ckpt_path=…)`` continues with the very next batch.
 
     Parameters
     ----------
     data
-        As of `IndexSource`: a path, an AnnData, a list of these, a pattern, a `Collection`.
+        As for `IndexSource`: a path, an AnnData, a list of these, a pattern, a `Collection`.
     batch_key, labels_key, layer, size_factor_key, categorical_covariate_keys, continuous_covariate_keys, sample_key
-        As of ``setup_anndata``. Codes are those that it would give.
+        As for ``setup_anndata``, which would give the same codes.
     unlabeled_category
-        The label of cells without one; cells whose label is missing have it, too.
+        The label of unlabeled cells; cells whose label is missing get it, too.
     genes
-        The genes that the model has, as of `RowReader`: names, positions or a mask; all when None.
+        The genes of the model, as for `RowReader`: names, positions or a mask; all when None.
     categories
-        For obs columns of labels, tables to use in place of the data's, in the order of codes.
+        For obs columns of labels, tables to use in place of the data's own, in the order of codes.
     split
-        Shares of ``"train"``, ``"val"`` and ``"test"`` that add up to 1, or for each its rows, as of `IndexSource`.
+        Shares of ``"train"``, ``"val"`` and ``"test"`` that add up to 1, or the rows of each, as for `IndexSource`.
     groupby, stratify
-        As of `split`, for shares.
+        As for `split`, for shares.
     batch_size
         Cells in each batch.
     seed
-        Of the split and of the order, which with the trainer's epoch depends on nothing else.
+        Seed of the split and of the order, which depends only on it and on the trainer's epoch.
     block_size, cache
-        As of `IndexSource`.
+        As for `IndexSource`.
     chunk_size
-        As of `ChunkSorter`.
+        As for `ChunkSorter`.
     loading
         Any of ``num_workers``, ``method``, ``multiprocessing_context``, ``prefetch``, ``memory`` and
-        ``pin_memory``, as of `Loader`.
+        ``pin_memory``, as for `Loader`.
 
     Raises
     ------
     FieldError
-        No such column, layer or gene.
+        There is no such column, layer or gene.
     ParameterError
-        A cell lacks a label or a number that the model needs; shares or rows that cannot be right.
+        A cell lacks a label or a number that the model needs, or shares or rows are invalid.
     """
 
     def __init__(
@@ -152,9 +152,9 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
         Parameters
         ----------
         registry
-            ``model.registry``, also of a model that was set up with an AnnData. Labels may be absent from the data.
+            ``model.registry``, also from a model that was set up with an AnnData. Labels may be absent from the data.
         data
-            As of the class.
+            As for the class.
         options
             Parameters of the class that a model does not know, such as ``batch_size``.
 
@@ -198,8 +198,8 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
             wrong = batch["X"][(batch["X"] < 0) | (batch["X"] != batch["X"].round())]
             if len(wrong):
                 warn(
-                    f"{self.registered.counts} of {self.store.name} holds {wrong[0]:g}, and models of scvi-tools want "
-                    f"counts: layer= says which layer has them"
+                    f"{self.registered.counts} of {self.store.name} holds {wrong[0]:g}, but models of scvi-tools need "
+                    f"counts: use layer= to say which layer has them"
                 )
 
     def _part(self, name: str, *, shuffle: bool = False) -> Any:
@@ -221,7 +221,7 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
         return self._loader(rows, self.batch_size, shuffle=shuffle, **({"tail": "drop"} if small else {}))
 
     def train_dataloader(self) -> Any:
-        """Batches of the training part, in another order each epoch; a last one of one or two cells is left out."""
+        """Batches of the training part, in a new order each epoch; a last batch of one or two cells is left out."""
         return self._part("train", shuffle=True)
 
     def val_dataloader(self) -> Any:
@@ -238,7 +238,7 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
         Parameters
         ----------
         rows
-            Which cells, as of `IndexSource`.
+            Which cells, as for `IndexSource`.
         batch_size
             Cells in each batch.
         """

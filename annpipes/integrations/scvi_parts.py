@@ -32,7 +32,7 @@ def parts_of(
     split
         For each of the three the share of its rows, or the rows themselves.
     groupby, stratify, seed
-        As of `~annpipes.split`, for shares.
+        As for `~annpipes.split`, for shares.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def parts_of(
     if all(isinstance(share, Real) for share in split.values()):
         parts: dict[str, Rows] = dict(split_rows(store, split, groupby=groupby, stratify=stratify, seed=seed))
     elif groupby is not None or stratify is not None:
-        raise ParameterError("groupby and stratify are for shares, and split names rows")
+        raise ParameterError("groupby and stratify apply only to shares, but split gives rows")
     else:
         parts = {name: store.rows(rows, f"split[{name!r}]") for name, rows in split.items()}
         _refuse_shared(store, parts)
@@ -94,14 +94,14 @@ class LabeledBeside:
         self.every.set_epoch(epoch)
 
     def state_dict(self, *, unused: int = 0, ended: bool | None = None) -> dict[str, Any]:
-        """As of `Loader`: the place among any cells, from which that among labeled ones follows."""
+        """As for `Loader`: the place among any cells, from which that among labeled ones follows."""
         place = self.every.state_dict(unused=unused, ended=ended)
         return {**place, "labeled": self._labeled_at(place["epoch"], place["batch"])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """As of `Loader`."""
+        """As for `Loader`."""
         if not isinstance(state, Mapping) or "labeled" not in state:
-            raise StateError("the state is none of a semi-supervised model: it lacks labeled")
+            raise StateError("the state is not from a semi-supervised model: it lacks labeled")
         self.labeled.load_state_dict(state["labeled"])
         self.every.load_state_dict(state)
 

@@ -94,7 +94,7 @@ def labels_of(
         some = ", ".join("none" if code < 0 else repr(own[code]) for code in unknown[:5].tolist())
         raise ParameterError(
             f"{argument} {column!r}: every cell needs a label among {', '.join(map(str, known[:10]))}"
-            f"{' …' if len(known) > 10 else ''}, and some have {some}"
+            f"{' …' if len(known) > 10 else ''}, but some have {some}"
         )
     return ScviLabels(column, known, torch.from_numpy(code_of))
 
@@ -111,7 +111,7 @@ def cell_labels_of(store: Store, column: str | None, unlabeled: Any, given: Mapp
     """
     if column is None:
         if unlabeled is not None:
-            raise ParameterError(f"unlabeled_category={unlabeled!r} needs labels_key, and there is none")
+            raise ParameterError(f"unlabeled_category={unlabeled!r} needs labels_key, but there is none")
         return ScviLabels()
     if unlabeled is None:
         return labels_of(store, column, "labels_key", given.get(column))
@@ -189,7 +189,7 @@ class Registered:
                 continue
             values = store.column_values(column)
             if values.dtype.kind not in "biuf":
-                raise FieldError(f"obs column {column!r} of {store.name} holds labels, and numbers are needed")
+                raise FieldError(f"obs column {column!r} of {store.name} holds labels, but numbers are needed")
             if not np.isfinite(values).all():
                 raise ParameterError(f"obs column {column!r} of {store.name} has values that are missing or infinite")
             if column == self.size_factor and not (values > 0).all():

@@ -24,22 +24,22 @@ __all__ = ["LoaderTrainer"]
 
 
 class LoaderTrainer(Trainer):  # type: ignore[misc] # published without types
-    """A ``Trainer`` that takes loaders for datasets, and goes on from its checkpoints with the very next batch.
+    """A ``Trainer`` that takes loaders for datasets, and continues from its checkpoints with the very next batch.
 
-    ``train_dataset``, ``eval_dataset`` and what ``predict`` is given may be a `Loader`. Its batches go to the model as
-    they are, so they are called by the parameters of its ``forward``. ``resume_from_checkpoint`` reads no batch
-    before the next one. Each evaluation sees the same rows, and none touches the order of training.
+    ``train_dataset``, ``eval_dataset`` and the dataset of ``predict`` may be a `Loader`. Its batches go to the model
+    unchanged, so their keys must be the parameters of its ``forward``. ``resume_from_checkpoint`` reads no batch
+    before the next one. Each evaluation sees the same rows and does not affect the order of training.
 
     Parameters
     ----------
     *args, **kwargs
-        As of ``Trainer``. ``per_device_train_batch_size`` and ``per_device_eval_batch_size`` of its arguments, by
-        which it counts cells and weighs losses, are those of the loaders.
+        As for ``Trainer``. ``per_device_train_batch_size`` and ``per_device_eval_batch_size`` of its arguments, which
+        it uses to count cells and to weight losses, must be the batch sizes of the loaders.
 
     Raises
     ------
     ParameterError
-        When a loader is used: its batches have another size than the arguments say.
+        When a loader is used: its batch size differs from that in the arguments.
     StateError
         When training is resumed: the checkpoint belongs to other data or parameters, or was saved by another trainer.
     """
@@ -80,8 +80,8 @@ class LoaderTrainer(Trainer):  # type: ignore[misc] # published without types
         name = f"per_device_{stage}_batch_size"
         if (said := getattr(self.args, name)) != loader.batch_size:
             raise ParameterError(
-                f"{name} is {said}, and the loader's batches have {loader.batch_size} rows: "
-                f"TrainingArguments(…, {name}={loader.batch_size})"
+                f"{name} is {said}, but the loader's batches have {loader.batch_size} rows: "
+                f"use TrainingArguments(…, {name}={loader.batch_size})"
             )
         return AcceleratedLoader(loader, self.accelerator).loader
 
@@ -123,7 +123,7 @@ class _Epochs(IterableDataset[Any]):
     def _saved(self) -> Mapping[str, Any]:
         place = self.trainer.state.stateful_callbacks.get(LoaderPlace.__name__, {"attributes": {}})
         if (saved := place["attributes"].get("saved")) is None:
-            raise StateError("the checkpoint does not say where the loader stands: no LoaderTrainer with one saved it")
+            raise StateError("the checkpoint has no position of a loader: it was not saved by a LoaderTrainer with one")
         return dict(saved)
 
     def _left_out(self) -> int:

@@ -25,7 +25,7 @@ class Epoch(Protocol):
 
 
 class Plan(ABC):
-    """The orders of all epochs, as a pure function of their keys. Derive from it to bring an order of your own.
+    """The orders of all epochs, as a pure function of their keys. Derive from it for an order of your own.
 
     >>> class Backwards(Plan):
     ...     def __init__(self, n_rows):
@@ -37,9 +37,9 @@ class Plan(ABC):
     >>> [block.tolist() for block in Backwards(3).blocks((0,))]
     [[2, 1, 0]]
 
-    A plan says how many rows an epoch has and, once it is given the epoch's key, which rows stand at any
-    positions of it. It holds no file and no state; ranks, workers and resuming are arithmetic on positions.
-    ``n_rows`` and ``epoch`` must be given. The rest has an answer that suits most plans.
+    A plan says how many rows an epoch has and, given the epoch's key, which rows are at given positions of the
+    epoch. It holds no file and no state; ranks, workers and resuming are arithmetic on positions.
+    A subclass must define ``n_rows`` and ``epoch``. The other methods have defaults that suit most plans.
     """
 
     n_rows: int
@@ -52,14 +52,14 @@ class Plan(ABC):
     """How many rows, counted from the beginning of an epoch, must stay together in one batch."""
 
     block_size: int = 4096
-    """How many rows `blocks` hands on at once."""
+    """How many rows `blocks` yields at once."""
 
     row_set: Rows | None = None
     """The rows that epochs may visit; None where any row may be."""
 
     @abstractmethod
     def epoch(self, key: Key) -> Epoch:
-        """The order drawn with this key, a tuple of integers; with an empty one, rows as they stand."""
+        """The order drawn with this key, a tuple of integers; with an empty key, rows in stored order."""
 
     def blocks(self, key: Key) -> Iterator[RowArray]:
         """All rows of an epoch, block by block."""
@@ -68,9 +68,9 @@ class Plan(ABC):
             yield order.rows(start, min(start + self.block_size, self.n_rows))
 
     def fingerprint(self) -> Mapping[str, str | int]:
-        """What makes this plan another than others, in a few short values: a saved state belongs to them.
+        """What distinguishes this plan from others, in a few short values, which a saved state records.
 
-        A plan that does not say it is known by its class, its length, and some rows of one epoch.
+        By default these are its class, its length, and some rows of one epoch.
         """
         places = np.unique(np.linspace(0, self.n_rows - 1, _PROBES).astype(np.int64)) if self.n_rows else ()
         order = self.epoch((0, 0))

@@ -144,8 +144,8 @@ def _as_values(given: Any, argument: str, of: str) -> NDArray[Any]:
         array = np.asarray(given) if typed or not _mixed(given) else np.array([*given, None], object)[:-1]
     except Exception as error:  # ragged lists, tensors on a GPU, and whatever else has an __array__
         raise ParameterTypeError(
-            f"{argument} must be a list of positions, a mask or {names_of(of)}, got a {type(given).__name__} of which "
-            f"numpy can make no array: {error}"
+            f"{argument} must be a list of positions, a mask or {names_of(of)}, got a {type(given).__name__} that "
+            f"numpy cannot turn into an array: {error}"
         ) from error
     if typed and array.ndim == 2 and (array.shape[1] == 1 or (array.shape[0] == 1 and array.dtype == bool)):
         array = array.reshape(-1)
@@ -167,7 +167,7 @@ def _by_value(array: NDArray[Any], argument: str, of: str) -> NDArray[Any]:
         return array.astype(bool)
     if any(isinstance(value, bool | np.bool_) for value in array):
         raise ParameterTypeError(
-            f"{argument} must be positions, a mask or {names_of(of)}, got booleans beside values like "
+            f"{argument} must be positions, a mask or {names_of(of)}, got booleans mixed with values like "
             f"{next(value for value in array if not isinstance(value, bool | np.bool_))!r}"
         )
     if all(isinstance(value, str) for value in array):
@@ -176,7 +176,7 @@ def _by_value(array: NDArray[Any], argument: str, of: str) -> NDArray[Any]:
         try:
             return np.array([value.decode() for value in array])
         except UnicodeDecodeError as error:
-            raise ParameterError(f"{argument} holds bytes that are no UTF-8: {error}") from error
+            raise ParameterError(f"{argument} holds bytes that are not UTF-8: {error}") from error
     return array
 
 

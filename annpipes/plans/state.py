@@ -57,7 +57,7 @@ class State:
             It is of another version, or was spoilt.
         """
         if not isinstance(saved, Mapping):
-            raise StateError(f"a state is a dict, got {saved!r:.80}")
+            raise StateError(f"a state must be a dict, got {saved!r:.80}")
         if saved.get("version") != _VERSION or isinstance(saved["version"], bool):
             raise StateError(f"expected a state of version {_VERSION}, got {saved.get('version')!r:.80}")
         missing = {*expected, "belongs_to"} - saved.keys()
@@ -65,7 +65,7 @@ class State:
             raise StateError(f"the state lacks {', '.join(sorted(missing))}")
         belongs_to = saved["belongs_to"]
         if not isinstance(belongs_to, Mapping) or not all(isinstance(name, str) for name in belongs_to):
-            raise StateError(f"the state belongs to {belongs_to!r:.80}, which is no dict of values by name")
+            raise StateError(f"the state belongs to {belongs_to!r:.80}, which is not a dict of values by name")
         for name, kind in expected.items():
             _check(name, saved[name], kind)
         return cls({name: saved[name] for name in expected}, dict(belongs_to))
@@ -75,7 +75,7 @@ class State:
         value = self.belongs_to.get(name)
         _check(name, value, int)
         if not value:
-            raise StateError(f"the state has {name}={value!r}, which is not an integer from 1 on")
+            raise StateError(f"the state has {name}={value!r}, which is not an integer of at least 1")
         return int(value)
 
     def checked(self, belongs_to: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -95,7 +95,7 @@ class State:
 def _check(name: str, value: Any, kind: Any) -> None:
     right = isinstance(value, kind) and not isinstance(value, bool)
     if not right or (isinstance(value, int) and not 0 <= value <= _LARGEST):
-        expected = "a string" if kind is str else "an integer from 0 on"
+        expected = "a string" if kind is str else "an integer of at least 0"
         raise StateError(f"the state has {name}={value!r:.80}, which is not {expected}")
 
 

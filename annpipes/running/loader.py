@@ -34,65 +34,65 @@ __all__ = ["Loader"]
 
 
 class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
-    """The epochs of a pipe: each pass is the next one, in an order known from seed and epoch.
+    """The epochs of a pipe: each pass is the next epoch, in an order determined by seed and epoch.
 
     >>> pipe = IndexSource("pbmc.h5ad").shuffle_blocks().sort_within_chunks(256).read_rows().batch_rows(64)
     >>> loader = Loader(pipe.collate_rows(), seed=1)
     >>> len(loader), sum(len(batch["X"]) for batch in loader), loader.epoch
     (11, 700, 1)
 
-    The plan is computed in the caller's process; workers only execute it. Chunks are read ahead
-    by threads while batches are consumed; batches are finished (transformed, collated) one by
-    one, so dense ones never pile up.
+    The plan is computed in the caller's process; workers only execute it. Threads read chunks
+    ahead while batches are consumed; batches are finished (transformed, collated) one by
+    one, so dense batches never pile up.
 
     Parameters
     ----------
     pipe
         Stages from `IndexSource` to the end, with one ``sort_within_chunks`` and one
-        ``batch_rows``; those after it must hand on one item for each batch. The chunk size
+        ``batch_rows``; stages after it must yield one item for each batch. The chunk size
         is lowered to a multiple of the batch size (or raised to one batch), so that
         batches do not depend on who reads which chunk.
     seed
-        With the epoch, all that the order depends on.
+        The order depends on it and on the epoch, and on nothing else.
     num_workers
-        How many workers finish batches; with 0 it is done when a batch is asked for.
+        How many workers finish batches ahead; with 0, a batch is finished when it is asked for.
     method
         ``"thread"``, or ``"process"`` for transforms that hold Python's lock for long.
     multiprocessing_context
         How processes start: ``"fork"``, ``"spawn"`` or ``"forkserver"``.
     prefetch
-        Chunks read ahead, each by a thread of its own; with 0 a chunk is read when its first batch is asked for.
-        When None: 3 where reading waits for a network, else 1.
+        Chunks read ahead, each by its own thread; with 0, a chunk is read when its first batch is asked for.
+        When None: 3 if reading waits for a network, else 1.
     num_threads
         How many threads decode a chunk. When None: one for each core, shared with the other ranks on this machine.
     memory
-        In place of the pipe's chunk size: bytes, or a string such as ``"2GB"``, that two
-        chunks may take, one in use and one being read (each further one that ``prefetch``
-        asks for takes half as much again). Derived from the real number of values per row.
+        In place of the pipe's chunk size: how much memory two chunks may take, one in use and one being
+        read, in bytes or as a string such as ``"2GB"``. Each further chunk that ``prefetch`` asks for takes
+        half as much again. The chunk size is derived from the stored number of values per row.
     rank, world_size
         This process among those that share the epoch. When None, those of
-        `torch.distributed` if it has been initialised, or a single one. Each rank gets
+        `torch.distributed` if it has been initialized, else a single one. Each rank gets
         ``batch_size`` rows of every global batch.
     tail
-        What becomes of rows that fill no whole global batch: ``"keep"`` makes a short last
+        What happens to rows that do not fill a whole global batch: ``"keep"`` makes a short last
         batch (one rank only), ``"drop"`` leaves them out, ``"fill"`` fills the batch up with the
-        epoch's last row, ``"repeat"`` with its first ones. Other rows each epoch; see `tail_rows`.
-        When None: ``"drop"`` if the pipe says ``drop_last``, else ``"keep"`` for one rank and ``"repeat"`` for several.
+        epoch's last row, ``"repeat"`` with its first ones. They differ in each epoch; see `tail_rows`.
+        When None: ``"drop"`` if the pipe has ``drop_last``, else ``"keep"`` for one rank and ``"repeat"`` for several.
     pin_memory
-        Copy tensors into memory from which a GPU can fetch them while it computes.
+        Copy tensors into pinned memory, from which a GPU can fetch them while it computes.
     device
-        Move tensors there, without waiting.
+        Move tensors to this device, without waiting.
 
     Raises
     ------
     PipelineError
         The pipe lacks a stage, or a stage after ``batch_rows`` drops or adds batches.
     ParameterError
-        A parameter has a value that cannot work.
+        A parameter has an invalid value.
     RankError
-        When a pass begins: the ranks were not given the same.
+        When a pass begins: the ranks have different data or parameters.
     WorkerError
-        During a pass: a worker process is gone.
+        During a pass: a worker process has died.
     """
 
     def __init__(
@@ -167,13 +167,13 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
 
     @property
     def first_batch(self) -> int:
-        """With which batch of its epoch the next pass begins; 0 unless it goes on within one."""
+        """The batch of its epoch with which the next pass begins; 0 unless it resumes within an epoch."""
         return self._next[1]
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next pass this epoch; without it, each pass is the one after the last begun.
+        """Make the next pass this epoch; without this call, each pass is the epoch after the last one begun.
 
-        If the next pass is to resume in the middle of this very epoch, it still does.
+        If the next pass is to resume in the middle of this same epoch, it still does.
         """
         if as_natural(epoch, "epoch") != self.epoch:
             self._next = (epoch, 0)
@@ -181,11 +181,11 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
 
     @property
     def batch_size(self) -> int:
-        """Rows of a batch of this rank."""
+        """How many rows a batch of this rank has."""
         return self._batcher.batch_size
 
     def planned(self, epoch: int | None = None) -> ScheduledEpoch:
-        """The order of an epoch (the next one): its chunks, and in ``schedule`` the sizes of all epochs.
+        """The order of an epoch (by default the next): its chunks, and in ``schedule`` the sizes of all epochs.
 
         >>> stream("pbmc.h5ad", batch_size=256).planned(0).chunk(0).drawn[:3]
         array([672, 195, 331])
@@ -193,20 +193,20 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         return self._schedule.epoch((self.seed, self.epoch if epoch is None else as_natural(epoch, "epoch")))
 
     def tail_rows(self, epoch: int | None = None) -> RowArray:
-        """The rows that an epoch (the next one) leaves out or, with ``fill`` and ``repeat``, visits once more."""
+        """The rows that an epoch (by default the next) leaves out or, with ``fill`` and ``repeat``, visits again."""
         return self.planned(epoch).tail_rows()
 
     def state_dict(self, *, unused: int = 0, ended: bool | None = None) -> dict[str, Any]:
-        """Where the consumer stands: counts batches it received, not those read ahead.
+        """The consumer's position: counts the batches it received, not those read ahead.
 
         A few hundred bytes of JSON, the same on every rank, to be saved in the model's checkpoint.
 
         Parameters
         ----------
         unused
-            How many of the batches received last come again, because their steps were not taken yet.
+            How many of the last received batches come again, because their steps were not taken yet.
         ended
-            Whether the next epoch follows: before this one's last batch (True), or not right behind it (False).
+            True: the next epoch follows, even before this one's last batch. False: not yet, even right after it.
         """
         epoch, batch = self._at
         if (used := batch - as_natural(unused, "unused")) < 0:
@@ -216,17 +216,17 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         return State(position, self._fingerprint(self._schedule)).as_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the next pass go on after the last batch received when ``state`` was saved.
+        """Make the next pass continue after the last batch that had been received when ``state`` was saved.
 
-        The number of workers may be another, and so may the number of ranks if the global
+        The number of workers may differ, and so may the number of ranks if the global
         batch (``batch_size`` × ranks) is the same.
 
         Raises
         ------
         StateError
-            The state belongs to other data or parameters, and the message names each difference; or it was spoilt.
+            The state belongs to other data or parameters (the message names each difference), or is corrupt.
         ParameterError
-            The state is of one rank with a short last batch, which several ranks cannot share.
+            The state is from one rank with a short last batch, which several ranks cannot share.
         """
         saved = State.read(state, {"epoch": int, "batch": int})
         tail: Any = saved.belongs_to.get("tail") if self._any_tail else self._schedule.tail
@@ -237,9 +237,9 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         schedule = self._schedule_for(lanes if divides else self._schedule.lanes, tail)
         position = saved.checked(self._fingerprint(schedule))
         if position["batch"] > schedule.n_batches:
-            raise StateError(f"the state has batch={position['batch']}, and an epoch has {schedule.n_batches}")
+            raise StateError(f"the state has batch={position['batch']}, but an epoch has {schedule.n_batches}")
         if schedule.tail == "keep" and self.ranks.world_size > 1:
-            raise ParameterError("the state is of one rank with tail='keep', whose short last batch ranks cannot share")
+            raise ParameterError("the state is from one rank with tail='keep': ranks cannot share a short last batch")
         self._schedule = schedule
         self._next = self._at = (position["epoch"], position["batch"])
 
@@ -256,7 +256,7 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         }
 
     def with_ranks(self, rank: int | None = None, world_size: int | None = None) -> Self:
-        """The same loader at another place among the ranks, or where `torch.distributed` says, before its epoch 0."""
+        """The same loader for another rank, by default that of `torch.distributed`, before its epoch 0."""
         return type(self)(self.pipe, **{**self._given, "rank": rank, "world_size": world_size})
 
     def to_node(self) -> LoaderNode:
@@ -264,7 +264,7 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         return LoaderNode(self)
 
     def stats(self) -> Statistics:
-        """Speed and bottleneck of the pass last begun, until now.
+        """Speed and bottleneck of the last pass begun, up to now.
 
         >>> loader = stream("pbmc.h5ad")
         >>> for batch in loader:
@@ -278,7 +278,7 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         """The batches of the next epoch, which begins when the first one is asked for."""
         if get_worker_info() is not None:
             raise PipelineError(
-                "a Loader has workers of its own: iterate it as it is, Loader(…, num_workers=n), or give the "
+                "a Loader has workers of its own: iterate over it directly, Loader(…, num_workers=n), or give the "
                 "DataLoader its pipe, DataLoader(loader.pipe, batch_size=None, num_workers=n)"
             )
         (epoch, batch), self._next = self._next, (self._next[0] + 1, 0)

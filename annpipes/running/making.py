@@ -31,7 +31,7 @@ class BatchMaker:
     pipe, batcher, sorter
         A pipe, its stage that cuts batches, and the one that makes chunks.
     num_workers, method, multiprocessing_context, prefetch, num_threads
-        As of `Loader`.
+        As for `Loader`.
 
     Raises
     ------

@@ -25,7 +25,7 @@ class Ranks(NamedTuple):
 def find_ranks(rank: int | None, world_size: int | None) -> Ranks:
     """The ranks given, or those of `torch.distributed` if that has been initialised, or one rank."""
     if (rank is None) != (world_size is None):
-        raise ParameterError(f"rank and world_size are given together, got rank={rank} and world_size={world_size}")
+        raise ParameterError(f"rank and world_size must be given together, got rank={rank} and world_size={world_size}")
     if rank is not None and world_size is not None:
         if as_natural(rank, "rank") >= as_count(world_size, "world_size"):
             raise ParameterError(f"rank must lie in 0 … {world_size - 1}, got {rank}")

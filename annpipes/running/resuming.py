@@ -26,10 +26,10 @@ class ResumableDataset(IterableDataset[Any]):
     >>> dataset.state_dict()["row"]
     32
 
-    torch hides a pipe that is given to a loader behind a wrapper without a state, so that a
-    saved position would be reached by reading everything before it, in another order. This
-    dataset shows the pipe's own state: no batch is read twice. Chunks are dealt out to workers, so the order
-    depends on their number, which must be the same when resuming. (A `Loader` has neither
+    torch wraps a pipe that is given to a loader in an object without a state, so resuming
+    would read everything before the saved position, in another order. This dataset
+    exposes the pipe's own state: no batch is read twice. Chunks are divided among workers, so the order
+    depends on the number of workers, which must be the same when you resume. (A `Loader` has neither
     limit.)
 
     Parameters
@@ -40,7 +40,7 @@ class ResumableDataset(IterableDataset[Any]):
     Raises
     ------
     PipelineError
-        The pipe does not, and has no state.
+        The pipe does not end with such a stage, so it has no state.
     """
 
     def __init__(self, pipe: IterDataPipe[Any]) -> None:
@@ -60,15 +60,15 @@ class ResumableDataset(IterableDataset[Any]):
         yield from self.pipe
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this worker stands, and in which data and parameters."""
+        """The position of this worker, and the data and parameters it belongs to."""
         return self.pipe.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next pass go on from there.
+        """Make the next pass continue from there.
 
         Raises
         ------
         StateError
-            The state belongs to other data or parameters, or was spoilt.
+            The state belongs to other data or parameters, or is corrupt.
         """
         self.pipe.load_state_dict(state)

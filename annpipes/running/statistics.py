@@ -21,22 +21,22 @@ class Statistics(Shown):
     Parameters
     ----------
     cells_per_second
-        Rows handed out over all time, the consumer's included.
+        Rows yielded over the whole time, including the consumer's.
     megabytes_per_second
-        Decoded bytes (10⁶) over all time.
+        Decoded bytes (10⁶) over the whole time.
     read_amplification
-        Bytes decoded for each byte of the rows asked for; more than 1 where whole storage chunks must be decoded.
+        Bytes decoded for each byte of the rows asked for; more than 1 if whole storage chunks must be decoded.
     waiting
         Share of the time in which the consumer waited for a batch.
     reading, transforming, collating
-        Seconds that threads spent on each, as shares of all time; more than 1 if several worked at once.
+        Seconds that threads spent on each, as shares of the whole time; more than 1 if several worked at once.
         Processes are not measured.
     decoding
         The part of ``reading`` in which storage chunks were decoded.
     cached
-        Share of the rows' bytes, those of genes that were not chosen included, that came from a `Cache`.
+        Share of the rows' bytes that came from a `Cache`, including bytes of genes that were not chosen.
     requests_per_chunk, received_per_chunk
-        Of remote data: requests, those included that failed, and megabytes (10⁶) that came. Processes are not measured.
+        For remote data: requests, including failed ones, and megabytes (10⁶) received. Processes are not measured.
     advice
         What limits the speed, and the parameter to change.
     """
@@ -59,7 +59,7 @@ class Statistics(Shown):
         """Statistics from a meter's totals."""
         if not totals.get("rows"):
             nothing = dict.fromkeys((field.name for field in fields(cls) if field.name != "advice"), 0.0)
-            return cls(**nothing, advice="no batch was taken yet: iterate the loader, then ask again")
+            return cls(**nothing, advice="no batch has been read yet: iterate over the loader first")
         seconds = (totals.get("wait", 0) + totals.get("consume", 0)) or float("inf")
         share = {name: totals.get(name, 0) / seconds for name in ("wait", "read", "decode", "transform", "collate")}
         return cls(
@@ -102,7 +102,7 @@ def _advice(share: Mapping[str, float], totals: Mapping[str, float], num_workers
         batched = "set batched = True on transforms that allow it, or raise num_workers"
         return f"{waited} transforms took the most: {batched} (now {num_workers})"
     if largest == "collate":
-        return f"{waited} collating took the most: raise num_workers (now {num_workers}), or take form='csr'"
+        return f"{waited} collating took the most: raise num_workers (now {num_workers}), or use form='csr'"
     amplification = totals.get("decoded", 0) / (totals.get("copied", 0) or float("inf"))
     if amplification > _WASTEFUL:
         remedy = f"{amplification:.1f} bytes are decoded for each one used, so raise block_size"
@@ -120,8 +120,8 @@ def _per(totals: Mapping[str, float], what: str, each: str) -> float:
 
 def _decode_less(totals: Mapping[str, float]) -> str:
     if cached := _per(totals, "cached", "copied"):
-        return f"decoding is the limit, with {cached:.0%} from the cache: later epochs have more of it, if it has room"
-    return "decoding is the limit, so take cache=, which decodes once, or a faster codec (annpipes shuffle)"
+        return f"decoding is the limit, with {cached:.0%} from the cache: if it has room, later epochs use it more"
+    return "decoding is the limit, so use cache=, which decodes once, or a faster codec (annpipes shuffle)"
 
 
 _NEGLIGIBLE = 0.05

@@ -63,8 +63,8 @@ def need_cut(batcher: IterDataPipe[Any], cut: Callable[..., Any]) -> None:
     """
     if _iterates_in_its_own_way(batcher, cut):
         raise PipelineError(
-            f"{type(batcher).__name__} makes batches in its own way: a Loader, which cuts each chunk by "
-            f"itself, needs a method `cut` of it that does the same for one chunk"
+            f"{type(batcher).__name__} makes batches in its own way: a Loader cuts each chunk separately, "
+            f"so the class needs a method `cut` that does the same for one chunk"
         )
 
 
@@ -122,7 +122,7 @@ class ReadChunk:
             if found == len(chunk):
                 return self.batcher.cut(Batch.concat(parts)) if parts else []
             raise PipelineError(
-                f"stages up to batch_rows made {found} rows of {len(chunk)}; a Loader, whose length is exact, "
+                f"stages up to batch_rows turned {len(chunk)} rows into {found}; a Loader, whose length is exact, "
                 f"needs all of them (choose rows with IndexSource(rows=…))"
             )
 
@@ -149,7 +149,7 @@ class One:
             results = self.stretch(batch)
         if len(results) != 1:
             raise PipelineError(
-                f"stages after batch_rows made {len(results)} items of one batch; a Loader, whose length is "
-                f"exact, needs one for each (iterate the pipe itself, or move the stage before batch_rows)"
+                f"stages after batch_rows made {len(results)} items from one batch; a Loader, whose length is "
+                f"exact, needs one for each (iterate over the pipe itself, or move the stage before batch_rows)"
             )
         return results[0]

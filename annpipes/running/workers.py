@@ -100,8 +100,8 @@ def _told() -> Iterator[None]:
         yield
     except BrokenProcessPool as error:
         raise WorkerError(
-            "a worker process ended without a word: it was killed, ran out of memory, or its function crashed; or "
-            "this script starts workers without `if __name__ == '__main__':`, and they do the same"
+            "a worker process ended without an error message: it was killed, ran out of memory, or its function "
+            "crashed; or this script starts workers without `if __name__ == '__main__':`, so that each does the same"
         ) from error
 
 

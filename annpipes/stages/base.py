@@ -49,7 +49,7 @@ class Stage(Shown, IterDataPipe[T_co]):
     """A DataPipe whose repr is the code that makes it.
 
     A subclass keeps its parameters under the names they have in ``__init__``, the stage
-    before it as ``source_datapipe``, and the verb that chains it in ``verb``.
+    before it as ``source_datapipe``, and the name of its chained form in ``verb``.
     """
 
     verb: ClassVar[str] = ""
@@ -105,7 +105,7 @@ class Stage(Shown, IterDataPipe[T_co]):
     def _chunker(self) -> ChunkStage:
         chunker = last_of(self, ChunkStage)
         if chunker is None:
-            raise PipelineError(f"{self!r} has no sort_within_chunks, and no position that could be saved")
+            raise PipelineError(f"{self!r} has no sort_within_chunks, so it has no position to save")
         return chunker
 
 
@@ -156,9 +156,9 @@ class BatchStage(BatchVerbs, Stage[Batch]):
 
 
 class PlanStage(PlanVerbs, Stage[Any]):
-    """A stage of the plan side: it holds no data, only a plan. Derive from it to bring an order of your own.
+    """A stage of the plan side: it holds no data, only a plan. Derive from it for an order of your own.
 
-    ``plan`` is a `Plan`, whose class you derive from as well; ``source_datapipe`` is the stage before it.
+    ``plan`` is a `Plan` of your own class, derived from `Plan`; ``source_datapipe`` is the stage before it.
     """
 
     plan: Plan
@@ -172,10 +172,10 @@ class PlanStage(PlanVerbs, Stage[Any]):
 
 
 class RandomStage(PlanStage):
-    """A stage whose plan is drawn anew in each pass.
+    """A stage whose plan is drawn again for each pass.
 
-    It has no seed of its own: each pass takes the number that a `Loader` or torch's `DataLoader`
-    pushed with ``set_seed``; without one it draws from torch's global generator, as torch's own
+    It has no seed of its own: each pass uses the number that a `Loader` or torch's `DataLoader`
+    set with ``set_seed``; without one it draws from torch's global generator, as torch's own
     samplers do.
     """
 
@@ -235,10 +235,10 @@ def need_batches(stage: Any, needed_by: str) -> None:
     if isinstance(before, PlanStage | ChunkStage):
         chunks = ".sort_within_chunks(…)" if isinstance(before, PlanStage) else ""
         raise PipelineError(
-            f"{needed_by} takes rows that were read: write {chunks}.read_rows(…) before it, got {stage!r}"
+            f"{needed_by} needs rows that have been read: write {chunks}.read_rows(…) before it, got {stage!r}"
         )
     if isinstance(before, CollateStage):
-        raise PipelineError(f"{needed_by} stands before .{before.verb}(…), which makes tensors, got {stage!r}")
+        raise PipelineError(f"{needed_by} must stand before .{before.verb}(…), which makes tensors, got {stage!r}")
 
 
 def _unmapped(stage: Any) -> Any:
@@ -260,7 +260,7 @@ def plan_before(stage: Any, needed_by: str, kind: type[P], kind_name: str = "an 
         plan = _plan_of(stage, needed_by)
         if isinstance(plan, kind):
             return plan
-    raise PipelineError(f"{needed_by} follows {kind_name}, got {stage!r}")
+    raise PipelineError(f"{needed_by} must follow {kind_name}, got {stage!r}")
 
 
 def _plan_of(stage: PlanStage, needed_by: str) -> Plan:

@@ -18,22 +18,22 @@ __all__ = ["ChunkSorter"]
 
 @chained_by("sort_within_chunks")
 class ChunkSorter(ChunkStage):
-    """Chunks of rows, each ascending for the disk and remembering the drawn order.
+    """Chunks of rows, each sorted for the disk, with the drawn order kept beside it.
 
     >>> pipe = IndexSource("pbmc.h5ad", rows=[9, 2, 5]).sort_within_chunks(3)
     >>> next(iter(pipe))
     Chunk(rows=array([2, 5, 9]), order=array([2, 0, 1]))
 
-    Workers and ranks of a `DataLoader` are dealt whole chunks in turn.
+    Workers and ranks of a `DataLoader` receive whole chunks in turn.
 
     Parameters
     ----------
     source_datapipe
         The `IndexSource`, or the stage that orders or samples its rows.
     chunk_size
-        How many rows one read fetches. More rows mix better and read faster, and need more
+        How many rows one read fetches. Larger chunks mix better and read faster, but need more
         memory: a chunk of n rows with k non-zeros each takes about ``8 n k`` bytes. Sets of
-        `GroupSampler` stay whole, so of them a little less is fetched.
+        `GroupSampler` stay whole, so with them a chunk may have a few rows fewer.
 
     Raises
     ------
@@ -54,8 +54,8 @@ class ChunkSorter(ChunkStage):
     def apply_sharding(self, num_of_instances: int, instance_id: int, sharding_group: IntEnum | Any) -> None:
         """Keep every ``num_of_instances``-th chunk only (torch's `DataLoader` calls this).
 
-        torch deals out to ranks and to workers in separate groups; the third parameter must
-        have this very name, or torch leaves it out.
+        torch shards among ranks and among workers in separate groups; the third parameter must
+        have exactly this name, or torch leaves it out.
         """
         self._shards[int(sharding_group)] = (num_of_instances, instance_id)
 

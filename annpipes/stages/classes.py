@@ -32,7 +32,7 @@ def as_weights(store: Store, source: InOrder, weights: Any) -> NDArray[np.float6
     if isinstance(weights, str):
         values = store.column_values(weights)
         if values.dtype.kind not in "biuf":
-            raise FieldError(f"obs column {weights!r} holds labels, not weights: balance={weights!r} may be meant")
+            raise FieldError(f"obs column {weights!r} holds labels, not weights: did you mean balance={weights!r}?")
     else:
         values = np.asarray(store.in_order(weights, "weights"))
     if values.shape != (store.n_obs,) or values.dtype.kind not in "biuf":
@@ -48,7 +48,7 @@ def as_weights(store: Store, source: InOrder, weights: Any) -> NDArray[np.float6
     if not chosen.any():
         raise ParameterError("weights are zero for all rows, so none can be drawn")
     if chosen.max() > np.finfo(float).max / 2 / len(chosen):
-        raise ParameterError(f"weights are too large to be added up: the largest is {chosen.max()}")
+        raise ParameterError(f"weights are too large to add up: the largest is {chosen.max()}")
     return chosen
 
 
@@ -84,7 +84,7 @@ def class_weights(
                     f"class {label!r} of {names[0]!r} has no rows; there are "
                     f"{', '.join(str(known) for known, count in zip(labels, counts, strict=True) if count)}"
                 )
-            _check_number(frequency, f"each of frequencies, here that of {label!r},")
+            _check_number(frequency, f"frequencies[{label!r}]")
             if not np.isfinite(frequency) or frequency < 0:
                 raise ParameterError(f"frequencies must not be negative, got {frequency} for {label!r}")
             share[labels.index(label)] = frequency

@@ -42,8 +42,8 @@ class Collator(CollateStage[dict[str, Any]]):
     >>> batch["X"].shape, batch["obs_louvain"]
     (torch.Size([4, 765]), ['1', '1', '3', '9'])
 
-    Matrices become float32. Other numbers keep their type (unsigned integers that torch does
-    not compute with become wider signed ones), and strings become lists.
+    Matrices become float32. Other numbers keep their type (but unsigned integers that torch cannot
+    compute with become wider signed ones), and strings become lists.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Collator(CollateStage[dict[str, Any]]):
         Any stage that yields batches.
     form
         ``"dense"`` makes every matrix a dense tensor ``(n, width)``. ``"csr"`` makes X
-        `CsrTensors` however it is stored, and leaves other sparse fields sparse.
+        `CsrTensors`, no matter how it is stored, and leaves other sparse fields sparse.
 
     Raises
     ------
@@ -93,7 +93,9 @@ def tensor_of(values: NDArray[Any]) -> Tensor | list[str]:
     if values.dtype.kind not in "biuf":
         return [str(value) for value in values.tolist()]
     if values.dtype == np.uint64 and (values > np.iinfo(np.int64).max).any():
-        raise ParameterError(f"torch has no numbers as large as {values.max()}: leave this field out, or store less")
+        raise ParameterError(
+            f"torch has no integers as large as {values.max()}: leave this field out, or store smaller ones"
+        )
     wider = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(values.dtype.str[1:], values.dtype.newbyteorder("="))
     return torch.from_numpy(np.ascontiguousarray(values, wider))
 

@@ -44,6 +44,6 @@ def _only(batches: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
     if len(batches) == 1:
         return batches[0]
     raise PipelineError(
-        f"a DataLoader is to put {len(batches)} batches into one, but the pipe makes batches: pass batch_size=None, "
-        f"and the number of rows to batch_rows(…)"
+        f"a DataLoader would put {len(batches)} batches into one, but the pipe makes batches: pass batch_size=None, "
+        f"and give the number of rows to batch_rows(…)"
     )

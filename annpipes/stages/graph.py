@@ -59,7 +59,7 @@ def refuse_torchs(pipe: IterDataPipe[Any], needed_by: str) -> None:
     """
     for kind, (torchs, ours) in OURS.items():
         if isinstance(pipe, kind):
-            raise PipelineError(f".{torchs}(…) before {needed_by} is torch's, which knows no rows: write .{ours}(…)")
+            raise PipelineError(f".{torchs}(…) before {needed_by} is torch's own, made for items: write .{ours}(…)")
 
 
 def graft(pipe: IterDataPipe[Any], stage: IterDataPipe[Any], scion: IterDataPipe[Any]) -> IterDataPipe[Any]:

@@ -24,7 +24,7 @@ Short = Literal["drop", "repeat", "error"]
 
 @chained_by("sample_groups")
 class GroupSampler(RandomStage):
-    """Sets of rows that share their labels, each with as many matched controls if asked for.
+    """Sets of rows that share their labels, optionally each with as many matched controls.
 
     >>> source = IndexSource("pbmc.h5ad", block_size=8)
     >>> sets = source.sample_groups("louvain", 4, control="phase == 'G1'", match="louvain", missing="drop")
@@ -33,38 +33,38 @@ class GroupSampler(RandomStage):
     >>> batch["obs_louvain"], batch["control_obs_louvain"] == batch["obs_louvain"], set(batch["control_obs_phase"])
     (['0', '0', '0', '0', '5', '5', '5', '5'], True, {'G1'})
 
-    A set's rows follow each other, its controls come behind them; ``batch_rows`` must take whole sets
-    (a multiple of ``set_size``, twice that with controls), and `ControlPairer` parts controls from the rest.
+    The rows of a set are consecutive, followed by its controls. A batch must hold whole sets (its size is a
+    multiple of ``set_size``, or of twice that with controls), and `ControlPairer` separates controls from the rest.
 
     Parameters
     ----------
     source_datapipe
-        The `IndexSource`, whose rows are drawn from.
+        The `IndexSource` whose rows are drawn.
     groupby
-        An obs column of labels, or several, that the rows of a set have in common. Rows without a label are left out.
+        An obs column of labels, or several, in which the rows of a set agree. Rows without a label are left out.
     set_size
         How many rows a set has, and how many controls.
     replace
-        Draw groups equally often and rows with replacement. Otherwise each row is in one set of an epoch at most.
+        Draw groups equally often and rows with replacement. Otherwise each row is in at most one set of an epoch.
     num_sets
-        Sets of an epoch, with ``replace``; as many as there are without it when None.
+        With ``replace``, sets per epoch; when None, as many as there would be without ``replace``.
     short
-        Without ``replace``, what becomes of rows that fill no whole set: ``"drop"`` leaves them out, ``"repeat"``
-        fills their set up with others of the group, and with ``"error"`` every group must have one set at least.
+        Without ``replace``, what happens to rows that do not fill a set: ``"drop"`` leaves them out, ``"repeat"``
+        fills their set up with others of the group, and with ``"error"`` every group must have at least one set.
     control
-        An expression over obs columns (as of `IndexSource`), or rows: those that others are compared
-        with. They are in no group.
+        The rows that others are compared with: an expression over obs columns (as for `IndexSource`), or rows.
+        They are in no group.
     match
         The obs columns, among those of ``groupby``, that a set and its controls share.
     missing
-        What becomes of groups without any matching control: an ``"error"``, or ``"drop"`` leaves them out.
+        What happens to groups without any matching control: an ``"error"``, or ``"drop"`` leaves them out.
 
     Raises
     ------
     ParameterError
-        No group is large enough; a group has no controls; a parameter cannot work.
+        No group is large enough, a group has no controls, or a parameter is invalid.
     FieldError
-        No such obs column, or one of floats.
+        There is no such obs column, or it holds floats.
     """
 
     attributes = {"groupby": "columns"}  # noqa: RUF012 (never changed)
@@ -89,7 +89,7 @@ class GroupSampler(RandomStage):
         if missing not in ("error", "drop"):
             raise ParameterError(f"missing must be 'error' or 'drop', got {missing!r}")
         if num_sets is not None and not replace:
-            raise ParameterError("num_sets needs replace=True: without it an epoch has the sets that there are")
+            raise ParameterError("num_sets needs replace=True: without it, the rows determine how many sets there are")
         self.source_datapipe = source_datapipe
         # Named otherwise than the parameter: every DataPipe already has a method `groupby`, torch's.
         self.columns, self.match = as_columns(groupby), as_columns(match)
@@ -145,14 +145,14 @@ class GroupSampler(RandomStage):
     def _check_sizes(self, store: Store, source: InOrder, pools: Pools) -> None:
         sizes = pools.sizes
         if not sizes.any():
-            raise ParameterError(f"no row has labels in all of {', '.join(self.columns)} and is no control")
+            raise ParameterError(f"no row that is not a control has labels in all of {', '.join(self.columns)}")
         if self.replace or self.short == "repeat":
             return
         small = np.flatnonzero((sizes > 0) & (sizes < self.set_size))
         if len(small) and self.short == "error":
             raise ParameterError(
                 f"{len(small)} groups have fewer than set_size={self.set_size} rows, the smallest "
-                f"{sizes[small].min()}; short='drop' leaves them out, short='repeat' fills their sets up"
+                f"{sizes[small].min()}; short='drop' leaves them out, short='repeat' fills up their sets"
             )
         if sizes.max() < self.set_size:
             raise ParameterError(f"no group has set_size={self.set_size} rows, the largest has {sizes.max()}")

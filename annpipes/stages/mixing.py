@@ -20,7 +20,7 @@ __all__ = ["SourceMixer"]
 
 
 class SourceMixer(RandomStage, Source):
-    """Rows of several sources, each with an order of its own, mixed in fixed proportions.
+    """Rows of several sources, each in its own order, mixed in fixed proportions.
 
     >>> b, t = (IndexSource("pbmc.h5ad", rows=f"phase == '{phase}'") for phase in ("S", "G1"))
     >>> mixer = SourceMixer({"S": b.shuffle_blocks(), "G1": t.shuffle_blocks()}, {"S": 0.75, "G1": 0.25})
@@ -28,27 +28,27 @@ class SourceMixer(RandomStage, Source):
     >>> len(loader), sum(batch["obs_phase"].count("S") for batch in loader) / (64 * len(loader))
     (32, 0.73388671875)
 
-    A source that ends before the epoch does begins again, in a new order. If one source is not shuffled, blocks of
+    A source that ends before the epoch starts again, in a new order. If one source is not shuffled, the blocks of
     the others stay together, too.
 
     Parameters
     ----------
     sources
-        By name, what ends with `IndexSource`, `BlockShuffler`, `RowSampler` or another stage with a plan.
+        Pipes by name, each ending with `IndexSource`, `BlockShuffler`, `RowSampler` or another stage with a plan.
     proportions
-        How often each has its turn, by the same names; only their ratios count.
+        How often rows of each source come, by the same names; only the ratios count.
     until
         When an epoch ends: when the ``"first"`` source named has been visited once, or the one that
         takes ``"longest"``.
     **collection
-        How the data of all is joined: as of `Collection`.
+        How the data of all sources is joined: as for `Collection`.
 
     Raises
     ------
     ParameterError
-        Names without a proportion, a proportion that is not positive, a source without rows.
+        A name has no proportion, a proportion is not positive, or a source has no rows.
     PipelineError
-        A source is no stage with a plan.
+        A source is not a stage with a plan.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class SourceMixer(RandomStage, Source):
                 raise PipelineError(f"source {name!r} must be a stage with a plan, such as IndexSource, got {stage!r}")
             plan = plan_before(stage, f"source {name!r}", Plan)
             if plan.set_rows > 1:
-                raise PipelineError(f"source {name!r} draws sets, which a mixture of rows would cut apart")
+                raise PipelineError(f"source {name!r} draws sets, which a mixture of rows would split")
             if plan.n_rows == 0:
                 raise ParameterError(f"source {name!r} has no rows")
             first_rows.append(sum(store.n_obs for store in stores))
@@ -101,5 +101,5 @@ def _check_turns(mixed: Mixed, names: Sequence[str]) -> None:
     for name, turns, share in zip(names, mixed.turns, mixed.proportions, strict=True):
         if not turns:
             raise ParameterError(
-                f"proportions are kept to 1 in {mixed.turns.sum():,}, and {name!r} has {share:.2g} of all"
+                f"proportions are exact to 1 in {mixed.turns.sum():,}, but {name!r} has only {share:.2g} of all rows"
             )

@@ -23,7 +23,7 @@ class Source(PlanStage):
 
     @property
     def n_obs(self) -> int:
-        """How many rows the data has, of which the source may have chosen some."""
+        """How many rows the data have; the source may have chosen only some of them."""
         return self.store.n_obs
 
     @property
@@ -33,7 +33,7 @@ class Source(PlanStage):
 
     @property
     def obs(self) -> Obs:
-        """What is known about all rows of the data: its columns, each loaded when it is asked for.
+        """The columns of obs for all rows of the data, each loaded when it is asked for.
 
         >>> IndexSource("pbmc.h5ad").obs["phase"].value_counts().to_dict()
         {'G1': 501, 'S': 182, 'G2M': 17}
@@ -42,7 +42,7 @@ class Source(PlanStage):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What can be read of each row."""
+        """The fields that can be read for each row."""
         return tuple(self.store.fields)
 
     @property
@@ -72,7 +72,7 @@ class Source(PlanStage):
         return self.store.locate(rows)
 
     def row_of(self, file: int, row: int) -> int:
-        """The number in the whole of row ``row`` of file ``file``.
+        """The number, over all files, of row ``row`` of file ``file``.
 
         >>> IndexSource(["pbmc.h5ad", "pbmc.h5ad"]).row_of(1, 0)
         700
@@ -103,10 +103,10 @@ class OfSource:
 
     @property
     def n_obs(self) -> int:
-        """How many rows the data has, of which the source may have chosen some."""
+        """How many rows the data have; the source may have chosen only some of them."""
         return self.source.n_obs
 
     @property
     def obs(self) -> Obs:
-        """What is known about all rows of the data: its columns, each loaded when it is asked for."""
+        """The columns of obs for all rows of the data, each loaded when it is asked for."""
         return self.source.obs

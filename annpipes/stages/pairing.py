@@ -18,7 +18,7 @@ __all__ = ["ControlPairer"]
 
 @chained_by("pair_controls")
 class ControlPairer(BatchVerbs, EachStage[Batch, Batch]):
-    """Batches in which row i of ``control_X`` belongs to the set of row i of ``X``; so with every field.
+    """Batches in which row i of ``control_X`` belongs to the set of row i of ``X``, and likewise for every field.
 
     Parameters
     ----------

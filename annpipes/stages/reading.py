@@ -21,7 +21,7 @@ __all__ = ["RowBatcher", "RowReader"]
 
 @chained_by("read_rows")
 class RowReader(ReadStage):
-    """For each chunk the batch of its rows, in the drawn order.
+    """For each chunk, a batch of its rows in the drawn order.
 
     >>> pipe = IndexSource("pbmc.h5ad").sort_within_chunks(100).read_rows(["X", "obs/louvain"])
     >>> batch = next(iter(pipe))
@@ -37,33 +37,33 @@ class RowReader(ReadStage):
         ``obs/<column>``, ``obs_names``, ``rows`` for the positions themselves, or ``file`` for the number of
         the file in a `Collection`. ``obs/<column>:code``
         gives int64 category codes (missing: -1) in place of strings. The batch's keys are
-        the same with ``_`` for ``/``.
+        the same with ``_`` in place of ``/``.
     genes
-        The columns to keep: names, positions or a mask, in the order in which the batch shall have them. All when
-        None. Names are those of X, of layers and, looked up in raw's own var, of ``raw/X``; positions and masks
-        count along var, and leave ``raw/X`` whole.
+        The columns to keep: names, positions or a mask, in the order in which the batch should have them. All when
+        None. Names apply to X, to layers and to ``raw/X``, for which they are looked up in raw's own var. Positions
+        and masks count along var and do not apply to ``raw/X``, which keeps all its genes.
     genes_from
-        The column of var that has the names, such as one of Ensembl ids; var_names when None.
+        The column of var in which names are looked up, such as one with Ensembl ids; var_names when None.
     missing_genes
-        What becomes of names that the data lacks: an ``"error"``, or a column of zeros (``"fill"``); ``found_genes``
-        says how many there are. That none is found is an error in any case.
+        What happens to names that the data lack: an ``"error"``, or a column of zeros (``"fill"``); ``found_genes``
+        says how many genes were found. If none is found, this is always an error.
     gene_versions
         Whether Ensembl ids are compared with their versions (``"keep"``), or without (``"drop"``):
         ``ENSG00000141510.18`` is then ``ENSG00000141510``.
     categories
-        For obs columns that are read as codes, tables to use in place of the data's, such as those of a trained
+        For obs columns that are read as codes, tables to use in place of the data's own, such as those of a trained
         model: ``{"cell_type": ["B", "T"]}`` gives B code 0 and T code 1.
     unknown
-        What becomes of labels that such a table lacks: an ``"error"``, or code -1 (``"missing"``).
+        What happens to labels that such a table lacks: an ``"error"``, or code -1 (``"missing"``).
 
     Raises
     ------
     FieldError
-        The data has no such field, or no such gene; the message lists those it has, or near ones.
+        The data have no such field or gene; the message lists those that exist, or similar ones.
     ParameterError
-        A gene is given twice or may be one of several, or a label is not in the table given for its column.
+        A gene is given twice or is ambiguous, or a label is not in the table given for its column.
     FormatError
-        A field is stored by columns, or in another way that has no rows to read.
+        A field is stored by columns, or in another way that cannot be read by rows.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class RowReader(ReadStage):
 
     @property
     def var(self) -> Any:
-        """A `pandas.DataFrame` of what is known about the genes that are read, in the order of the batch's columns."""
+        """A `pandas.DataFrame` with var of the genes that are read, in the order of the batch's columns."""
         return self.request.var
 
     @property
     def found_genes(self) -> FoundGenes:
-        """How many of the genes that are read the data has, and each file."""
+        """How many of the genes that are read the data have, and how many each file has."""
         return self.request.found_genes
 
     def __len__(self) -> int:
@@ -136,14 +136,14 @@ class RowBatcher(BatchStage):
     source_datapipe
         The `RowReader`, or a stage of your own that yields batches.
     batch_size
-        Rows in each batch, whatever the chunk size.
+        Rows in each batch, independent of the chunk size.
     drop_last
-        Leave a shorter last batch out.
+        Leave out a shorter last batch.
 
     Raises
     ------
     PipelineError
-        The rows come in sets (of `GroupSampler`), which such batches would cut apart.
+        The rows come in sets (of `GroupSampler`) that batches of this size would split.
     """
 
     def __init__(self, source_datapipe: IterDataPipe[Batch], batch_size: int = 256, *, drop_last: bool = False) -> None:
@@ -153,8 +153,8 @@ class RowBatcher(BatchStage):
         chunker = last_of(source_datapipe, ChunkStage)
         if chunker is not None and self.batch_size % chunker.chunks.source.set_rows:
             raise PipelineError(
-                f"batch_rows must take whole sets, a multiple of {chunker.chunks.source.set_rows} rows, got "
-                f"{batch_size}, after {source_datapipe!r}"
+                f"batches must hold whole sets, a multiple of {chunker.chunks.source.set_rows} rows, got "
+                f"batch_size={batch_size} after {source_datapipe!r}"
             )
         self.drop_last = drop_last
 

@@ -20,7 +20,7 @@ Unit = Literal["rows", "blocks"]
 
 @chained_by("sample_rows")
 class RowSampler(RandomStage):
-    """Rows drawn with replacement: by weights, or so that classes come equally often.
+    """Rows drawn with replacement, by weights or so that classes come equally often.
 
     >>> source = IndexSource("pbmc.h5ad", block_size=8)
     >>> loader = Loader(source.sample_rows(balance="phase").sort_within_chunks(700).read_rows(["obs/phase:code"])
@@ -31,35 +31,35 @@ class RowSampler(RandomStage):
     Parameters
     ----------
     source_datapipe
-        The `IndexSource`, whose rows are drawn from.
+        The `IndexSource` whose rows are drawn.
     weights
-        How often each row is drawn, relative to others: an array with a number for every row of the data (of
-        which the source may have chosen some; a Series is brought into the order of the obs names that are its
-        index), the name of an obs column of numbers, or a function of the epoch (0, 1, …) that returns such an
-        array, the same whenever it is asked for the same epoch. A saved state knows a function by its name only,
-        and a plain `DataLoader` asks for epoch 0.
+        How often each row is drawn, relative to the others: an array with a number for every row of the data, even
+        if the source has only some of them (a Series is aligned by the obs names that are its index); the name of
+        an obs column of numbers; or a function of the epoch (0, 1, …) that returns such an array, always the same
+        one for the same epoch. A saved state knows a function only by its name, and a plain `DataLoader` always
+        calls it with epoch 0.
     balance
-        In place of weights: an obs column of labels, or several, whose classes (or combinations) are to come equally
-        often. Rows without a label are never drawn.
+        In place of weights: an obs column of labels, or several. Their classes (or combinations of classes) come
+        equally often. Rows without a label are never drawn.
     temperature
-        Between equal frequencies of the classes (0) and those they have in the data (1), which are taken to
+        From 0, equal frequencies of the classes, to 1, their frequencies in the data, which are raised to
         this power; 0 when None.
     frequencies
         In place of equal frequencies: how often each class comes, by label; classes not named are not drawn.
     num_rows
-        Rows of an epoch; as many as the source has when None.
+        Rows per epoch; as many as the source has when None.
     unit
-        What is drawn: single ``"rows"``, or whole ``"blocks"`` of the source's ``block_size``, each as often
-        as its rows weigh together. Blocks read faster from compressed files, but a batch then holds
-        neighbours, and classes that share blocks with others cannot be told apart. All blocks have one length: if
-        the last one would be short, it begins earlier, and the rows that it shares come twice as often.
+        What is drawn: single ``"rows"``, or whole ``"blocks"`` of the source's ``block_size``, where the weight of a
+        block is the sum of its rows' weights. Blocks read faster from compressed files, but a batch then holds
+        neighbors, and classes that share a block cannot be drawn separately. All blocks have the same length: if the
+        last one would be short, it begins earlier, and the rows it shares with the block before come twice as often.
 
     Raises
     ------
     ParameterError
-        Weights of another length than the data, negative, not finite or all zero; a class without rows.
+        Weights have another length than the data, are negative, not finite or all zero; or a class has no rows.
     FieldError
-        No such obs column, or one of another kind.
+        There is no such obs column, or it holds values of another kind.
     """
 
     def __init__(

@@ -11,14 +11,14 @@ __all__ = ["BlockShuffler"]
 
 @chained_by("shuffle_blocks")
 class BlockShuffler(RandomStage):
-    """Blocks in random order; the rows of each chunk cut from them are permuted as well.
+    """Blocks in random order; later, the rows within each chunk are permuted, too.
 
     >>> pipe = IndexSource("pbmc.h5ad", rows=range(6), block_size=2).shuffle_blocks()
     >>> [block.tolist() for block in pipe.set_seed(0)]
     [[2, 3], [4, 5], [0, 1]]
 
-    The stage has no seed of its own. Each pass takes the number that a `Loader` or torch's
-    `DataLoader` pushed with `set_seed`; without one it draws from torch's global generator,
+    The stage has no seed of its own. Each pass uses the number that a `Loader` or torch's
+    `DataLoader` set with `set_seed`; without one it draws from torch's global generator,
     as torch's own samplers do.
 
     Parameters

@@ -25,28 +25,28 @@ class IndexSource(Source):
     Parameters
     ----------
     data
-        Path of an ``.h5ad`` file or a Zarr store, an `anndata.AnnData` in memory (a view, too) or a backed one; a list
-        of these, a pattern such as ``"atlas/*.h5ad"``, or a `Collection`, whose rows follow each other.
+        The path of an ``.h5ad`` file or a Zarr store, or an `anndata.AnnData` in memory (or a view of it) or backed.
+        Or several: a list of these, a pattern such as ``"atlas/*.h5ad"``, or a `Collection`; rows are in sequence.
     rows
         Which rows: positions, a boolean mask of length ``n_obs``, a list of obs names, or an
-        expression over obs columns such as ``"cell_type == 'B' and n_genes > 500"``, which chooses what
-        `pandas.DataFrame.query` does. A mask that is a Series is brought into the order of the obs names that
-        are its index. Order and duplicates are kept. All rows when None.
+        expression over obs columns such as ``"cell_type == 'B' and n_genes > 500"``, which chooses the same rows as
+        `pandas.DataFrame.query`. A mask that is a Series with obs names as its index is aligned by these names.
+        Order and duplicates are kept. All rows when None.
     block_size
-        How many rows stay together in a shuffle. Fewer mix better, more read faster. When
-        None, it follows from how X is stored: few rows where any row can be read alone,
+        How many rows stay together in a shuffle. Smaller blocks mix better, larger ones read faster. When
+        None, it follows from how X is stored: few rows where any row can be read singly,
         whole storage chunks where they must be decoded; the repr shows the number and
         ``block_reason`` says why.
     cache
-        A `Cache`, or the path of its folder: storage chunks are kept there once they were decoded, and later epochs
-        read them like an uncompressed file. Of an AnnData in memory nothing is decoded, and nothing kept.
+        A `Cache`, or the path of its folder: decoded storage chunks are kept there, and later epochs
+        read them like an uncompressed file. An AnnData in memory needs no decoding, so nothing is kept for it.
 
     Raises
     ------
     SourceError, FormatError
-        No such file, or not one that can be read by rows.
+        There is no such file, or it cannot be read by rows.
     RowIndexError, ParameterError, ParameterTypeError
-        ``rows`` or ``block_size`` cannot be right.
+        ``rows`` or ``block_size`` is invalid.
     """
 
     def __init__(self, data: Any, rows: Any = None, block_size: int | None = None, cache: Any = None) -> None:

@@ -33,7 +33,7 @@ class RowTransformer(BatchVerbs, EachStage[Batch, Batch]):
         The `RowBatcher`, or a stage of your own that yields batches.
     transform
         A `Transform`, a function of one row as a tensor ``(n_vars,)``, or a list of these, applied one after the
-        other. A function that may be given many rows at once is ``Lambda(function, batched=True)``.
+        other. For a function that can be given many rows at once, use ``Lambda(function, batched=True)``.
     field
         The matrix that is transformed: ``X``, ``layers/counts``, ``raw/X``, ``obsm/X_pca`` …
 
@@ -42,7 +42,7 @@ class RowTransformer(BatchVerbs, EachStage[Batch, Batch]):
     ParameterTypeError
         ``transform`` is none of these.
     ParameterError
-        ``field`` is not read, or is no matrix; or a transform needs what its place does not allow.
+        ``field`` is not read, or is not a matrix; or a transform needs something that it cannot have at this place.
     """
 
     def __init__(self, source_datapipe: IterDataPipe[Batch], transform: Transforms, field: str = "X") -> None:
@@ -52,7 +52,7 @@ class RowTransformer(BatchVerbs, EachStage[Batch, Batch]):
         self.source_datapipe = source_datapipe
         if not is_matrix_field(field):
             raise ParameterError(
-                f"field must be a matrix, such as 'X' or 'layers/counts', got {field!r}: .map takes all"
+                f"field must be a matrix, such as 'X' or 'layers/counts', got {field!r}; for all fields, use .map"
             )
         self.applied = Applied(self.given, field, field_key(field), self._ask())
 

@@ -30,7 +30,7 @@ class Answers(ABC):
 
     @property
     def found_genes(self) -> FoundGenes:
-        """How many of the genes that are read the data has, and each file, as `annpipes.reports.FoundGenes`."""
+        """How many of the genes that are read were found, in total and per file, as `annpipes.reports.FoundGenes`."""
         return self._answering("found_genes").found_genes
 
     def categories(self, column: str) -> tuple[Any, ...]:

@@ -81,7 +81,7 @@ class CsrMemory(CsrRows):
     def _inside(self, firsts: NDArray[Any], lengths: RowArray) -> None:
         room = min(self.data.shape[0], self.indices.shape[0])
         if len(firsts) and (firsts.min() < 0 or lengths.min() < 0 or (firsts + lengths).max() > room):
-            raise ChangedError(f"{self.where} leads outside of the values that there are: the matrix was changed")
+            raise ChangedError(f"{self.where} points outside the stored values: the matrix was changed")
 
 
 @dataclass(frozen=True, eq=False)

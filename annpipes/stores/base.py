@@ -228,8 +228,8 @@ class FieldStore(GeneTables):
         """Codes of a replaced column must mean what they meant."""
         if isinstance(before, Codes) and isinstance(now, Codes) and before.labels.categories != now.labels.categories:
             raise ChangedError(
-                f"the categories of {field.removesuffix(':code')} in {self.name} changed since a source was made of "
-                f"it, so its codes mean something else: make the source anew"
+                f"the categories of {field.removesuffix(':code')} in {self.name} changed since a source was made from "
+                f"it, so its codes mean something else: make the source again"
             )
 
     def read_by(self, field: str, reader: MatrixReader) -> None:

@@ -11,13 +11,13 @@ def columns_refused(path: str, of: str, begin: str = "", end: str = "") -> Forma
     """The error for the matrix at ``path`` of ``of``, with the lines that convert it between ``begin`` and ``end``.
 
     >>> print(columns_refused("layers/counts", "AnnData(700 × 765)"))
-    layers/counts of AnnData(700 × 765) is stored by columns (CSC), which has no rows to read. Convert it once: \
+    layers/counts of AnnData(700 × 765) is stored by columns (CSC) and cannot be read by rows. Convert it once: \
 adata.layers['counts'] = adata.layers['counts'].tocsr()
     """
     remedy = "; ".join(line for line in (begin, _conversion(path), end) if line)
     how = "Write it as CSR once" if end else "Convert it once"
     return FormatError(
-        f"{path} of {of} is stored by columns (CSC), which has no rows to read. {how}: {remedy}"
+        f"{path} of {of} is stored by columns (CSC) and cannot be read by rows. {how}: {remedy}"
     ).with_remedy(remedy)
 
 

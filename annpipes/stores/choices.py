@@ -55,9 +55,9 @@ def plain_choice(chosen: Any, length: int, names: _Names, argument: str, of: str
         return list(chosen)
     if isinstance(chosen, Set | Mapping | Iterator):
         kind = type(chosen).__name__
-        why = "has no order: write sorted(…)" if isinstance(chosen, Set) else "is none: write list(…)"
+        why = "has no order: write sorted(…)" if isinstance(chosen, Set) else "is none of these: write list(…)"
         raise ParameterTypeError(
-            f"{argument} must be a list of positions, a mask or {names_of(of)}, and a {kind} {why}"
+            f"{argument} must be a list of positions, a mask or {names_of(of)}, but a {kind} {why}"
         )
     return chosen
 
@@ -116,5 +116,5 @@ def _order_of(index: pd.Index[Any], length: int, names: _Names, argument: str, o
             return places
     raise ParameterError(
         f"{argument} is a Series whose index is not that of the data ({names_of(of)} such as {mine[0]!r}, got "
-        f"{index[0]!r}): to go by the order of its values, give its to_numpy()"
+        f"{index[0]!r}): to use the order of its values, give its to_numpy()"
     )

@@ -55,7 +55,7 @@ def rows_of(element: h5py.Group | h5py.Dataset) -> h5py.Dataset:
     if encoding in _NULLABLE:
         return rows_of(element["values"])
     raise FormatError(
-        f"{_where(element)} is a group encoded as {encoding or 'nothing'!r}, which is no column: {_UNKNOWN}"
+        f"{_where(element)} is a group encoded as {encoding or 'nothing'!r}, which is not a column: {_UNKNOWN}"
     )
 
 
@@ -99,7 +99,7 @@ def read_values(element: h5py.Group | h5py.Dataset, *, aside: bool = False) -> A
 def _refuse_type(rows: h5py.Dataset, where: str) -> None:
     dtype = rows.dtype
     if rows.shape is None:
-        raise FormatError(f"{where} holds nothing at all (an empty dataspace): leave it out")
+        raise FormatError(f"{where} is empty (an empty dataspace): leave it out")
     if len(rows.shape) > 1:
         raise FormatError(f"{where} has {len(rows.shape)} dimensions, but a column has one: put it into obsm")
     if dtype.kind == "V" or (dtype.kind == "O" and h5py.check_string_dtype(dtype) is None):
@@ -151,7 +151,7 @@ def _categorical(codes: Any, labels: Any, ordered: bool, where: str) -> pd.Categ
     index = pd.Index(categories)
     if index.has_duplicates or index.hasnans:
         raise FormatError(
-            f"{where} has a category that stands twice or is missing, which neither pandas nor anndata reads: "
+            f"{where} has a duplicate or missing category, which neither pandas nor anndata can read: "
             f"store it as strings"
         )
     smallest = np.result_type(np.int8, np.min_scalar_type(-len(index) - 1))  # as pandas has them, without a wider copy
@@ -161,7 +161,7 @@ def _categorical(codes: Any, labels: Any, ordered: bool, where: str) -> pd.Categ
 def _nullable(group: h5py.Group, encoding: str, where: str) -> Any:
     """As anndata reads it; booleans, and the mask, may be integers 0 and 1."""
     if "mask" not in group:
-        raise FormatError(f"{where} has no 'mask', which says what is missing: store it anew with anndata")
+        raise FormatError(f"{where} has no 'mask', which says what is missing: write it again with anndata")
     mask = np.asarray(_read(group["mask"], where))
     values = np.asarray(_read(group["values"], where))
     if mask.shape != values.shape:
@@ -176,7 +176,7 @@ def _nullable(group: h5py.Group, encoding: str, where: str) -> Any:
     if encoding == "nullable-boolean":
         return pd.arrays.BooleanArray(_truths(values, where, mask), mask=mask)
     if values.dtype.kind not in "iu":
-        raise FormatError(f"{where} calls itself {encoding} and holds {values.dtype}, not whole numbers: {_UNKNOWN}")
+        raise FormatError(f"{where} is encoded as {encoding} but holds {values.dtype}, not whole numbers: {_UNKNOWN}")
     return pd.arrays.IntegerArray(values, mask=mask)
 
 
@@ -190,5 +190,5 @@ def _truths(values: NDArray[Any], where: str, mask: NDArray[np.bool_] | None = N
         return values
     known = values if mask is None else values[~mask]
     if values.dtype.kind not in "iu" or ((known != 0) & (known != 1)).any():
-        raise FormatError(f"{where} must be booleans, or integers 0 and 1, and holds other {values.dtype}")
+        raise FormatError(f"{where} must be booleans, or integers 0 and 1, but holds other {values.dtype}")
     return np.asarray(values == 1)

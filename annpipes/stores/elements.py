@@ -75,8 +75,8 @@ def open_element(
         begin, end = f"adata = anndata.{function}({container.path!r})", f"adata.{function.replace('read', 'write')}(…)"
         raise columns_refused(path, container.path, begin, end)
     raise FormatError(
-        f"{where} is encoded as {element.encoding or 'unknown'!r}, not as a dense or CSR matrix, so it has no rows to "
-        f"read: leave it out, or store what you need of it as an array"
+        f"{where} is encoded as {element.encoding or 'unknown'!r}, not as a dense or CSR matrix, so it cannot be read "
+        f"by rows: leave it out, or store the part you need as an array"
     )
 
 
@@ -87,7 +87,7 @@ def _sides(element: Element, where: str) -> tuple[int, int]:
         )
         raise FormatError(
             f"{where} is a sparse matrix that {lacks}, rows and columns, so its width is unknown: "
-            f"set it in the file, or write it anew with anndata"
-        ).with_remedy("set the attribute in the file, or write it anew with anndata")
+            f"set it in the file, or write it again with anndata"
+        ).with_remedy("set the attribute in the file, or write it again with anndata")
     rows, columns = element.shape
     return rows, columns

@@ -140,7 +140,7 @@ def _checked(line: str, argument: str) -> ast.Expression:
     tree = ast.Expression(module.body[0].value)
     for node in ast.walk(tree):
         if refusal := _refusal(node):
-            raise ParameterError(f"{argument}={line!r} cannot be taken: {refusal}")
+            raise ParameterError(f"{argument}={line!r} is refused: {refusal}")
     return tree
 
 
@@ -148,31 +148,31 @@ def _refusal(node: ast.AST) -> str | None:
     """Why a part of an expression could run code; None if it could not."""
     if not isinstance(node, _PARTS):
         kind = "an f-string" if isinstance(node, ast.JoinedStr) else f"{type(node).__name__} in it"
-        return f"{kind} is not part of an expression over obs columns"
+        return f"{kind} is not allowed in an expression over obs columns"
     if isinstance(node, ast.Name) and node.id.startswith(_LOCAL):
         name = node.id.removeprefix(_LOCAL)
         return f'@{name} would look up a variable; write its value into the expression: f"… {{{name}!r}} …"'
     if isinstance(node, ast.Attribute) and node.attr not in _ATTRIBUTES:
         return (
-            f".{node.attr} is none of the methods and accessors that may be used (.isna(), .isin(), .between(), .str, "
+            f".{node.attr} is not one of the allowed methods and accessors (.isna(), .isin(), .between(), .str, "
             f".dt, .cat …); evaluate it with pandas, and give the mask"
         )
     if isinstance(node, ast.Subscript) and not _is_place(node.slice):
-        return "only numbers may stand in brackets after a value, as in .str[0]"  # pandas evaluates strings there
+        return "only numbers may be in brackets after a value, as in .str[0]"  # pandas evaluates strings there
     if isinstance(node, ast.Call):
         return _call_refusal(node)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-        return "@ is no operator of obs columns"
+        return "@ is not an operator for obs columns"
     return None
 
 
 def _call_refusal(call: ast.Call) -> str | None:
     if isinstance(call.func, ast.Name) and call.func.id not in _FUNCTIONS:
-        return f"it calls {call.func.id}(), and no functions are run but those of numbers, such as log1p()"
+        return f"it calls {call.func.id}(), but only numeric functions such as log1p() are allowed"
     if not isinstance(call.func, ast.Name | ast.Attribute):
-        return "it calls what is no method of a column"
+        return "it calls something that is not a method of a column"
     if any(keyword.arg in (None, "inplace", "out") for keyword in call.keywords):
-        return "inplace=, out= and ** change things, and an expression only looks"
+        return "inplace=, out= and ** are not allowed, because an expression must not change anything"
     return None
 
 

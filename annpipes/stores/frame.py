@@ -147,8 +147,8 @@ def _as_floats(values: pd.Series[Any], where: str) -> NDArray[np.float64]:
         return floats
     if any(int(floats[row]) != int(values.iloc[row]) for row in large.tolist()):
         raise FormatError(
-            f"{where} has missing values and whole numbers beyond 2**53, which no column of floats holds together: "
-            f"fill what is missing (fillna), or store strings"
+            f"{where} has missing values and whole numbers beyond 2**53, which a column of floats cannot hold "
+            f"together: fill the missing values (fillna), or store strings"
         )
     return floats
 
@@ -170,7 +170,7 @@ def positions_of(names: NDArray[Any], index: pd.Index[Any], where: str) -> NDArr
     """Where each name stands in ``index``; a `FieldError` or `ParameterError` if that has no one answer."""
     if not index.is_unique:
         twice = index[index.duplicated()][0]
-        raise ParameterError(f"obs names of {where} are not unique ({twice!r} stands twice): choose rows by position")
+        raise ParameterError(f"obs names of {where} are not unique ({twice!r} occurs twice): choose rows by position")
     positions = index.get_indexer(pd.Index(names))
     unknown = np.asarray(names)[positions < 0]
     if len(unknown):

@@ -53,7 +53,7 @@ class Genes:
     def of(cls, positions: RowArray, n_vars: int, names: NDArray[Any] | None = None, *, raw: bool = False) -> Genes:
         """Genes at these positions of ``n_vars``."""
         if n_vars > _MOST:
-            raise FormatError(f"genes can be chosen of at most {_MOST:,} columns, and there are {n_vars:,}: read all")
+            raise FormatError(f"genes can be chosen from at most {_MOST:,} columns, not {n_vars:,}: read all")
         dtype: Any = np.int16 if len(positions) <= _SHORT else np.int32  # half as large, it stays in a faster cache
         columns = np.full(n_vars, -1, dtype)
         columns[positions[positions >= 0]] = np.flatnonzero(positions >= 0)
@@ -118,12 +118,12 @@ def as_genes(
     keys
         Loads what names are looked up in.
     where, matching, table
-        As of `places_of_genes`.
+        As for `places_of_genes`.
     raw
         Whether they are looked up among the genes of raw.
     """
     if len(names) > _MOST:
-        raise FormatError(f"genes can be chosen of at most {_MOST:,} columns, and {where} has {len(names):,}: read all")
+        raise FormatError(f"genes can be chosen from at most {_MOST:,} columns; {where} has {len(names):,}: read all")
     given = plain_choice(genes, len(names), lambda: names, "genes", of="genes")
     chosen = as_rows(given, len(names), argument="genes", of="genes", positions_of=lambda named: named)
     if isinstance(chosen, np.ndarray) and chosen.dtype == object:

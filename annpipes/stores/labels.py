@@ -73,7 +73,7 @@ class LabelTables:
                 some = ", ".join(repr(own[code]) for code in present[:5].tolist())
                 raise ParameterError(
                     f"obs column {column!r} has {len(present)} {labels} that the given categories lack "
-                    f"({some}): add them, or pass unknown='missing' to have code -1"
+                    f"({some}): add them, or pass unknown='missing' to give them code -1"
                 )
         return recoded
 

@@ -111,7 +111,7 @@ class CsrRows(BegunMatrix):
     where
         What ``indptr`` is called in messages.
     advice, container, route
-        As of `DenseRows`.
+        As for `DenseRows`.
     """
 
     sparse = True
@@ -237,7 +237,7 @@ def open_csr(container: Container, path: str, shape: tuple[int, int]) -> CsrRows
     data, indices = (open_dataset(container, f"{path}/{part}", indptr) for part in ("data", "indices"))
     for part in (data, indices):
         if len(part.shape) != 1 or part.dtype.kind not in "biuf":
-            raise FormatError(f"{part.path} of {container.path} is no row of numbers")
+            raise FormatError(f"{part.path} of {container.path} is not a one-dimensional array of numbers")
     if indices.dtype.kind not in "iu":
         raise FormatError(f"{path}/indices of {container.path} holds {indices.dtype}, not integers")
     matrix = CsrRows(data, indices, indptr, shape, where, container=container)
@@ -260,11 +260,11 @@ def refuse_lost(container: Container, path: str, matrix: CsrRows) -> None:
         rows = matrix.indptr.rows_at([first, last])
         if last - first > rows[1] - rows[0]:
             origin = Origin(container.path, f"{path}/indices", matrix.indptr)
-            raise origin.damage(first, last, f"storage chunk {number} is not there")
+            raise origin.damage(first, last, f"storage chunk {number} is missing")
     if lost := len(container.absent(f"{path}/data").numbers):
         warn(
-            f"{path}/data of {container.path} lacks {lost:,} storage chunks, which stand for zeros: that is right "
-            f"if these were written so, and wrong if files were lost when the store was copied"
+            f"{path}/data of {container.path} lacks {lost:,} storage chunks, which are read as zeros: that is right "
+            f"if all their values were zero, and wrong if files were lost when the store was copied"
         )
 
 

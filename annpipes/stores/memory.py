@@ -196,8 +196,8 @@ class MemoryStore(FieldStore):
         if isinstance(values, pd.DataFrame):
             return dense_rows(matrix_of(values, f"{field} of {self.name}"), field, self.name)
         raise FormatError(
-            f"{field} of {self.name} is a {type(values).__name__}, not a dense or sparse matrix, so it has no rows to "
-            f"read: leave it out, or store what you need of it as an array"
+            f"{field} of {self.name} is a {type(values).__name__}, not a dense or sparse matrix, so it cannot be read "
+            f"by rows: leave it out, or store the part you need as an array"
         )
 
 

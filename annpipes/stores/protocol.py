@@ -198,7 +198,7 @@ class BegunMatrix(MatrixKind):
     """A matrix of which some rows can be had before the others."""
 
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
-        """As of `MatrixReader`."""
+        """As for `MatrixReader`."""
         raise NotImplementedError
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> Any:

@@ -40,7 +40,7 @@ _BEGINNINGS = {  # what a file begins with: https://en.wikipedia.org/wiki/List_o
     b"RDX": "an R file: write it as .h5ad with zellkonverter or anndataR in R",
     b"X\n\x00": "an R file (.rds): write it as .h5ad with zellkonverter or anndataR in R",
     b"%%MatrixMarket": "a Matrix Market file: scanpy.read_mtx(path).T.write_h5ad(…)",
-    b"PAR1": "a Parquet file, which is no AnnData file",
+    b"PAR1": "a Parquet file, which is not an AnnData file",
 }
 
 
@@ -94,8 +94,8 @@ def _missing(path: str) -> SourceError | FormatError:
     while whole and whole != os.path.dirname(whole):
         if os.path.isfile(whole):
             return FormatError(
-                f"{path!r} names {inside!r} within the file {whole!r}; a part of a file is not read: write it as an "
-                f".h5ad file of its own ({_modality(whole, inside.removeprefix('mod/'))} for a modality of MuData)"
+                f"{path!r} names {inside!r} within the file {whole!r}, but parts of a file cannot be read: write it as "
+                f"an .h5ad file of its own ({_modality(whole, inside.removeprefix('mod/'))} for a modality of MuData)"
             )
         whole, last = os.path.split(whole)
         inside = f"{last}/{inside}"
@@ -122,7 +122,7 @@ def refuse_other_hdf5(file: h5py.File, path: str) -> None:
         table = file[name]
         if isinstance(table, h5py.Dataset) and (table.dtype.names is None or len(table.shape or ()) != 1):
             raise FormatError(
-                f"{path} is no AnnData file: {name!r} is an array of {table.dtype}, not a table; give a file that "
+                f"{path} is not an AnnData file: {name!r} is an array of {table.dtype}, not a table; give a file that "
                 f"AnnData.write_h5ad wrote"
             )
 
@@ -153,7 +153,7 @@ def refuse_other_zarr(group: Any, path: str) -> None:
     if {"obs", "var"} <= set(members):
         return
     has = ", ".join(members) or "nothing"
-    lacks = f"{path} is a Zarr store, and no AnnData: it has no group 'obs' or 'var' ({has})"
+    lacks = f"{path} is a Zarr store, but not an AnnData: it has no group 'obs' or 'var' ({has})"
     if "mod" in members:
         inside = sorted(group["mod"].keys())
         raise FormatError(
@@ -170,7 +170,7 @@ def refuse_other_zarr(group: Any, path: str) -> None:
 
 
 def _lacks(file: h5py.File, path: str) -> str:
-    return f"{path} is no AnnData file: it has no group 'obs' or 'var' ({', '.join(file)})"
+    return f"{path} is not an AnnData file: it has no group 'obs' or 'var' ({', '.join(file)})"
 
 
 def _is_old_10x(file: h5py.File, name: str) -> bool:
@@ -191,12 +191,12 @@ def refuse_lazy(adata: AnnData) -> None:
 def refuse_values(values: Any, where: str) -> None:
     """Refuse masked, delayed and ragged arrays of an AnnData in memory."""
     if isinstance(values, np.ma.MaskedArray):
-        raise FormatError(f"{where} is a masked array: say what stands where it is masked, with its filled(0), say")
+        raise FormatError(f"{where} is a masked array: fill the masked values first, with .filled(0), for example")
     package = type(values).__module__.partition(".")[0]
     if package == "dask":
         raise FormatError(f"{where} is a dask array: load it first, adata = adata.to_memory()")
     if package == "awkward":
-        raise FormatError(f"{where} is an awkward array, whose rows have no one length: leave it out")
+        raise FormatError(f"{where} is an awkward array, whose rows differ in length: leave it out")
     if package in ("xarray", "zarr", "h5py") or type(values).__name__ == "Dataset2D":
         raise FormatError(f"{where} is a {type(values).__name__} outside of memory: load it, adata = adata.to_memory()")
 
@@ -208,6 +208,6 @@ def refuse_numbers(dtype: Any, where: str, *, dense: bool = False) -> None:
         return
     what = "complex numbers" if kind == "c" else "floats of more than 64 bits" if kind == "f" else "no numbers"
     raise FormatError(
-        f"{where} holds {what} ({dtype}), which torch has not for a batch: leave it out, or store it as "
+        f"{where} holds {what} ({dtype}), which torch does not support: leave it out, or store it as "
         f"booleans, integers or floats of at most 64 bits"
     )

@@ -68,7 +68,7 @@ class Request:
         Parameters
         ----------
         fields, genes, categories, unknown
-            As of `RowReader`.
+            As for `RowReader`.
         matching
             How genes given as names are looked up.
         rows
@@ -87,7 +87,7 @@ class Request:
             if not isinstance(column, Total):
                 self.store.check([column])
                 if self.store.column_values(column.removeprefix("obs/")).dtype.kind not in "biuf":
-                    raise FieldError(f"{column} holds labels, and totals are numbers")
+                    raise FieldError(f"{column} holds labels, but totals must be numbers")
         return replace(self, extras=tuple(dict.fromkeys([*self.extras, *new])))
 
     def genes_of(self, field: str) -> Genes | None:
@@ -192,5 +192,5 @@ def _chosen(store: Store, fields: Sequence[str], genes: Any, matching: Matching)
         return of_var, None if of_var.names is None else store.genes(of_var.names, matching, raw=True)
     of_raw = store.genes(genes, matching, raw=True)
     if of_raw.names is None and len(of_raw):
-        raise ParameterError("genes are positions or a mask along var, and raw/X has genes of its own: give names")
+        raise ParameterError("genes are positions or a mask along var, but raw/X has its own genes: give names")
     return None, of_raw

@@ -11,7 +11,7 @@ Kind = Literal["direct", "h5py", "zarr", "memory"]
 
 
 class Route(str):
-    """How a field is read, and why so: text for people, with its parts for programs.
+    """How a field is read, and why: text for people, with its parts for programs.
 
     >>> route = Route("direct", "shuffle + gzip")
     >>> route, route.kind, route.reason
@@ -22,7 +22,7 @@ class Route(str):
     kind
         ``"direct"`` by annpipes itself, ``"h5py"`` or ``"zarr"`` through that library, or ``"memory"``.
     reason
-        What bytes go through, or why nothing faster will do; "" where there is nothing to say.
+        How the bytes are decoded, or why no faster way is possible; "" if there is nothing to say.
     """
 
     __slots__ = ("kind", "reason")

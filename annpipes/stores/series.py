@@ -196,6 +196,6 @@ def _refuse_changes(values: NDArray[Any], target: np.dtype[Any], what: str) -> N
     for value in changed:
         if int(target.type(value)) != value:
             raise FormatError(
-                f"{what} holds the integer {value}, which {target} cannot hold, as other files or missing values "
-                f"would need: store it as strings, or as integers of one type in every file"
+                f"{what} holds the integer {value}, which does not fit into {target}, but other files or missing "
+                f"values require that type: store it as strings, or as integers of one type in every file"
             )

@@ -121,8 +121,7 @@ def matrix_of(frame: pd.DataFrame, where: str) -> NDArray[Any]:
     wrong = [column for column in frame if not _is_real(frame[column].dtype)]
     if wrong:
         raise FormatError(
-            f"{where} is a table whose column {wrong[0]!r} holds {frame[wrong[0]].dtype}, not numbers: "
-            f"take it over into obs"
+            f"{where} is a table whose column {wrong[0]!r} holds {frame[wrong[0]].dtype}, not numbers: copy it to obs"
         )
     missing = frame.isna().to_numpy().any()
     values = frame.to_numpy(np.float64, na_value=np.nan) if missing else np.asarray(frame.to_numpy())

@@ -73,7 +73,7 @@ class Matching:
         given = {"genes_from": self.column, "missing_genes": self.missing, "gene_versions": self.versions}
         for (name, value), default in zip(given.items(), (None, "error", "keep"), strict=True):
             if value != default:
-                raise ParameterError(f"{name}={value!r} says how names of genes are looked up, and {why}")
+                raise ParameterError(f"{name}={value!r} says how names of genes are looked up, but {why}")
 
     def compared(self, names: Iterable[Any]) -> list[Any]:
         """Names as they are compared; missing ones are None."""
@@ -111,7 +111,7 @@ def as_keys(column: pd.Series[Any], what: str) -> pd.Index[Any]:
     kind = pd.api.types.infer_dtype(plain[~missing], skipna=False)
     if kind not in ("string", "integer", "empty"):
         raise FieldError(
-            f"{what} holds {kind} values ({column.dtype}), and genes are named by text or whole numbers: "
+            f"{what} holds {kind} values ({column.dtype}), but names of genes must be text or whole numbers: "
             f"choose another column, or make it text"
         )
     return pd.Index([None if gone else str(name) for name, gone in zip(plain, missing, strict=True)], dtype=object)
@@ -167,7 +167,7 @@ def refuse_repeated(given: Sequence[Any], matching: Matching, said: str) -> None
     keys = pd.Index(matching.compared(given), dtype=object)
     if not keys.is_unique:
         twice = names[keys == keys[keys.duplicated()][0]]
-        raise ParameterError(f"{said} {twice[0]!r} and {twice[1]!r}, which are one gene without their versions")
+        raise ParameterError(f"{said} {twice[0]!r} and {twice[1]!r}, which are the same gene without their versions")
 
 
 def _refuse_ambiguous(name: str, meant: Sequence[str], where: str) -> None:
@@ -176,7 +176,7 @@ def _refuse_ambiguous(name: str, meant: Sequence[str], where: str) -> None:
             f"gene {name!r} may be {' or '.join(map(repr, dict.fromkeys(meant)))} of {where}: gene_versions='keep' "
             f"tells them apart"
         )
-    raise ParameterError(f"gene {name!r} stands more than once in {where}: choose genes by position")
+    raise ParameterError(f"gene {name!r} occurs more than once in {where}: choose genes by position")
 
 
 def _hint(
@@ -187,7 +187,7 @@ def _hint(
     if matching.versions == "keep":
         others = set(bare.compared(names)) & set(bare.compared(unknown))
         if others:
-            return f"; {len(others)} are there with another version, or without one: gene_versions='drop' finds them"
+            return f"; {len(others)} exist with another version, or without one: gene_versions='drop' finds them"
     for column, values in () if table is None else table().items():
         if held := len(set(values.astype(object)) & set(unknown)):
             return f"; the var column {column!r} has {held} of them: genes_from={column!r}"
@@ -197,7 +197,7 @@ def _hint(
 
 @dataclass(frozen=True)
 class FoundGenes(Report, Shown):
-    """How many genes of a list the data has.
+    """How many genes of a list the data have.
 
     >>> print(FoundGenes(3, ("XIST",), "feature_id", (("a.h5ad", 2), ("b.h5ad", 1))))
     2 of 3 genes found by feature_id
@@ -211,13 +211,13 @@ class FoundGenes(Report, Shown):
     Parameters
     ----------
     asked
-        How many were asked for.
+        How many genes were asked for.
     missing
         The names of those that no file has.
     by
-        What they were looked up in: ``var_names``, or a column of var.
+        Where they were looked up: ``var_names``, or a column of var.
     files
-        Each file with how many of them it has, in the order of the files.
+        Each file with how many of the genes it has, in the order of the files.
     """
 
     asked: int
@@ -227,7 +227,7 @@ class FoundGenes(Report, Shown):
 
     @property
     def found(self) -> int:
-        """How many of them at least one file has."""
+        """How many of the genes at least one file has."""
         return self.asked - len(self.missing)
 
     @property

@@ -85,7 +85,7 @@ class _Names:
 def _unchanged(before: pd.Index[Any], now: pd.Index[Any], what: str, names: str) -> pd.Index[Any]:
     if before is not now and not before.equals(now):
         difference = f"{len(before)} {what} and now has {len(now)}" if len(before) != len(now) else f"other {names}"
-        raise ChangedError(f"the AnnData had {difference} when a source was made of it: make the source anew")
+        raise ChangedError(f"the AnnData had {difference} when a source was made from it: make the source again")
     return now
 
 
@@ -113,7 +113,7 @@ def _watched(adata: AnnData, field: str) -> Any:
             return adata.obs_names
         return _parts(element_of(adata if group == "raw" else owner_of(adata), field))  # a view has a raw of its own
     except (KeyError, AttributeError):
-        raise ChangedError(f"the AnnData has no {field} any more, as it had when a source was made of it") from None
+        raise ChangedError(f"the AnnData no longer has {field}, which it had when a source was made from it") from None
 
 
 def _parts(element: Any) -> Any:

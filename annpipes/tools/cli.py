@@ -28,7 +28,7 @@ _CODECS = ("lz4", "zstd", "gzip", "none")  # as `CODECS` has them, which knows t
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_cache_folder = click.option("--cache", metavar="FOLDER", help="Measure with a cache, as epochs after the first.")
+_cache_folder = click.option("--cache", metavar="FOLDER", help="Measure with a cache, as in epochs after the first.")
 
 
 class _Commands(click.Group):
@@ -66,7 +66,7 @@ def annpipes() -> None:
 
 @annpipes.command(
     "quickstart",
-    short_help="Train a small classifier on your cells, or on some to try.",
+    short_help="Train a small classifier on your cells, or on example cells.",
     context_settings={"ignore_unknown_options": True},
     add_help_option=False,
 )
@@ -78,13 +78,13 @@ def _quickstart(arguments: tuple[str, ...]) -> None:
     sys.exit(main(arguments, "annpipes quickstart"))
 
 
-@annpipes.command("inspect", short_help="What files hold, what is wrong with them, and what to do.")
+@annpipes.command("inspect", short_help="Show what files hold, what is wrong with them, and what to do.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--check", "read_all", is_flag=True, help="Read everything once and report damage.")
-@click.option("--chunk-size", default=16_384, show_default=True, help="Rows of a chunk, for its memory.")
+@click.option("--chunk-size", default=16_384, show_default=True, help="Rows of a chunk, to compute its memory.")
 @_as_json
 def _inspect(files: tuple[str, ...], read_all: bool, chunk_size: int, as_json: bool) -> None:
-    """What files hold, how each field is stored and read, and what to do about problems."""
+    """Show what files hold, how each field is stored and read, and what to do about problems."""
     from annpipes.tools.inspecting import CheckReport, inspect
 
     code, reports = 0, list[Any]()
@@ -130,20 +130,20 @@ def _checked(file: str | Remote) -> CheckReport:
         return check(file, own_process=True, progress=progress)
 
 
-@annpipes.command("bench", short_help="How fast a file is read here, and what limits it.")
+@annpipes.command("bench", short_help="Measure how fast a file is read here, and what limits it.")
 @click.argument("file")
 @click.option("--batch-size", default=256, show_default=True)
 @click.option("--chunk-size", default=16_384, show_default=True)
-@click.option("--seconds", default=3.0, show_default=True, help="Measuring time of each case.")
+@click.option("--seconds", default=3.0, show_default=True, help="How long to measure each case.")
 @click.option(
     "--against",
     multiple=True,
-    help="A peer to run on the same file: anndata, scdataset or annloader (may be repeated), or 'installed' for all.",
+    help="Another loader to run: anndata, scdataset or annloader (may be repeated), or 'installed' for all.",
 )
 @_cache_folder
 @_as_json
 def _bench(file: str, against: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """How fast this file is read on this machine, beside the limits of disk or network, decoding and memory."""
+    """Measure how fast a file is read on this machine, next to the limits of disk or network, decoding and memory."""
     from annpipes.tools.benching import bench
 
     peers: Any = "installed" if against == ("installed",) else against
@@ -152,21 +152,21 @@ def _bench(file: str, against: tuple[str, ...], as_json: bool, **options: Any) -
     print_report(report, as_json)
 
 
-@annpipes.command("tune", short_help="The block and chunk size that read fast and mix well.")
+@annpipes.command("tune", short_help="Find the block and chunk size that read fast and mix well.")
 @click.argument("file")
-@click.option("--label", help="The obs column whose labels shall be mixed; without, places in the file.")
-@click.option("--memory", default="2GB", show_default=True, help="What two chunks may take.")
+@click.option("--label", help="The obs column whose labels should be mixed; without it, positions in the file.")
+@click.option("--memory", default="2GB", show_default=True, help="Memory that two chunks may take.")
 @click.option("--batch-size", default=256, show_default=True)
-@click.option("--field", "fields", multiple=True, default=["X"], show_default=True, help="May be repeated.")
+@click.option("--field", "fields", multiple=True, default=["X"], show_default=True, help="To read (may be repeated).")
 @click.option("--form", type=click.Choice(_FORMS), default="dense", show_default=True, help="What X becomes.")
-@click.option("--mixing", default=0.95, show_default=True, help="How near to random batches, from 0 to 1.")
+@click.option("--mixing", default=0.95, show_default=True, help="How close to random batches, from 0 to 1.")
 @click.option("--seconds", default=60.0, show_default=True, help="About how long to measure.")
 @click.option("--seed", default=0, show_default=True)
 @_cache_folder
 @click.option("--plot", help="Draw speed against mixing: a .png, .svg or .pdf file.")
 @_as_json
 def _tune(file: str, label: str | None, plot: str | None, as_json: bool, **options: Any) -> None:
-    """The block and chunk size that read fast and mix well, by measuring a few."""
+    """Find the block and chunk size that read fast and mix well, by measuring a few."""
     from annpipes.plotting import plot_tuning
     from annpipes.tools.tuning import tune
 
@@ -192,37 +192,35 @@ def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
         raise click.BadParameter(str(error), param_hint="--plot") from error
 
 
-@annpipes.command("cache", short_help="What a cache of decoded storage chunks keeps, and its removal.")
+@annpipes.command("cache", short_help="List or remove what a cache of decoded storage chunks keeps.")
 @click.argument("folder")
-@click.option("--remove", metavar="PATTERN", help="Remove what is kept of the sources that match, such as '*'.")
+@click.option("--remove", metavar="PATTERN", help="Remove what it keeps of the sources that match, such as '*'.")
 @_as_json
 def _cache(folder: str, remove: str | None, as_json: bool) -> None:
-    """What a cache keeps of which file: the share of its storage chunks, and bytes."""
+    """Show what a cache keeps of each file: the share of its storage chunks, and bytes."""
     from annpipes.tools.keeping import look_into_cache, remove_from_cache
 
     print_report(look_into_cache(folder) if remove is None else remove_from_cache(folder, remove), as_json)
 
 
-@annpipes.command("shuffle", short_help="A shuffled copy that is read faster, still .h5ad.")
+@annpipes.command("shuffle", short_help="Write a shuffled copy that is read faster, still .h5ad.")
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", required=True, help="The .h5ad file to write.")
-@click.option("--rows-per-file", type=int, help="Write several files of so many rows.")
+@click.option("--rows-per-file", type=int, help="Write several files with this many rows each.")
 @click.option("--codec", type=click.Choice(_CODECS), default="lz4", show_default=True)
-@click.option(
-    "--dtype", help="A narrower type for the values of X, such as uint16; refused where a value would change."
-)
-@click.option("--memory", default="4GB", show_default=True, help="What one process may take.")
+@click.option("--dtype", help="A narrower type for the values of X, such as uint16; refused if a value would change.")
+@click.option("--memory", default="4GB", show_default=True, help="Memory that one process may take.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--groupby", help="An obs column: rows of one label stand together.")
+@click.option("--groupby", help="An obs column: rows with the same label stay together.")
 @click.option(
     "--join", type=click.Choice(["inner", "outer"]), default="inner", show_default=True, help="Genes of several inputs."
 )
 @click.option("--without", multiple=True, help="A field to leave out, such as layers/x or obsm/y (may be repeated).")
-@click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--scheduler", help="Address of a Dask scheduler whose workers write the parts.")
 @_as_json
 def _shuffle(inputs: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
-    """Rewrite files in shuffled order, fast to read, as plain .h5ad again; goes on where it was broken off."""
+    """Rewrite files in shuffled order, fast to read, as plain .h5ad; an interrupted run is continued."""
     from annpipes.tools.rewriting import rewrite_shuffled
 
     try:
@@ -246,13 +244,13 @@ def _kept(output: str) -> str:
     folder, size = unfinished(output)
     if not size:
         return ""
-    return f"; finished parts ({brief_bytes(size)}) are kept in {folder!r}: the same command goes on from there"
+    return f"; finished parts ({brief_bytes(size)}) are kept in {folder!r}: the same command continues from there"
 
 
-@annpipes.command("info", short_help="Versions, cores, memory, and what of annpipes works here.")
+@annpipes.command("info", short_help="Show versions, cores, memory, and which parts of annpipes work here.")
 @_as_json
 def _info(as_json: bool) -> None:
-    """What annpipes runs with here, for a report of what goes wrong; nothing of it names a person or a folder."""
+    """Show what annpipes runs with here, for bug reports; the output names no person and no folder."""
     from annpipes.tools.installation import look_at_installation
 
     print_report(installation := look_at_installation(), as_json)

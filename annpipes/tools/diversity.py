@@ -26,7 +26,7 @@ _PIECE = 1 << 22  # rows looked at together where there may be hundreds of milli
 
 @dataclass(frozen=True)
 class Mixing(Report):
-    """How mixed batches are, next to batches drawn at random from the same rows without replacement.
+    """How well mixed batches are, compared with batches drawn at random from the same rows without replacement.
 
     >>> batches = np.arange(8).reshape(2, 4)
     >>> print(Mixing.of(batches, np.array([0, 0, 0, 0, 0, 0, 1, 1])))
@@ -35,19 +35,19 @@ class Mixing(Report):
     Parameters
     ----------
     entropy
-        Of the labels within a batch, in bits; the mean over batches. Missing labels are a class of their own.
+        Entropy of the labels within a batch, in bits; the mean over batches. Missing labels are a class of their own.
     random_entropy
-        What random batches of these sizes would have: the exact expectation.
+        The exact expected entropy of random batches of these sizes.
     ratio
-        The first over the second; 1 where even random batches have no entropy.
+        ``entropy`` over ``random_entropy``; 1 if even random batches have no entropy.
     neighbours
         Share of rows whose successor in the file is in the same batch.
     random_neighbours
-        The same of random batches.
+        The expected share in random batches.
     n_batches
-        How many batches were looked at.
+        How many batches were judged.
     of_batches
-        How many there are.
+        How many batches there are.
     """
 
     entropy: float

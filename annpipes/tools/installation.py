@@ -162,7 +162,7 @@ class Installation(Shown):
                 [[package.name, package.version or "", package.told()] for package in self.packages],
             ),
             Table(["stored as", "X is read"], [[stored, route] for stored, route in self.routes.items()]),
-            Prose([f"Broken: {', '.join(broken)}. Mend or reinstall them first." if broken else "Nothing is broken."]),
+            Prose([f"Broken: {', '.join(broken)}. Repair or reinstall them." if broken else "Nothing is broken."]),
         ]
 
     def _machine(self) -> Iterator[str]:

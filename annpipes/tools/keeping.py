@@ -21,11 +21,11 @@ class CacheReport(Report, Shown):
     Parameters
     ----------
     folder
-        That of the cache.
+        The folder of the cache.
     arrays
         What is kept of each array: source, path, storage chunks, how many are present, bytes on the disk.
     removed
-        Whether they are gone by now.
+        Whether they have been removed.
     """
 
     folder: str
@@ -34,7 +34,7 @@ class CacheReport(Report, Shown):
 
     @property
     def n_bytes(self) -> int:
-        """Of all together."""
+        """Bytes of all arrays together."""
         return sum(kept.n_bytes for kept in self.arrays)
 
     def __str__(self) -> str:

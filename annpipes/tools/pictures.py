@@ -58,7 +58,7 @@ def canvas(ax: Axes | None = None, save: Any = None) -> tuple[Axes, Callable[[],
     elif isinstance(ax, importlib.import_module("matplotlib.axes").Axes):
         axes = ax
     else:
-        raise ParameterTypeError(f"ax must be matplotlib's Axes, got {type(ax).__name__} (a path is save=)")
+        raise ParameterTypeError(f"ax must be matplotlib's Axes, got {type(ax).__name__} (give a path as save=)")
 
     def done() -> Axes:
         if path is not None:

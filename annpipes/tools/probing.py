@@ -70,7 +70,7 @@ def _route(path: Path, write: Callable[[Path], Any], total: int) -> str:
         write(path)
         batches = [batch["X"] for batch in annpipes.stream(path, 16)]
         if sum(float(x.sum()) for x in batches) != total:
-            return "reads other values than were written"
+            return "reads values other than those written"
         return str(annpipes.IndexSource(path).route("X"))
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -157,7 +157,7 @@ def train(model: nn.Module, batches: Batches, epochs: int, seconds: float, n_cel
         if now - began > seconds:
             break
     if not loss.isfinite():  # an accuracy after this would say nothing
-        raise SystemExit("the loss is no number: what is in X? `annpipes inspect` tells")
+        raise SystemExit("the loss is not a number: `annpipes inspect` shows what is in X")
     short = "" if done >= epochs * n_cells else f" (--seconds {seconds:g} ended it)"
     count = f"{done / n_cells:.3g} epoch{'' if done == n_cells else 's'}"
     return f"{count} in {time.perf_counter() - began:.1f} s{short}"
@@ -201,7 +201,7 @@ def example_file(folder: str) -> tuple[str, str]:
     try:
         import scanpy
     except ModuleNotFoundError:
-        print("20,000 made cells, since scanpy, which has real ones, is not installed")
+        print("20,000 simulated cells, because scanpy, which has real ones, is not installed")
         return made_cells(str(Path(folder) / "made.h5ad")), "cell_type"
     adata = scanpy.datasets.pbmc68k_reduced()
     adata.X = adata.raw.X.expm1()  # raw.X is their logarithm, X what is left after scaling
@@ -236,10 +236,10 @@ def say_what_comes_next(file: str, label: str, batch_size: int, transform: Trans
 def main(arguments: Sequence[str], prog: str | None = None) -> int:
     """Run it; the exit code is 2 if the call is wrong."""
     parser = argparse.ArgumentParser(prog=prog, description="Train a small cell-type classifier from an .h5ad file.")
-    parser.add_argument("file", nargs="?", help="an .h5ad file or Zarr store (without: 700 real cells, or made ones)")
+    parser.add_argument("file", nargs="?", help="an .h5ad file or Zarr store (default: example cells)")
     parser.add_argument("--label", help="the obs column to predict")
     parser.add_argument("--epochs", type=int, default=10, help="(default: 10)")
-    parser.add_argument("--seconds", type=float, default=60, help="to train for, at most, twice (default: 60)")
+    parser.add_argument("--seconds", type=float, default=60, help="most time for each of two trainings (default: 60)")
     parser.add_argument("--batch-size", type=int, default=64, help="(default: 64)")
     parser.add_argument("--program", action="store_true", help="print this program, and do nothing else")
     options = parser.parse_args(arguments)
@@ -250,11 +250,11 @@ def main(arguments: Sequence[str], prog: str | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             file, label = (options.file, options.label) if options.file else example_file(folder)
             if label is None:
-                columns = ", ".join(labels_of(IndexSource(file))) or "none that is fit"
+                columns = ", ".join(labels_of(IndexSource(file))) or "none that is suitable"
                 parser.error(f"say which obs column to predict: --label COLUMN; with how many labels each: {columns}")
             transform = run(file, label, options.epochs, options.seconds, options.batch_size)
         if options.file is None:
-            print("\nThe same with a file of yours: annpipes quickstart my.h5ad --label cell_type")
+            print("\nThe same with your own file: annpipes quickstart my.h5ad --label cell_type")
             file, label = "my.h5ad", "cell_type"
         say_what_comes_next(file, label, options.batch_size, transform)
     except AnnpipesError as error:

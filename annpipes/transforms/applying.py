@@ -81,7 +81,7 @@ class Applied:
                 self._told = True
                 least = float(min(_values(x).min(initial=0), 0))
                 why = f": it has negative values, down to {least:g}: scaled, not counts" if least < 0 else ""
-                warn(f"{step!r} makes NaN or infinity of finite values of {self.field}{why}")
+                warn(f"{step!r} turns finite values of {self.field} into NaN or infinity{why}")
                 return
             x = y
 

@@ -20,7 +20,7 @@ __all__ = ["Compose", "Lambda", "Transform", "Transforms", "as_transform", "chai
 
 
 class Transform(ABC):
-    """A function of one cell's X; derive from it and write ``__call__``.
+    """A function of one cell's X; derive from it and define ``__call__``.
 
     >>> import torch
     >>> class Share(Transform):
@@ -30,12 +30,12 @@ class Transform(ABC):
     tensor([0.2500, 0.7500])
 
     ``__call__`` is given a float32 tensor of shape ``(n_vars,)``: one cell at a time, so the
-    numbers cannot depend on how cells were fetched. A class that sets ``batched = True``
-    promises to treat the rows of ``(n, n_vars)`` alike and is given whole batches, which is
-    much faster. A class that also defines `on_sparse` keeps sparse rows sparse, and one that
-    defines `on_csr` those that are tensors.
+    result cannot depend on how cells were fetched. A class that sets ``batched = True``
+    promises to treat each row of ``(n, n_vars)`` as if it were alone, and is given whole batches,
+    which is much faster. A class that also defines `on_sparse` keeps sparse rows sparse; `on_csr`
+    does the same for sparse rows that are tensors.
 
-    The tensor may share memory with other batches: return a new one, never edit it.
+    The tensor may share memory with other batches: return a new one, never change it.
     """
 
     batched: ClassVar[bool] = False
@@ -45,28 +45,28 @@ class Transform(ABC):
         """The transformed values."""
 
     def on_sparse(self, rows: SparseRows) -> SparseRows | None:
-        """The same for sparse rows, or None to be given dense ones.
+        """The transformed sparse rows, or None to be given dense ones.
 
-        ``rows.data`` is float32 and no place is stored twice.
+        ``rows.data`` is float32 and has no duplicate entries.
         """
         return None
 
     def on_csr(self, rows: CsrTensors) -> CsrTensors | None:
-        """The same for sparse rows that are tensors, wherever these are, or None to be given dense ones.
+        """The transformed sparse rows, as tensors on the same device, or None to be given dense ones.
 
-        No place is stored twice, before and after it.
+        There are no duplicate entries, neither in ``rows`` nor in the result.
         """
         return None
 
     def on_batch(self, x: Tensor | CsrTensors) -> Tensor | CsrTensors:
-        """X of a batch, dense ``(n, n_vars)`` or CSR, transformed on the device where it is.
+        """The X of a batch, dense ``(n, n_vars)`` or CSR, transformed on the device it is on.
 
         >>> rows = CsrTensors(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), torch.tensor([3.0, 5.0]), 2)
         >>> Compose([NormalizeTotal(10), Binarize()]).on_batch(rows)
         CsrTensors(2 rows × 2, 2 values, float32)
 
-        It stays CSR for as long as every step can be done so. All that a step knows of rows is what it is given:
-        totals are those of x.
+        X stays CSR as long as every step can work on CSR. A step knows only the values it is given, so totals
+        are those of x.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class Transform(ABC):
         return self
 
     def steps(self) -> Iterator[Transform]:
-        """The transforms this one consists of, in order: itself."""
+        """The transforms this one consists of, in order; by default itself."""
         yield self
 
     def on_rows(self, x: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class Compose(Transform):
         return result
 
     def steps(self) -> Iterator[Transform]:
-        """The transforms one by one, those of inner compositions as well."""
+        """The transforms one by one, including those of inner compositions."""
         for transform in self.transforms:
             yield from transform.steps()
 
@@ -153,7 +153,7 @@ class Compose(Transform):
 
 
 class Lambda(Transform):
-    """A function as a transform, as torchvision has one of this name.
+    """A function as a transform, named after torchvision's.
 
     >>> Lambda(torch.sqrt, batched=True)(torch.tensor([4.0, 9.0]))
     tensor([2., 3.])
@@ -163,7 +163,7 @@ class Lambda(Transform):
     function
         Takes and returns a float32 tensor.
     batched
-        Whether it may be given many rows at once, ``(n, n_vars)``, and treats each as if it were alone; without,
+        Whether it can be given many rows at once, ``(n, n_vars)``, and treats each as if it were alone. If not,
         it is called for every row, ``(n_vars,)``.
     """
 

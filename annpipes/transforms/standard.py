@@ -19,24 +19,24 @@ __all__ = ["Binarize", "Clip", "Log1p", "NormalizeTotal", "Scale"]
 
 
 class NormalizeTotal(Transform):
-    """Each cell scaled to a total of ``target_sum``; a cell of zeros stays as it is.
+    """Each cell scaled to a total of ``target_sum``; a cell with only zeros is unchanged.
 
-    ``x · target_sum / total``, as `scanpy.pp.normalize_total` with the same ``target_sum``.
+    ``x · target_sum / total``, like `scanpy.pp.normalize_total` with the same ``target_sum``.
 
     >>> import torch
     >>> NormalizeTotal(10)(torch.tensor([1.0, 0.0, 3.0]))
     tensor([2.5000, 0.0000, 7.5000])
 
-    Where some genes are read (``genes=``), their total is less than that of all. scanpy's recipe is to normalise
-    and then to choose genes, so all of them count unless something else is said. By itself, as above, a transform
-    knows only what it is given.
+    If only some genes are read (``genes=``), their total is less than that of all genes. scanpy's recipe is to
+    normalize first and then to choose genes, so by default all genes count. Called by itself, as above, a transform
+    knows only the values it is given.
 
     Parameters
     ----------
     target_sum
         The total after scaling.
     total
-        What values are divided by: the sum over ``"all"`` genes as they are stored, whichever are read; the
+        What values are divided by: the stored sum over ``"all"`` genes, even if only some are read; the
         sum over the ``"genes"`` that are read; or an obs column that has the totals, such as ``"obs/n_counts"``.
     """
 
@@ -89,7 +89,7 @@ class _Divided(Transform):
 
 
 class Log1p(Transform):
-    """``ln(1 + x)``, as `scanpy.pp.log1p`.
+    """``ln(1 + x)``, like `scanpy.pp.log1p`.
 
     >>> import torch
     >>> Log1p()(torch.tensor([0.0, 1.0]))
@@ -109,20 +109,20 @@ class Log1p(Transform):
 
 
 class Scale(Transform):
-    """Genes brought to mean 0 and standard deviation 1.
+    """Genes scaled to mean 0 and standard deviation 1.
 
-    ``(x - mean) / std``, as `scanpy.pp.scale`, which leaves both in ``adata.var["mean"]`` and
+    ``(x - mean) / std``, like `scanpy.pp.scale`, which stores the two in ``adata.var["mean"]`` and
     ``adata.var["std"]``. A gene with ``std`` 0 is divided by 1.
 
     Parameters
     ----------
     mean, std
-        Of each gene over the training cells; shape ``(n_vars,)``.
+        Mean and standard deviation of each gene over the training cells; shape ``(n_vars,)``.
     max_value
-        Values beyond ±max_value are cut to it.
+        Values beyond ±max_value are clipped to it.
     zero_center
         Subtract the mean. Without it, zeros stay zeros and sparse rows stay sparse; then
-        values are cut from above only, as scanpy does.
+        values are clipped only from above, as in scanpy.
     """
 
     batched = True
@@ -169,7 +169,7 @@ class Scale(Transform):
 
 
 class Clip(Transform):
-    """Values below ``low`` raised to it and values above ``high`` lowered to it, as `numpy.clip`.
+    """Values below ``low`` raised to it and values above ``high`` lowered to it, like `numpy.clip`.
 
     >>> import torch
     >>> Clip(high=2)(torch.tensor([1.0, 5.0]))
@@ -206,7 +206,7 @@ class Clip(Transform):
 
 
 class Binarize(Transform):
-    """1 where a value is greater than ``threshold``, else 0, as `sklearn.preprocessing.binarize`.
+    """1 where a value is greater than ``threshold``, else 0, like `sklearn.preprocessing.binarize`.
 
     >>> import torch
     >>> Binarize()(torch.tensor([0.0, 3.0]))

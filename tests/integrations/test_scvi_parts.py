@@ -160,7 +160,7 @@ def test_some_genes(counts: anndata.AnnData, counts_file: Path) -> None:
 def test_numbers_that_are_no_counts_are_told(counts: anndata.AnnData) -> None:
     adata = counts.copy()
     adata.X = adata.X / 3
-    with pytest.warns(UserWarning, match=r"X of .* holds 0\.\d+, and models of scvi-tools want counts: layer="):
+    with pytest.warns(UserWarning, match=r"X of .* holds 0\.\d+, but models of scvi-tools need counts: use layer="):
         ScviDataModule(adata)
     ScviDataModule(adata, layer="doubled")
 
@@ -185,7 +185,7 @@ def changed(counts: anndata.AnnData, **columns: Any) -> anndata.AnnData:
         ({"split": {"train": 0.5, "dev": 0.5}}, {}, ParameterError, "may name val and test, got train, dev"),
         ({"split": [0.5, 0.5]}, {}, ParameterTypeError, "split must be a dict"),
         ({"split": {"train": range(9), "val": range(8, 12)}}, {}, ParameterError, "1 rows in both train and val"),
-        ({"split": {"train": range(9)}, "groupby": "donor"}, {}, ParameterError, "are for shares"),
+        ({"split": {"train": range(9)}, "groupby": "donor"}, {}, ParameterError, "apply only to shares"),
         ({"split": {"train": 0.0, "val": 1.0}}, {}, ParameterError, "no rows to train on"),
         ({"categories": {"donor": ["x", "y"]}, "batch_key": "donor"}, {}, ParameterError, "some have 'z'"),
         ({"batch_size": 0}, {}, ParameterError, "batch_size must be at least 1"),

@@ -79,5 +79,5 @@ def test_a_checkpoint_of_another_order_or_another_model_is_refused(counts_file: 
     checkpoint = torch.load(path, weights_only=False)
     del checkpoint["ScviDataModule"]["train"]
     torch.save(checkpoint, path)
-    with pytest.raises(StateError, match="does not say where training stands"):
+    with pytest.raises(StateError, match="has no position of training"):
         run(scvi.model.SCVI, counts_file, 2, ckpt_path=path)

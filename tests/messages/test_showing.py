@@ -164,7 +164,7 @@ def test_statistics_are_a_table_after_a_pass_and_a_sentence_before() -> None:
     assert found["waiting"] == "25% of the time"
     before = Outline(html_of(ap.stream(tiny(40)).stats()))
     assert not before.tables
-    assert "no batch was taken yet" in before.said
+    assert "no batch has been read yet" in before.said
 
 
 def test_a_pipe_has_a_row_for_each_stage_whose_code_together_is_its_repr() -> None:

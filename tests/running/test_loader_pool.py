@@ -71,7 +71,7 @@ def test_a_lost_process_ends_a_pass_and_not_the_next_one(path: Path) -> None:
     loader = mapped(path, with_pid, num_workers=1, method="process", multiprocessing_context="fork")
     (victim,) = pids(loader)
     os.kill(victim, signal.SIGKILL)
-    with pytest.raises(WorkerError, match="ended without a word"):
+    with pytest.raises(WorkerError, match="ended without an error message"):
         passes(loader, 20)  # until the pool has noticed
     assert victim not in pids(loader)
 

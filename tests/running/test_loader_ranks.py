@@ -136,8 +136,8 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"rank": 1}, ParameterError, "rank and world_size are given together, got rank=1 and world_size=None"),
-            ({"world_size": 2}, ParameterError, "rank and world_size are given together"),
+            ({"rank": 1}, ParameterError, "rank and world_size must be given together, got rank=1 and world_size=None"),
+            ({"world_size": 2}, ParameterError, "rank and world_size must be given together"),
             ({"rank": 2, "world_size": 2}, ParameterError, "rank must lie in 0 … 1, got 2"),
             ({"rank": -1, "world_size": 2}, ParameterError, "rank must be at least 0, got -1"),
             ({"rank": 0, "world_size": 0}, ParameterError, "world_size must be at least 1, got 0"),

@@ -102,7 +102,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("state", [None, 7, "state", [("epoch", 0)], b""])
     def test_what_is_no_dict_is_refused(self, state: Any) -> None:
-        with pytest.raises(StateError, match="a state is a dict"):
+        with pytest.raises(StateError, match="a state must be a dict"):
             loader_of(SHARED).load_state_dict(state)
 
 

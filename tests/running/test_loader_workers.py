@@ -177,7 +177,7 @@ class TestFailing:
     @pytest.mark.parametrize("options", [FORK, SPAWN], ids=["fork", "spawn"])
     def test_a_worker_that_dies_at_its_work(self, path: Path, options: dict[str, Any]) -> None:
         begin = time.monotonic()
-        with pytest.raises(WorkerError, match="a worker process ended without a word"):
+        with pytest.raises(WorkerError, match="a worker process ended without an error message"):
             list(mapped(path, kill_at_17, **options))
         assert time.monotonic() - begin < 60  # without `spawn` it is far less than a second
 
@@ -191,7 +191,7 @@ class TestFailing:
         os.kill(victim, signal.SIGKILL)
         time.sleep(pause)
         begin = time.monotonic()
-        with pytest.raises(WorkerError, match="a worker process ended without a word"):
+        with pytest.raises(WorkerError, match="a worker process ended without an error message"):
             self.rested(running)
         assert time.monotonic() - begin < 30
 

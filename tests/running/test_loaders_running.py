@@ -36,7 +36,7 @@ class TestErrors:
     def test_a_stage_that_drops_or_adds_batches_is_refused(self) -> None:
         pipe = IndexSource(SHARED).sort_within_chunks(8).read_rows(["rows"]).batch_rows(4)
         for odd, made in ((pipe.filter(never), 0), (Twice(pipe), 2)):
-            with pytest.raises(PipelineError, match=f"stages after batch_rows made {made} items of one batch"):
+            with pytest.raises(PipelineError, match=f"stages after batch_rows made {made} items from one batch"):
                 list(Loader(odd))
         assert len(list(Twice(pipe))) == 30  # the pipe itself may be iterated
 

@@ -100,7 +100,7 @@ def test_a_wrong_chunk_size_is_named(chunk_size: Any, error: type[Exception], me
 
 
 def test_it_follows_a_stage_with_a_plan() -> None:
-    with pytest.raises(PipelineError, match=r"sort_within_chunks follows IndexSource or a stage .*, got \[1, 2\]"):
+    with pytest.raises(PipelineError, match=r"sort_within_chunks must follow IndexSource or a stage .*, got \[1, 2\]"):
         ChunkSorter([1, 2], 2)
 
 

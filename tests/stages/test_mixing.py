@@ -165,7 +165,7 @@ class TestSourceMixerErrors:
 
     def test_sets_are_not_cut_apart(self) -> None:
         sets = IndexSource(LABELLED).sample_groups("donor", 4)
-        with pytest.raises(PipelineError, match="source 'b' draws sets, which a mixture of rows would cut apart"):
+        with pytest.raises(PipelineError, match="source 'b' draws sets, which a mixture of rows would split"):
             SourceMixer({"a": IndexSource(tiny(5)), "b": sets}, {"a": 1, "b": 1})
 
     def test_another_end(self) -> None:

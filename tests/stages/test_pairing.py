@@ -110,7 +110,7 @@ class TestPairs:
         for batch_size in (1, 2, 4, stage.set_rows + 1, 3 * stage.set_rows - 1):
             with pytest.raises(
                 PipelineError,
-                match=f"batch_rows must take whole sets, a multiple of {stage.set_rows} rows, got {batch_size}, after",
+                match=f"whole sets, a multiple of {stage.set_rows} rows, got batch_size={batch_size} after",
             ):
                 read.batch_rows(batch_size)
         assert {len(batch) for batch in read.batch_rows(stage.set_rows)} == {stage.set_rows}

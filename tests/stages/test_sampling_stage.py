@@ -111,7 +111,7 @@ class TestRowSamplerErrors:
             ({"weights": np.r_[np.inf, np.ones(59)]}, ParameterError, "must be finite .* got inf for row 0"),
             ({"weights": np.zeros(60)}, ParameterError, "weights are zero for all rows"),
             ({"weights": lambda epoch: np.ones(3)}, ParameterError, r"weights must be 60 numbers, .* of shape \(3,\)"),
-            ({"weights": "donor"}, FieldError, "'donor' holds labels, not weights: balance='donor' may be meant"),
+            ({"weights": "donor"}, FieldError, "'donor' holds labels, not weights: did you mean balance='donor'"),
             ({"weights": "minus"}, ParameterError, r"not negative, got -1\.0 for row 0"),
             ({"weights": "absent"}, ParameterError, "must be finite .* got nan for row 7"),
             ({"weights": "celltype"}, FieldError, "no obs column 'celltype' in .*; columns: .*cell_type"),
@@ -176,5 +176,5 @@ class TestRowSamplerErrors:
             IndexSource(LABELLED, rows=range(40)).sample_rows(balance="cell_type", frequencies={"B": 1})
 
     def test_it_follows_a_source_alone(self) -> None:
-        with pytest.raises(PipelineError, match=r"sample_rows follows an IndexSource, got .*shuffle_blocks"):
+        with pytest.raises(PipelineError, match=r"sample_rows must follow an IndexSource, got .*shuffle_blocks"):
             IndexSource(LABELLED).shuffle_blocks().sample_rows(balance="donor")

@@ -75,7 +75,7 @@ def test_every_block_comes_first_as_often_as_others() -> None:
 
 @pytest.mark.parametrize("before", [lambda: shuffled(), lambda: IndexSource(tiny(3)).sort_within_chunks(2), list])
 def test_it_follows_a_source_alone(before: Any) -> None:
-    with pytest.raises(PipelineError, match="shuffle_blocks follows an IndexSource, got "):
+    with pytest.raises(PipelineError, match="shuffle_blocks must follow an IndexSource, got "):
         BlockShuffler(before())
 
 

@@ -187,7 +187,7 @@ class TestTotals:
         [
             ([ap.Clip(high=2), ap.NormalizeTotal()], ParameterError, "put it first, or say total='genes'"),
             (ap.NormalizeTotal(total="obs/depth"), FieldError, "no obs column 'depth'"),
-            (ap.NormalizeTotal(total="obs/group"), FieldError, "obs/group holds labels, and totals are numbers"),
+            (ap.NormalizeTotal(total="obs/group"), FieldError, "obs/group holds labels, but totals must be numbers"),
         ],
     )
     def test_what_cannot_be_right_is_refused(self, data: Any, transform: Any, error: Any, message: str) -> None:
@@ -217,24 +217,24 @@ class TestNeverNaNInSilence:
         return anndata.AnnData(np.array([[0.5, -2.5], [1, -0.5], [3, 2]], np.float32))
 
     def test_it_is_told_once_with_transform_field_and_reason(self) -> None:
-        with pytest.warns(UserWarning, match="makes NaN") as told:
+        with pytest.warns(UserWarning, match="into NaN") as told:
             x_of(self.scaled(), transform=[ap.Clip(high=3), ap.Log1p()], block_size=1)
-        text = "Log1p() makes NaN or infinity of finite values of X: it has negative values, down to -2.5: scaled, "
+        text = "Log1p() turns finite values of X into NaN or infinity: it has negative values, down to -2.5: scaled, "
         assert [str(one.message) for one in told] == [f"{text}not counts"]
 
     def test_once_for_many_batches_and_epochs(self) -> None:
         data = anndata.AnnData(np.full((40, 2), -2, np.float32))
         loader = ap.stream(data, batch_size=4, transform=ap.Log1p())
-        with pytest.warns(UserWarning, match="makes NaN") as told:
+        with pytest.warns(UserWarning, match="into NaN") as told:
             assert sum(len(list(loader)) for _ in range(2)) == 20
         assert len(told) == 1
 
     def test_a_dataset_tells_it_too(self) -> None:
-        with pytest.warns(UserWarning, match=r"Log1p\(\) makes NaN"):
+        with pytest.warns(UserWarning, match=r"Log1p\(\) turns .* into NaN"):
             ap.AnnDataset(self.scaled(), transform=ap.Log1p())[:]
 
     def test_infinity_of_positive_values(self) -> None:
-        with pytest.warns(UserWarning, match=r"Lambda\(reciprocal\) makes NaN or infinity of finite values of X$"):
+        with pytest.warns(UserWarning, match=r"Lambda\(reciprocal\) turns finite values of X into NaN or infinity$"):
             x_of(counts(), transform=torch.reciprocal)
 
     def test_sparse_rows_too(self) -> None:

@@ -97,7 +97,7 @@ def test_rows_that_lead_outside_of_the_values_are_refused(wrong: int) -> None:
     store = open_store(adata)
     store.check(["X"])
     adata.X.indptr[8] = wrong
-    with pytest.raises(ChangedError, match="leads outside of the values"):
+    with pytest.raises(ChangedError, match="points outside the stored values"):
         store.read(chunk_of([7]), ["X"])
     np.testing.assert_array_equal(dense(store.read(chunk_of([0]), ["X"])["X"]), VALUES[[0]])
 

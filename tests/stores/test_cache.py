@@ -285,7 +285,7 @@ def test_a_folder_removed_in_between_is_done_without(tmp_path: Path, folder: Pat
 def test_what_can_be_no_cache_is_refused(tmp_path: Path, folder: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(ParameterError, match=r"cache must be a folder, and '.*file' is a file"):
+    with pytest.raises(ParameterError, match=r"cache must be a folder, but '.*file' is a file"):
         ap.Cache(str(file))
     with pytest.raises(ParameterError, match="can be written to"):
         ap.Cache(str(file / "below"))

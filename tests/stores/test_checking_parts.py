@@ -228,7 +228,7 @@ class TestColumns:
             anndata.read_h5ad(path)
         assert not report.healthy
         assert element in {one.field for one in report.unchecked}
-        assert "which anndata does not have" in " ".join(str(report).split())
+        assert "which anndata does not know" in " ".join(str(report).split())
 
     @pytest.mark.parametrize(
         ("field", "length"), [("X/indptr", 1 << 40), ("layers/logged", 1 << 36), ("obs/int8", 1 << 40)]

@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[Choice, str]] = {
     "masked with a missing value": (lambda names: np.ma.array(MASK, mask=~MASK), "missing.*fillna"),
     "names with a missing one": (lambda names: [names[0], None], "missing"),
     "nullable positions with a missing one": (lambda names: pd.array([1, None], "Int64"), "missing"),
-    "booleans beside numbers": (lambda names: [True, 2, 3], "booleans beside"),
+    "booleans mixed with numbers": (lambda names: [True, 2, 3], "booleans mixed with"),
     "names beside numbers": (lambda names: [names[1], 2], "must be positions"),
     "floats": (lambda names: WHERE.astype(float), r"astype\(int\)"),
     "a mask of floats": (lambda names: MASK.astype(float), r"astype\(int\)"),
@@ -209,7 +209,7 @@ def test_no_rows_in_every_form() -> None:
 
 
 def test_a_text_that_is_no_utf8_is_refused() -> None:
-    with pytest.raises(ParameterError, match="no UTF-8"):
+    with pytest.raises(ParameterError, match="not UTF-8"):
         IndexSource(tiny(N), rows=[b"\xff"])
     with pytest.raises(FieldError, match="no obs name 'zz'"):
         IndexSource(tiny(N), rows=[b"zz"])

@@ -187,9 +187,9 @@ def test_a_checksum_is_left_to_python() -> None:
 def test_what_cannot_be_decoded_says_why() -> None:
     assert pipeline_of([(2, 0, (), b"shuffle")]) == "shuffle of unknown elements"
     assert pipeline_of([(1, 0, (4,), b""), (32015, 0, (), b"")]) == "compressed twice"
-    assert pipeline_of([(32000, 0, (), b"lzf")]) == "filter lzf (32000) is decoded by HDF5 alone"
-    assert pipeline_of([(77, 0, (), b"seven")]) == "filter seven (77) is decoded by HDF5 alone"
-    with pytest.raises(ValueError, match="HDF5 alone"):
+    assert pipeline_of([(32000, 0, (), b"lzf")]) == "filter lzf (32000) is decoded only by HDF5"
+    assert pipeline_of([(77, 0, (), b"seven")]) == "filter seven (77) is decoded only by HDF5"
+    with pytest.raises(ValueError, match="only by HDF5"):
         BY_NAME["lzf"].decode(b"", 1, ())
 
 

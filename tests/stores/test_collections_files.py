@@ -160,7 +160,7 @@ class TestPlaces:
             IndexSource(source.store, rows=rows)
 
     def test_names_that_several_files_have_cannot_choose_rows(self) -> None:
-        with pytest.raises(ParameterError, match=r"obs names of 2 files are not unique \('c0' stands twice\)"):
+        with pytest.raises(ParameterError, match=r"obs names of 2 files are not unique \('c0' occurs twice\)"):
             IndexSource([tiny(2), tiny(2)], rows=["c1"])
 
 
@@ -195,7 +195,7 @@ class TestDamage:
     def test_a_file_that_is_gone_is_named(self, paths: list[Path]) -> None:
         store = open_store(paths)
         paths[2].unlink()
-        with pytest.raises(SourceError, match=rf"'{paths[2]}' is gone"):
+        with pytest.raises(SourceError, match=rf"'{paths[2]}' has been removed"):
             store.read(chunk_of([15]), ["X"])
 
     def test_what_is_no_anndata_file_is_named(self, paths: list[Path]) -> None:

@@ -153,7 +153,7 @@ class TestColumnsOfOtherTypes:
 
     def test_large_integers_are_not_filled_up_with_floats(self) -> None:
         data = self.made(KINDS["int64"], None, None)
-        with pytest.raises(FormatError, match="9007199254740993, which float64 cannot hold"):
+        with pytest.raises(FormatError, match="9007199254740993, which does not fit into float64"):
             Collection(data, missing="fill").check(["obs/c"])
 
     def test_large_nullable_integers_are_no_floats_where_some_are_missing(self) -> None:

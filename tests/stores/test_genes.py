@@ -116,7 +116,7 @@ def test_wrong_genes_are_named(adata: anndata.AnnData, genes: Any, error: type[E
 def test_a_gene_name_that_stands_twice_is_refused() -> None:
     adata = tiny(3)
     adata.var_names = ["a", "b", "a"]
-    with pytest.raises(ParameterError, match=r"gene 'a' stands more than once .*: choose genes by position"):
+    with pytest.raises(ParameterError, match=r"gene 'a' occurs more than once .*: choose genes by position"):
         open_store(adata).genes(["b", "a"])
     assert open_store(adata).read(chunk_of([1]), ["X"], open_store(adata).genes(["b"]))["X"].tolist() == [[101]]
 

@@ -98,7 +98,7 @@ def test_a_folder_is_given_as_a_pattern(tmp_path: Path) -> None:
         stream(tmp_path)
     (tmp_path / "cells.zarr").mkdir()
     (tmp_path / "cells.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
-    with pytest.raises(FormatError, match=r"cells.zarr is a Zarr store, (and no AnnData|for which anndata>=0\.12)"):
+    with pytest.raises(FormatError, match=r"is a Zarr store, (but not an AnnData|which needs anndata>=0\.12)"):
         stream(tmp_path / "cells.zarr")
 
 

@@ -91,7 +91,7 @@ def test_a_server_without_ranges_is_refused(server: WebServer) -> None:
 def test_a_server_that_compresses_what_it_sends_is_told_from_a_file_that_changed(server: WebServer) -> None:
     server.compressed = True
     with pytest.raises(
-        RemoteError, match=r"85640 bytes when it is looked at, and 17128\d when it is read.*Content-Encoding"
+        RemoteError, match=r"85640 bytes when it was looked up, but 17128\d when it was read.*Content-Encoding"
     ):
         stream(f"{server.url}/gzip.h5ad")
 

@@ -82,7 +82,7 @@ def test_a_pattern_is_one_wherever_a_path_may_stand(folder: Path, options: Any) 
 def test_a_pattern_without_matches_and_one_on_a_web_server_are_refused(options: Any) -> None:
     with pytest.raises(SourceError, match=r"nothing matches 's3://atlas/cells/\*\.loom'"):
         stream(Remote("s3://atlas/cells/*.loom", **options))
-    with pytest.raises(FormatError, match=r"does not list what it has: give a list"):
+    with pytest.raises(FormatError, match=r"cannot list its files: give a list"):
         stream("https://localhost/cells/*.h5ad")
 
 

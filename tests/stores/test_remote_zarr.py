@@ -72,7 +72,7 @@ def test_each_object_is_looked_at_once(server: WebServer) -> None:
 def test_without_consolidated_metadata_a_store_has_what_its_encodings_name(server: WebServer, name: str) -> None:
     """What the groups hold whose keys are free, and which only a listing would tell, is warned of."""
     how = {**HOW, "fields": ["X", "raw/X", "obs/cell_type", "obs/donor:code", "obs/alias", "rows"]}
-    with pytest.warns(UserWarning, match=r"is in layers, obsm and the like of .*alone_.* not consolidated") as told:
+    with pytest.warns(UserWarning, match=r"obsm and similar groups of .*alone_.* not consolidated") as told:
         far = seen(stream(f"{server.url}/alone_{name}", **how))
     assert far == seen(stream(server.folder / name, **how))
     assert len(told) == 1
@@ -81,7 +81,7 @@ def test_without_consolidated_metadata_a_store_has_what_its_encodings_name(serve
 
 def test_a_group_that_is_no_anndata_is_refused_where_nothing_lists_it(server: WebServer) -> None:
     zarr.open_group(server.folder / "other.zarr", mode="w").create_group("images")
-    with pytest.raises(FormatError, match=r"other.zarr nothing is known.*consolidate_metadata"):
+    with pytest.raises(FormatError, match=r"other.zarr are unknown.*consolidate_metadata"):
         open_store(f"{server.url}/other.zarr")
 
 

@@ -62,10 +62,10 @@ FILTERS: dict[str, tuple[dict[str, Any], str]] = {
         {"shuffle": True, "compression": "gzip", "fletcher32": True},
         "direct (shuffle + gzip + fletcher32)",
     ),
-    "lzf": ({"compression": "lzf"}, "h5py (filter lzf (32000) is decoded by HDF5 alone)"),
+    "lzf": ({"compression": "lzf"}, "h5py (filter lzf (32000) is decoded only by HDF5)"),
     "shuffle + lzf": (
         {"shuffle": True, "compression": "lzf"},
-        "h5py (filter lzf (32000) is decoded by HDF5 alone)",
+        "h5py (filter lzf (32000) is decoded only by HDF5)",
     ),
     "LZ4": (dict(hdf5plugin.LZ4()), "direct (lz4)"),
     "LZ4 in small blocks": (dict(hdf5plugin.LZ4(nbytes=16)), "direct (lz4)"),

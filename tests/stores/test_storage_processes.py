@@ -185,7 +185,7 @@ def test_a_file_that_is_gone_is_named(path: Path, use: str) -> None:
     elif use == "read":
         read_x(store, DRAWN)
     path.unlink()
-    with pytest.raises(SourceError, match=r"cells\.h5ad.* is gone"):
+    with pytest.raises(SourceError, match=r"cells\.h5ad.* has been removed"):
         read_x(store, DRAWN)
     with pytest.raises(SourceError, match=r"no file .*cells\.h5ad"):
         open_store(path)

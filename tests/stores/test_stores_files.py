@@ -105,7 +105,7 @@ class TestFields:
         for source in (adata, write(adata, tmp_path / "cells.h5ad")):
             read = open_store(source).read(chunk_of([3, 0, 2]), ["obsm/table"])["obsm_table"]
             np.testing.assert_array_equal(read, adata.obsm["table"].to_numpy()[[3, 0, 2]])
-            with pytest.raises(FormatError, match=r"obsm/words of .* column 'b' holds .*, not numbers: take it over"):
+            with pytest.raises(FormatError, match=r"obsm/words of .* column 'b' holds .*, not numbers: copy it"):
                 open_store(source).check(["obsm/words"])
             open_store(source).check(["X"])
 
@@ -188,7 +188,7 @@ class TestNoFile:
     def test_hdf5_that_is_no_anndata(self, tmp_path: Path) -> None:
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file["matrix"] = [1]
-        with pytest.raises(FormatError, match=r"no AnnData file: .*'obs' or 'var' \(matrix\)"):
+        with pytest.raises(FormatError, match=r"not an AnnData file: .*'obs' or 'var' \(matrix\)"):
             open_store(tmp_path / "a.h5")
 
     @pytest.mark.parametrize("data", [None, 3, {"a.h5ad"}, b"a.h5ad", pd.DataFrame(), np.eye(2)])

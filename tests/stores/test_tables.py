@@ -130,7 +130,7 @@ class TestMatricesOfToday:
         adata.obsm["table"] = pd.DataFrame({"n": range(7), "words": words}, index=adata.obs_names)
         for source in (adata, write(adata, tmp_path / "cells.h5ad")):
             for use in (stream, AnnDataset):
-                with pytest.raises(FormatError, match=r"obsm/table of .* column 'words' holds .*take it over into obs"):
+                with pytest.raises(FormatError, match=r"obsm/table of .* column 'words' holds .*copy it to obs"):
                     use(source, fields=["obsm/table"])
             assert len(list(stream(source, fields=["X"]))) == 1  # the rest stays usable
 
@@ -162,7 +162,7 @@ class TestMatricesOfToday:
         adata = tiny(7)
         adata.obsm["reads"] = awkward.Array([[1.0] * i for i in range(7)])
         for source in (adata, write(adata, tmp_path / "cells.h5ad")):
-            with pytest.raises(FormatError, match=r"obsm/reads of .*leave it out, or store what you need"):
+            with pytest.raises(FormatError, match=r"obsm/reads of .*leave it out, or store the part you need"):
                 stream(source, fields=["obsm/reads"])
             assert len(list(stream(source, fields=["X"]))) == 1
 

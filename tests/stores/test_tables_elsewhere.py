@@ -202,7 +202,7 @@ def test_what_anndata_reads_of_those(tmp_path: Path, kind: str) -> None:
         (lambda g, n: element(g, n, np.arange(6), "martian"), "encoded as 'martian' '0.2.0', which the installed"),
         (lambda g, n: anndata.io.write_elem(g, n, {"a": 1}), "is a group encoded as 'dict'"),
         (lambda g, n: categorical(g, n, np.zeros(6), lambda p, q: strings(p, q, "ab")), "codes are whole numbers"),
-        (lambda g, n: categorical(g, n, np.zeros(6, int), lambda p, q: strings(p, q, "aa")), "stands twice"),
+        (lambda g, n: categorical(g, n, np.zeros(6, int), lambda p, q: strings(p, q, "aa")), "duplicate or missing"),
         (lambda g, n: nullable(g, n, "nullable-boolean", np.arange(6), SOME), "must be booleans, or integers 0 and 1"),
         (lambda g, n: nullable(g, n, "nullable-integer", np.arange(6) / 2, SOME), "holds float64, not whole numbers"),
     ],

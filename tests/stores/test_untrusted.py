@@ -73,7 +73,7 @@ def test_where_numcodecs_loads_pickles_stores_that_name_some_are_refused(
     path, made = poisoned(tmp_path, where)
     monkeypatch.setattr(pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
     with pytest.raises(
-        FormatError, match=r"may have zarr unpickle.* numcodecs allows: pip install 'numcodecs"
+        FormatError, match=r"could make zarr unpickle.* numcodecs allows it: pip install 'numcodecs"
     ) as refused:
         list(stream(path, 4, fields=["obs_names"]))
     assert refused.value.remedy == "pip install 'numcodecs>=0.16.6,!=0.17.0'"

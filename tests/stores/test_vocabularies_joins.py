@@ -189,7 +189,7 @@ class TestAListOfGenes:
 
     def test_is_not_filled_with_zeros_beside_another_value(self) -> None:
         store = Collection(pieces(), join="outer", fill_value=np.nan)
-        with pytest.raises(ParameterError, match=r"puts zeros where all files lack a gene, and fill_value is nan"):
+        with pytest.raises(ParameterError, match=r"puts zeros where all files lack a gene, but fill_value is nan"):
             stream(store, genes=["LYZ", "XIST"], missing_genes="fill")
 
     def test_is_what_missing_genes_are_for(self) -> None:

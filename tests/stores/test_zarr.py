@@ -129,9 +129,9 @@ def test_more_files_than_a_process_could_open(tmp_path: Path) -> None:
 
 
 LIBRARY = {
-    "Fortran's order": (2, {"order": "F"}, "elements in Fortran's order"),
-    "transposed": (3, {"filters": codecs.TransposeCodec(order=(1, 0))}, "transpose is decoded by zarr alone"),
-    "most significant byte first": (3, {"serializer": codecs.BytesCodec(endian="big")}, "whose first byte counts most"),
+    "Fortran's order": (2, {"order": "F"}, "elements in Fortran order"),
+    "transposed": (3, {"filters": codecs.TransposeCodec(order=(1, 0))}, "transpose is decoded only by zarr"),
+    "most significant byte first": (3, {"serializer": codecs.BytesCodec(endian="big")}, "big-endian"),
 }
 
 

@@ -113,7 +113,7 @@ def test_what_a_cache_has_needs_no_network(server: WebServer, tmp_path: Path) ->
 
 
 def test_other_loaders_are_measured_on_files(server: WebServer) -> None:
-    with pytest.raises(ParameterError, match="against must be empty for what is remote"):
+    with pytest.raises(ParameterError, match="against must be empty for remote data"):
         bench(f"{server.url}/gzip.h5ad", against="anndata", **BRIEF)
 
 

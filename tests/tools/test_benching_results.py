@@ -73,7 +73,7 @@ def test_no_peers_are_no_table() -> None:
 
 def test_a_kernel_that_kept_the_file_is_told() -> None:
     kept, unknown = (" ".join(str(replace(FOUND, cached_share=share)).split()) for share in (0.97, None))
-    assert "the kernel kept 97% of the file, so disk is the page cache's speed" in kept
+    assert "the kernel kept 97% of the file, so disk is the speed of the page cache" in kept
     assert "what the page cache kept is unknown" in unknown
 
 

@@ -144,36 +144,37 @@ def test_a_disk_faster_than_reading_never_binds() -> None:
 
 def test_compression_that_binds_is_the_files_fault() -> None:
     assert conclude([case(104_000, DECODE, COPY)]) == (
-        "The file is the limit: inflating gzip takes most of the time. A cache (cache=) needs it once, an "
-        "uncompressed or LZ4 copy (annpipes shuffle) never; without decoding, at most 1,000,000 cells/s from memory."
+        "The file is the limit: inflating gzip takes most of the time. A cache (cache=) does it only once, and an "
+        "uncompressed or LZ4 copy (annpipes shuffle) does not need it; without decoding, at most 1,000,000 cells/s "
+        "from memory."
     )
 
 
 def test_nobody_is_sent_from_lz4_to_lz4() -> None:
     lz4 = replace(DECODE, work="decoding shuffle + lz4", quick=True)
     assert (
-        "decoding shuffle + lz4 takes most of the time. A cache (cache=) needs it once, an uncompressed copy ("
+        "decoding shuffle + lz4 takes most of the time. A cache (cache=) does it only once, and an uncompressed copy ("
         in conclude([case(104_000, lz4, COPY)])
     )
 
 
 def test_copying_that_binds_is_the_machines_fault() -> None:
     assert conclude([case(900_000, COPY)]) == (
-        "The machine is the limit: copying takes most of the time, and how the file is compressed has no part in it."
+        "The machine is the limit: copying takes most of the time, no matter how the file is compressed."
     )
 
 
 def test_hdf5_that_binds_is_the_files_fault_with_the_reason() -> None:
-    assert conclude([case(15_000, HDF5)], reason="filter lzf (32000) is decoded by HDF5 alone") == (
-        "The file is the limit: HDF5 alone can read it (filter lzf (32000) is decoded by HDF5 alone), in one thread. "
+    assert conclude([case(15_000, HDF5)], reason="filter lzf (32000) is decoded only by HDF5") == (
+        "The file is the limit: HDF5 alone can read it (filter lzf (32000) is decoded only by HDF5), in one thread. "
         "A copy written by annpipes shuffle is read directly, by all cores."
     )
 
 
 def test_annpipes_admits_to_be_the_limit() -> None:
     assert conclude([case(390_000, COPY)]) == (
-        "annpipes itself is the limit (39% of what this machine could do at best): larger batches and chunks cost it "
-        "less."
+        "annpipes itself is the limit (39% of what this machine could do at best): larger batches and chunks reduce "
+        "its overhead."
     )
 
 
@@ -192,8 +193,8 @@ def test_a_disk_that_binds_every_epoch_is_named() -> None:
 
 def test_a_disk_slower_than_reading_costs_the_first_epoch() -> None:
     assert conclude([case(104_000, DECODE, disk=DISK)]).endswith(
-        "The first epoch, while the file is not in memory yet, takes at least 9.5 s: the disk gives 21,000 cells/s "
-        "(215 MB/s)."
+        "The first epoch, while the file is not in memory yet, takes at least 9.5 s: the disk delivers 21,000 "
+        "cells/s (215 MB/s)."
     )
 
 
@@ -207,7 +208,7 @@ def test_what_random_rows_cost_is_told_where_it_is_much() -> None:
 
 def test_what_dense_batches_cost_is_told_where_it_is_much() -> None:
     csr, dense = case(104_000, DECODE), case(52_000, DECODE, DENSIFY, form="dense")
-    assert "Making batches dense costs 50% of the speed: take form='csr'" in conclude([csr, dense])
+    assert "Making batches dense costs 50% of the speed: use form='csr'" in conclude([csr, dense])
     assert "costs" not in conclude([csr, replace(dense, cells_per_second=100_000.0)])
 
 
@@ -220,5 +221,5 @@ def test_a_network_that_binds_is_named_with_what_a_cache_would_give() -> None:
     cases = [case(39_000.0, DECODE, COPY, network=NETWORK)]
     assert find(cases) == "Blocks of 64: the network is the limit, 39,000 of at most 40,000 cells/s."
     said = conclude(cases)
-    assert said.startswith("The network is the limit: bare requests for the same bytes give 40,000 cells/s (80 MB/s).")
-    assert "later epochs have at most 1,000,000 cells/s" in said
+    assert said.startswith("The network is the limit: plain requests for the same bytes reach 40,000 cells/s (80 MB/s)")
+    assert "later epochs reach up to 1,000,000 cells/s" in said

@@ -173,7 +173,7 @@ def test_a_rewrite_that_is_broken_off_says_what_is_kept(
     ran = CliRunner().invoke(annpipes, ["shuffle", str(h5ad), "-o", str(output)])
     assert ran.exit_code == code
     assert told.format(f"{output}.unfinished") in ran.stderr
-    assert "the same command goes on from there" in ran.stderr
+    assert "the same command continues from there" in ran.stderr
 
 
 def test_an_interrupt_before_any_part_says_no_more(monkeypatch: pytest.MonkeyPatch, h5ad: Path, tmp_path: Path) -> None:

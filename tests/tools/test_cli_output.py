@@ -83,7 +83,7 @@ def test_tune() -> None:
         neighbours: rows whose successor in the file is in the same batch.
         Random batches have 12.3% of them, mixed ones at most 56.1%.
         Timed once each (more seconds give a median).…
-        Left out for want of time (raise seconds): chunks of 400 with blocks of 1, 32, 128.
+        Left out for lack of time (raise seconds): chunks of 400 with blocks of 1, 32, 128.
 
         Blocks of 1 in chunks of 50 are the fastest with a mixing of at least 0.95.
         ap.stream("small.h5ad", batch_size=50, block_size=1, chunk_size=50)

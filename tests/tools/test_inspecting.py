@@ -97,7 +97,7 @@ def test_a_table_in_obsm_is_told(tmp_path: Path) -> None:
     report = inspect(write(adata, tmp_path / "cells.h5ad"))
     assert report["obsm/scores"].encoding == "table"
     assert report["obsm/scores"].route == "memory (a table)"
-    assert "take it over into obs" in found(report, "obsm/words", "remark")
+    assert "copy it to obs" in found(report, "obsm/words", "remark")
 
 
 def test_blocks_and_memory_are_those_of_a_source(h5ad: Path) -> None:
@@ -202,6 +202,6 @@ PRINTED = textwrap.dedent("""\
     blocks    8 rows: two storage chunks of about 4 rows, direct (gzip)
     memory    736 B for a chunk of 23 rows of X, 736 B for a Loader (one in use, one being read)
 
-    remark    X: gzip: read directly and by all cores, and still inflating is what takes the time
+    remark    X: gzip: read directly and with all cores, but most of the time goes into decompressing it
               → where speed matters, `cache=` decodes it once; `annpipes shuffle` writes it with lz4, or
               uncompressed""")

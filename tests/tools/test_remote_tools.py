@@ -167,7 +167,7 @@ def test_what_is_no_input_is_refused(tmp_path: Path) -> None:
 
 def test_what_nothing_lists_is_left_out_with_a_warning(server: WebServer, tmp_path: Path) -> None:
     unconsolidated(server.folder / "three.zarr", server.folder / "alone.zarr")
-    with pytest.warns(UserWarning, match="layers, obsm and the like"):
+    with pytest.warns(UserWarning, match="layers, obsm and similar groups"):
         rewrite_shuffled(f"{server.url}/alone.zarr", tmp_path / "out.h5ad", codec="gzip")
     found = anndata.read_h5ad(tmp_path / "out.h5ad")
     assert sorted(found.obs_names) == sorted(adata_of().obs_names)

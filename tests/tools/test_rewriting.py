@@ -127,7 +127,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     source = cells(tmp_path / "in.h5ad", 200)
     (tmp_path / "there.h5ad").touch()
     for output, options, message in [
-        ("there.h5ad", {}, "is there already"),
+        ("there.h5ad", {}, "already exists"),
         ("in.h5ad", {}, "is an input"),
         ("out.h5", {}, "must end in .h5ad"),
         ("out.h5ad", {"memory": "100MB"}, "memory must be at least"),

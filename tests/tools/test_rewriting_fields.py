@@ -222,7 +222,7 @@ class TestObs:
     def test_columns_are_joined_as_anndata_does(self, tmp_path: Path, one: str, two: str) -> None:
         paths = two_files(tmp_path, obs_col=(KINDS[one], KINDS[two]))
         if {one, two} in LOSSY:
-            with pytest.raises(FormatError, match=r"obs/col of .* holds the integer \d+, which float64 cannot hold"):
+            with pytest.raises(FormatError, match=r"obs/col of .* the integer \d+, which does not fit into float64"):
                 rewritten(paths, tmp_path)
             assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5ad", "1.h5ad"]
             return

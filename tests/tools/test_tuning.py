@@ -186,7 +186,7 @@ def test_what_would_take_too_long_is_left_out_and_said(path: Path, monkeypatch: 
     tuning = tune(path, batch_size=10, blocks=[2], chunks=[30, 100], seconds=1e-9)
     assert [(p.block_size, p.chunk_size) for p in tuning.points] == [(2, 30)]
     assert tuning.left_out == ((2, 100),)
-    assert "Left out for want of time (raise seconds): chunks of 100 with blocks of 2." in str(tuning)
+    assert "Left out for lack of time (raise seconds): chunks of 100 with blocks of 2." in str(tuning)
     assert "Timed once each (more seconds give a median)." in str(tuning)
 
 

@@ -161,5 +161,5 @@ def test_what_is_lost_of_a_matrix_by_columns_is_never_taken_for_zeros(tmp_path: 
     path = written(anndata.AnnData(matrix_of(VALUES, "csc", "float32")), tmp_path / "cells.zarr")
     put(path, "X/indices", chunks=(16,))
     (path / "X" / "indices" / "c" / "1").unlink()
-    with pytest.raises(DamageError, match=r"X/indices of .*: storage chunk 1 is not there"):
+    with pytest.raises(DamageError, match=r"X/indices of .*: storage chunk 1 is missing"):
         rewrite_shuffled(path, tmp_path / "out.h5ad")

@@ -57,7 +57,7 @@ class ByObstore:
         match = "" if not seen.etag.startswith('"') and self.web else seen.etag  # a weak one, or none: RFC 9110, 13.1.1
         content, found, etag = self._call("ranged", key, first, size, match)
         if self.web and etag == seen.etag and etag and found != seen.size:
-            raise Failure("encoded", f"it has {seen.size} bytes when it is looked at, and {found} when it is read")
+            raise Failure("encoded", f"it had {seen.size} bytes when it was looked up, but {found} when it was read")
         if (found, etag) != seen:
             raise Failure("changed", f"it has {found} bytes and the version {etag}")
         return memoryview(content)
@@ -76,7 +76,7 @@ class ByObstore:
 
     def _refuse_web(self) -> None:
         if self.web:
-            raise Failure("unknown", "a web server does not list what it has")
+            raise Failure("unknown", "a web server cannot list its files")
 
     def _call(self, name: str, key: str, *arguments: Any) -> Any:
         call = call_there if calls.used_before_fork() else calls.call

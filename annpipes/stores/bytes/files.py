@@ -80,7 +80,7 @@ class FileSequence:
                 file.seek(offset - int(self.firsts[number]))
                 return file.read(size) or b""
         except FileNotFoundError:
-            raise SourceError(self._told(number, "is gone")) from None
+            raise SourceError(self._told(number, "has been removed")) from None
 
     def look(self, offsets: Offsets) -> None:
         """As `ByteSource.look`; at each file once a second at most, for there may be thousands."""
@@ -90,7 +90,7 @@ class FileSequence:
             try:
                 self._refuse_changed(number, os.stat(os.path.join(self.folder, self.names[number])))
             except FileNotFoundError:
-                raise SourceError(self._told(number, "is gone")) from None
+                raise SourceError(self._told(number, "has been removed")) from None
             self._looked_at[number] = now
 
     @cached_property
@@ -102,7 +102,7 @@ class FileSequence:
             raise ChangedError(self._told(number, "changed"))
 
     def _told(self, number: int, what: str) -> str:
-        return f"{self.names[number]} of {self.name} {what} since it was first opened; make the source anew"
+        return f"{self.names[number]} of {self.name} {what} since it was first opened; make the source again"
 
     def read_ranges(self, froms: Offsets, tos: Offsets, lengths: Offsets, start: int, stop: int, out: Bytes) -> int:
         """As `OpenBytes.read_ranges`."""

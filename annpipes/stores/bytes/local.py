@@ -73,7 +73,7 @@ class LocalFile:
             with unchanged_after(self.check_unchanged):
                 yield
             if any(opened is not None and opened.lost for opened in (before, self._opened.get(os.getpid()))):
-                raise DamageError(f"{self.name}: the disk could not deliver some of it")
+                raise DamageError(f"{self.name}: the disk could not read part of it")
 
     def opened(self) -> FileBytes:
         """The file's bytes, to be read by any thread within a `steady` block, which compares the stamp."""
@@ -97,9 +97,9 @@ class LocalFile:
         try:
             unchanged = stamp_of(self.path) == self.stamp
         except FileNotFoundError:
-            raise SourceError(f"{self.name!r} is gone since it was first opened") from None
+            raise SourceError(f"{self.name!r} has been removed since it was first opened") from None
         if not unchanged:
-            raise ChangedError(f"{self.name} changed since it was first opened; make the source anew")
+            raise ChangedError(f"{self.name} changed since it was first opened; make the source again")
 
 
 class FileBytes:

@@ -76,7 +76,8 @@ class RemoteObjects:
             return
         for key, seen in zip(self.keys, self.seen, strict=True):
             if self.requests.head(key) != seen:
-                raise ChangedError(f"{self.requests.name(key)} changed since it was first opened; make the source anew")
+                name = self.requests.name(key)
+                raise ChangedError(f"{name} changed since it was first opened; make the source again")
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -19,32 +19,32 @@ _OPEN_ENDS = ("_endpoint", "_region")
 
 
 class Remote:
-    """An address, and how it is reached: it may stand wherever a path may.
+    """An address with options for reaching it; use it wherever a path is accepted.
 
     >>> Remote("s3://atlas/cells.h5ad", region="eu-central-1", secret_access_key="abc", retries=3)
     Remote('s3://atlas/cells.h5ad', retries=3, region='eu-central-1', secret_access_key=…)
 
-    An address alone, as text, is ``Remote(url)``. Credentials are taken from the environment as the library that
-    reads it does (``AWS_ACCESS_KEY_ID`` …), if ``options`` do not give them. The repr hides options that may be secret.
+    An address given as text means ``Remote(url)``. If ``options`` give no credentials, the library that reads the
+    address takes them from the environment (``AWS_ACCESS_KEY_ID`` …). The repr hides options that may be secret.
 
     Parameters
     ----------
     url
         ``https://…``, ``s3://…``, ``gs://…`` and ``az://…`` are read by obstore, any other protocol by fsspec
-        (``hf://…``, ``file://…``). Of ``s3``, ``gs``, ``az`` and what fsspec can list, it may be a pattern.
+        (``hf://…``, ``file://…``). With ``s3``, ``gs``, ``az`` and what fsspec can list, it may be a pattern.
     requests
-        How many requests are under way at once.
+        How many requests run at once.
     retries
-        How often a request is repeated that fails for a reason that may pass: a lost connection, too long a
-        wait, a short answer, a server that is overloaded.
+        How often a request is repeated if it fails for a reason that may be temporary: a lost connection, a timeout,
+        a truncated response, an overloaded server.
     **options
         Anything that ``obstore.store.from_url`` takes, such as ``region``, ``endpoint``, ``skip_signature`` or
-        ``client_options={"timeout": "60s"}``, or what the file system of fsspec does.
+        ``client_options={"timeout": "60s"}``, or that the file system of fsspec takes.
 
     Raises
     ------
     ParameterError
-        ``url`` is no address, or a number is too small.
+        ``url`` is not an address, or a number is too small.
     """
 
     __slots__ = ("options", "requests", "retries", "url")
@@ -55,7 +55,7 @@ class Remote:
         if not is_address(url):
             raise ParameterError(f"url must begin with a protocol, such as 's3://', got {url!r}")
         if not url.partition("://")[2].strip("/"):
-            raise ParameterError(f"url must name something behind its protocol, got {url!r}")
+            raise ParameterError(f"url must name something after its protocol, got {url!r}")
         self.url, self.options = url, dict(options)
         self.requests = as_count(requests, "requests")
         self.retries = as_count(retries, "retries", least=0)
@@ -139,4 +139,4 @@ def refuse_remote(path: Any) -> None:
     """Refuse an address where a file on this machine is needed."""
     remote = as_remote(path)
     if remote is not None:
-        raise FormatError(f"{remote.name!r} is a remote address, and this needs a file: download it and give its path")
+        raise FormatError(f"{remote.name!r} is a remote address; this needs a local file: download it, give its path")

@@ -22,10 +22,10 @@ __all__ = ["Requests"]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds; each is twice the one before
 _INSTALL = "pip install 'annpipes[remote]'"
 _REMEDIES: Mapping[Kind, str] = {
-    "gone": "check the address; some stores say so, too, of what a user may not see",
-    "denied": "give credentials by Remote(url, …) or in the environment; skip_signature=True reads what is public",
-    "encoded": "the server compresses what it sends (Content-Encoding): have it send the file as it is, or download it",
-    "ranges": "the server sends whole files only: use one that knows ranges, or download the file",
+    "gone": "check the address; some stores also say this if you lack permission to read it",
+    "denied": "give credentials by Remote(url, …) or in the environment; skip_signature=True reads public data",
+    "encoded": "the server compresses what it sends (Content-Encoding): make it send the file as it is, or download it",
+    "ranges": "the server sends whole files only: use one that supports range requests, or download the file",
 }
 
 Answer = TypeVar("Answer")
@@ -74,7 +74,7 @@ class Requests:
             with self._turn():
                 content, seen = self.client.whole(key)
             if len(content) < seen.size:
-                raise Failure("passing", f"{len(content)} bytes came instead of {seen.size}")
+                raise Failure("passing", f"received {len(content)} bytes instead of {seen.size}")
             return bytes(content), seen
 
         found = self._if_there(once, key)
@@ -107,7 +107,7 @@ class Requests:
             with self._turn():
                 content = self.client.get(key, first, size, seen)
             if len(content) < size:
-                raise Failure("passing", f"{len(content)} bytes came instead of {size}")
+                raise Failure("passing", f"received {len(content)} bytes instead of {size}")
             return content
 
         content = self._repeated(once, f"bytes {first} … {first + size - 1} of {self.name(key)}", self.name(key))
@@ -135,7 +135,7 @@ class Requests:
             except Failure as failure:
                 if failure.kind == "changed":
                     raise ChangedError(
-                        f"{name or what} changed since it was first opened; make the source anew"
+                        f"{name or what} changed since it was first opened; make the source again"
                     ) from None
                 if failure.kind != "passing" or left == 0:
                     raise self._error(failure, what) from failure

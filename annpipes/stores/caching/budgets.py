@@ -50,7 +50,7 @@ class Budget:
             self._expected += granted * size
         if granted < count and self.cache.limit is None:  # who gave no size does not expect it
             self.full = False
-            self.stop("it has taken nine tenths of what was free on the disk (size= allows more)")
+            self.stop("it has used nine tenths of the free disk space (size= allows more)")
         return granted
 
     def stop(self, reason: str) -> None:
@@ -58,7 +58,7 @@ class Budget:
         with self._lock:
             before, self.full = self.full, True
         if not before:
-            warn(f"nothing more is cached in {self.cache.folder} by this process: {reason}; reading goes on without")
+            warn(f"this process caches nothing more in {self.cache.folder}: {reason}; reading continues without it")
 
     def _room(self) -> int:
         found, limit = bytes_on_disk(self.cache.path), self.cache.limit

@@ -147,7 +147,7 @@ class OpenCache:
         self._check(None)
         if self.known.failed[0]:
             self.known.failed[0] = 0
-            self.budget.stop("its files cannot be written to, as on a full disk")
+            self.budget.stop("its files cannot be written, as when the disk is full")
 
     def _check(self, cause: Exception | None) -> None:
         """Refuse what was read if somebody has cut the data off."""
@@ -155,7 +155,7 @@ class OpenCache:
         if self.files.data.lost or self.files.data_bytes != expected:
             self.array.forget()
             raise DamageError(
-                f"the cache in {self.array.cache.folder} was damaged while it was read: remove it and go on"
+                f"the cache in {self.array.cache.folder} was damaged while it was read: remove it and start again"
             ) from cause
 
     def _entries(self, numbers: RowArray) -> Offsets:

@@ -27,11 +27,11 @@ class Kept:
     source, array
         The file or store, and the path of the array there.
     storage_chunks, present
-        How many it has, and how many of them are kept.
+        How many storage chunks the array has, and how many of them are kept.
     n_bytes
-        What they take on the disk.
+        Bytes that they take on the disk.
     folder
-        Where they are.
+        Where they are kept.
     """
 
     source: str
@@ -59,7 +59,7 @@ def kept_in(folder: str) -> list[Kept]:
 
 
 def remove_kept(folder: str, pattern: str) -> list[Kept]:
-    """Remove what a cache keeps of the sources that match a pattern (as of `fnmatch`): what was removed.
+    """Remove what a cache keeps of the sources that match a pattern (as for `fnmatch`): what was removed.
 
     Who reads it right now reads on.
     """

@@ -25,28 +25,28 @@ _TAG_TEXT = """Signature: 8a477f597d28d172789f06886806bc55
 
 @dataclass(frozen=True, repr=False)
 class Cache:
-    """A folder that keeps storage chunks once they were decoded, for all epochs and processes that come after.
+    """A folder that keeps decoded storage chunks for all later epochs and processes.
 
     >>> import tempfile
     >>> cache = Cache(tempfile.mkdtemp(), size="200GB")
     >>> loader = stream("pbmc.h5ad", cache=cache)
 
-    What was kept is read as from an uncompressed file. Any number of processes may use one folder at the same time.
-    Batches and their order do not depend on it. The folder belongs on a local disk; it can be removed at any time.
+    What it keeps is read as from an uncompressed file. Any number of processes may use one folder at the same time.
+    Batches and their order do not depend on it. Put the folder on a local disk; it can be removed at any time.
 
     Parameters
     ----------
     folder
-        Where; it is made if it is not there.
+        Path of the folder; it is made if it does not exist.
     size
-        Bytes, or a string such as ``"200GB"``, that all that is kept in the folder may take on the disk. What does
-        not fit is decoded each time, as without a cache: nothing is thrown out in favour of something else, which
-        a shuffle would only need again. When None, a tenth of what is free on the disk is left to others.
+        How many bytes the whole folder may take on the disk, as a number or a string such as ``"200GB"``. What does
+        not fit is decoded each time, as without a cache: nothing is evicted, because a shuffle would only need it
+        again. When None, a tenth of the free disk space is left unused.
 
     Raises
     ------
     ParameterError, ParameterTypeError
-        ``folder`` is no folder that can be written to, or ``size`` no number of bytes.
+        ``folder`` is not a folder that can be written to, or ``size`` is not a number of bytes.
     """
 
     folder: str
@@ -62,7 +62,7 @@ class Cache:
             as_bytes(self.size, "size")
         _prepare(self.folder, self.path)
         if not can_cache():
-            warn("cache needs a POSIX system: nothing is cached on this one, and reading goes on without")
+            warn("cache needs a POSIX system: nothing is cached on this one, and reading continues without it")
 
     def __repr__(self) -> str:
         size = "" if self.size is None else f", size={self.size!r}"
@@ -116,11 +116,11 @@ def is_cache(path: str) -> bool:
 def _prepare(folder: str, path: str) -> None:
     """The folder made, and shown to be one that can be written to."""
     if os.path.exists(path) and not os.path.isdir(path):
-        raise ParameterError(f"cache must be a folder, and {folder!r} is a file")
+        raise ParameterError(f"cache must be a folder, but {folder!r} is a file")
     tag = os.path.join(path, _TAG)
     try:
         os.makedirs(path, exist_ok=True)
         with open(tag, "w", encoding="utf-8") as file:
             file.write(_TAG_TEXT)
     except OSError as error:
-        raise ParameterError(f"cache must be a folder that can be written to, and {folder!r} is not: {error}") from None
+        raise ParameterError(f"cache must be a folder that can be written to, but {folder!r} is not: {error}") from None

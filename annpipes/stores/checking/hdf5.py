@@ -28,7 +28,7 @@ _OTHER = "awkward-array"  # its parts have lengths of their own
 
 
 def check_h5ad(where: str | RemoteFile, progress: Progress) -> Found:
-    """All that is wrong with a file; errors as of `check_file`."""
+    """All that is wrong with a file; errors as for `check_file`."""
     check = _Pass(progress)
     try:
         file = Hdf5File(where)

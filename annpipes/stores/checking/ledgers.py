@@ -29,7 +29,7 @@ class Damage(Report):
     unit
         What ``first`` and ``last`` count: ``rows`` (along obs), ``genes`` (along var) or ``entries``.
     first, last
-        Where it begins and ends; None where no single rows are concerned.
+        Where it begins and ends; None if it does not concern particular rows.
     count
         How many rows from ``first`` to ``last`` are affected.
     """

@@ -39,12 +39,12 @@ def check_sparse(
         if part is not None and part.shape is not None and len(part.shape) == 1:
             parts[name] = Stretches(container, part, place)
         elif not damage.knows(place):
-            damage.note(place, "is missing, or no row of numbers")
+            damage.note(place, "is missing, or not a one-dimensional array of numbers")
     by_rows = SPARSE[encoding_of(group)] == "csr"
     unit = unit_of(path) if by_rows else "columns"
     shape = sparse_shape(group)
     if shape is None and not set(group.attrs.keys()).isdisjoint(("shape", "h5sparse_shape")):  # none is no damage
-        damage.note(path, "has no shape of two numbers")
+        damage.note(path, "has no two-dimensional shape")
     major, minor = (None, None) if shape is None else shape if by_rows else shape[::-1]
     counts = [len(parts[name]) for name in ("indices", "data") if name in parts]
     indptr = None

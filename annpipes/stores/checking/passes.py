@@ -67,7 +67,7 @@ class Pass:
         if all(part is not None for part in kind) and not is_known(group, *kind):
             what = "group" if group else "dataset"
             self.ledgers.unchecked.note(
-                path, f"a {what} encoded as {kind[0]!r} {kind[1]!r}, which anndata does not have"
+                path, f"a {what} encoded as {kind[0]!r} {kind[1]!r}, which anndata does not know"
             )
         return True
 
@@ -79,7 +79,7 @@ class Pass:
                     check_values(values, path, unit, begin, self.ledgers)
                 if categories is not None and values.dtype.kind in "iu":
                     wrong = np.flatnonzero((values < -1) | (values >= categories))
-                    what = f"a code without a category, of which there are {categories:,}"
+                    what = f"a code without a category (there are {categories:,} categories)"
                     self.ledgers.damage.note_rows(path, what, unit, wrong + begin)
             self.advance((last - first) * stretches.row_bytes)
         self.ledgers.note_bad(stretches, path, unit)

@@ -21,7 +21,7 @@ __all__ = ["check_zarr"]
 
 
 def check_zarr(where: str | Places, progress: Progress) -> Found:
-    """All that is wrong with a store; errors as of `check_file`."""
+    """All that is wrong with a store; errors as for `check_file`."""
     check, container = _Pass(progress), ZarrGroup(where)
     refuse_other_zarr(container.group, container.path)
     check.elements(container)
@@ -70,7 +70,7 @@ class _Pass(Pass):
         if shape is not None:
             self.check_shape(path, shape)
         if lost := len(container.absent(f"{path}/data").numbers):
-            told = f"lacks {lost:,} storage chunks, which stand for zeros: right only if they were written so"
+            told = f"lacks {lost:,} storage chunks, which are read as zeros: right only if all their values were zero"
             self.ledgers.remarks.note(f"{path}/data", told)
 
     def _array(self, container: ZarrGroup, array: Any, path: str, parent: Any) -> None:

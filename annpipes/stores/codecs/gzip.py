@@ -33,7 +33,7 @@ _LOW = 0xFFFFFFFF
 _LEVEL = 1
 
 
-COSTS = "read directly and by all cores, and still inflating is what takes the time"
+COSTS = "read directly and with all cores, but most of the time goes into decompressing it"
 WORK = "inflating gzip"
 """The same for all that is deflated, whatever stands around it."""
 

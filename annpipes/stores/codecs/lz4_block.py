@@ -28,5 +28,5 @@ class Lz4Block(Codec):
         except struct.error:
             raise ValueError("ends inside its decoded size") from None
         if stated != size:
-            raise ValueError(f"holds {stated} bytes in place of {size}")
+            raise ValueError(f"holds {stated} bytes instead of {size}")
         return decompressed(partial(lz4.decompress, dest=np.empty(size, np.uint8)), encoded)

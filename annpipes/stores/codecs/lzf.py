@@ -13,7 +13,7 @@ class Lzf(Codec):
     name, number = "lzf", 32000
 
     def refusal(self, parameters: Parameters) -> str:
-        return f"filter {self.name} ({self.number}) is decoded by HDF5 alone"
+        return f"filter {self.name} ({self.number}) is decoded only by HDF5"
 
     def decode(self, encoded: Buffer, size: int, parameters: Parameters) -> Buffer:
         raise ValueError(f"cannot be decoded here: {self.refusal(parameters)}")

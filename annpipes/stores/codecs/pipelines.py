@@ -59,7 +59,7 @@ class Pipeline:
                 added = sum(n_bytes for other, n_bytes in before if not mask & other)
                 decoded = codec.decode(decoded, size + added, values)
         if (found := memoryview(decoded).nbytes) != size:
-            raise ValueError(f"decodes to {found} bytes in place of {size}")
+            raise ValueError(f"decodes to {found} bytes instead of {size}")
         return decoded
 
     def decode_bare(self, encoded: Buffer, mask: int, size: int) -> Buffer:
@@ -84,7 +84,7 @@ def pipeline_of(pipeline: Sequence[tuple[int, int, tuple[int, ...], bytes]]) -> 
     """The codecs of filters as h5py lists them, or the reason why they cannot be decoded here."""
     for number, _, values, name in pipeline:
         if number not in BY_NUMBER:
-            return f"filter {name_of(number, name)} ({number}) is decoded by HDF5 alone"
+            return f"filter {name_of(number, name)} ({number}) is decoded only by HDF5"
         if refusal := BY_NUMBER[number].refusal(tuple(values)):
             return refusal
     codecs = tuple(BY_NUMBER[number] for number, _, _, _ in pipeline)
@@ -97,11 +97,11 @@ def zarr_pipeline(pipeline: Sequence[tuple[str, Mapping[str, Any]]]) -> Pipeline
     >>> zarr_pipeline([("numcodecs.shuffle", {"elementsize": 4}), ("zstd", {"level": 3})]).names
     ('shuffle', 'zstd')
     >>> zarr_pipeline([("vlen-utf8", {})])
-    'vlen-utf8 is decoded by zarr alone'
+    'vlen-utf8 is decoded only by zarr'
     """
     for name, _ in pipeline:
         if name not in BY_ZARR:
-            return f"{name} is decoded by zarr alone"
+            return f"{name} is decoded only by zarr"
     codecs = tuple(BY_ZARR[name] for name, _ in pipeline)
     parameters = tuple(codec.parameters_of(values) for codec, (_, values) in zip(codecs, pipeline, strict=True))
     refusals = (codec.refusal(values) for codec, values in zip(codecs, parameters, strict=True))

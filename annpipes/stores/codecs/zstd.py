@@ -39,7 +39,7 @@ class Zstd(Codec):
     def decode(self, encoded: Buffer, size: int, parameters: Parameters) -> Buffer:
         stated = _stated_size(memoryview(encoded))
         if stated not in (None, size):
-            raise ValueError(f"holds {stated} bytes in place of {size}")
+            raise ValueError(f"holds {stated} bytes instead of {size}")
         return decompressed(partial(zstd.decompress, dest=np.empty(size, np.uint8)), encoded)
 
     def step(self, parameters: Parameters) -> Step | None:

@@ -44,7 +44,7 @@ Missing = Literal["error", "fill", "skip"]
 
 
 class Collection(AlignedStore):
-    """Many files, or AnnData objects, as one: their rows one after the other, their genes aligned.
+    """Many files, or AnnData objects, read as one: their rows one after the other, their genes aligned.
 
     >>> import anndata, numpy as np
     >>> one, two = (anndata.AnnData(np.eye(2, dtype="f4")) for _ in range(2))
@@ -56,16 +56,16 @@ class Collection(AlignedStore):
     >>> batch["file"].tolist(), source.var.index.tolist()
     ([0, 0, 1, 1], ['CD3E', 'LYZ', 'MS4A1'])
 
-    Nothing is concatenated: files are opened when rows of theirs are read, and rows are copied to
-    their place in the batch, their columns renumbered. `IndexSource`, `stream` and `AnnDataset` make a
-    collection with these defaults of any list of data, and of a pattern such as ``"atlas/*.h5ad"``.
+    Nothing is concatenated: a file is opened when its rows are read, and rows are copied to
+    their place in the batch, with their columns renumbered. `IndexSource`, `stream` and `AnnDataset` make a
+    collection with these defaults from any list of data, and from a pattern such as ``"atlas/*.h5ad"``.
 
-    Where files differ, as with `anndata.concat`: a matrix is sparse if it is sparse in any
-    file, and numbers take numpy's common dtype, in obs also booleans (0 and 1) and categories of numbers beside
-    numbers. Categories share one table over all files: the first file's, then new labels in the order in which
-    files bring them. A column that is strings in some file, or numbers here and labels there, becomes strings,
-    whose table is sorted. A whole number that the common type cannot hold is an error. ``raw/X`` and ``obsm``
-    must have the same columns everywhere.
+    Files that differ are joined as with `anndata.concat`: a matrix is sparse if it is sparse in any
+    file, and numbers take numpy's common dtype; in obs, so do booleans (0 and 1) and categories of numbers next to
+    numbers. Categories share one table over all files: that of the first file, then new labels in the order in which
+    they appear in the other files. A column that has strings in some file, or numbers in one and labels in another,
+    becomes strings, and its table is sorted. A whole number that the common type cannot hold is an error. ``raw/X``
+    and ``obsm`` must have the same columns everywhere.
 
     Parameters
     ----------
@@ -76,22 +76,22 @@ class Collection(AlignedStore):
         The genes: those of all files (``"inner"``, in the first file's order), those of any
         (``"outer"``), or a list of names, in that order.
     on
-        The column of var by which genes are recognised, such as one of Ensembl ids; var_names when None. They are
-        called by its values, and ``var`` keeps the names in its column ``var_names``.
+        The column of var that identifies genes, such as Ensembl ids; var_names when None. Its values become the
+        names of the genes, and ``var`` keeps the old names in its column ``var_names``.
     missing
-        What happens to a layer, obs column or obsm that some file lacks: asking for it is an
-        ``"error"``; or it is ``"fill"``-ed there (X and layers with ``fill_value``, ``raw/X`` and sparse
-        obsm with 0, other numbers with NaN, labels with ``""`` or code -1); or ``"skip"`` leaves it out of all batches.
+        What happens to a layer, obs column or obsm that some file lacks: asking for it is an ``"error"``; ``"fill"``
+        fills it in (X and layers with ``fill_value``, ``raw/X`` and sparse obsm with 0, other numbers
+        with NaN, labels with ``""`` or code -1); ``"skip"`` leaves it out of all batches.
     fill_value
-        What stands for a gene that a file lacks.
+        The value for a gene that a file lacks.
     missing_genes
-        What becomes of genes of the list ``join`` that no file has: an ``"error"``, or ``fill_value`` (``"fill"``).
+        What happens to genes of the list ``join`` that no file has: an ``"error"``, or ``"fill"`` with ``fill_value``.
     gene_versions
         Whether Ensembl ids are compared with their versions (``"keep"``) or without (``"drop"``).
     max_open_files
-        How many files one read keeps open at once. If there are more, they are closed after each.
+        How many files one read keeps open at once. If there are more files, each is closed after reading from it.
     cache
-        As of `IndexSource`, for all files.
+        As for `IndexSource`, for all files.
 
     Raises
     ------
@@ -155,7 +155,7 @@ class Collection(AlignedStore):
         if (self.join, self.missing, self.fill_value, self._matching) != ("inner", "error", 0.0, AS_NAMED):
             raise ParameterError(
                 f"{self!r} is within another collection: give join, on, missing, fill_value, missing_genes and "
-                f"gene_versions to that"
+                f"gene_versions to the outer one"
             )
         return self.stores
 

@@ -31,7 +31,7 @@ class AlignedStore(FieldStore):
 
     @property
     def var(self) -> pd.DataFrame:
-        """The columns of the files' var tables that do not contradict each other."""
+        """The columns of the files' var tables on which the files agree."""
         return self._joined.table
 
     def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:
@@ -39,7 +39,7 @@ class AlignedStore(FieldStore):
         if found.names is not None and len(found.absent) and not raw:
             if self.fill_value:
                 raise ParameterError(
-                    f"missing_genes='fill' puts zeros where all files lack a gene, and fill_value is "
+                    f"missing_genes='fill' puts zeros where all files lack a gene, but fill_value is "
                     f"{self.fill_value}: give the genes to the collection, join=[…] with missing_genes='fill'"
                 )
             self._joined.refuse_left_out(found.names[found.absent].tolist(), matching)

@@ -29,7 +29,7 @@ class JoinedGenes:
     stores, files
         Whose genes they are, and what errors call these.
     join
-        Which of them, as of `Collection`.
+        Which of them, as for `Collection`.
     matching
         How those of one store are recognised in another; a list of genes may name some that none has.
     """
@@ -41,7 +41,7 @@ class JoinedGenes:
         tables = [self._keys(store) for store in stores]
         if isinstance(join, str):
             if matching.missing == "fill":
-                raise ParameterError(f"missing_genes='fill' fills a list of genes, join=[…], and join is {join!r}")
+                raise ParameterError(f"missing_genes='fill' fills a list of genes, join=[…], but join is {join!r}")
             for store, keys in zip(stores, tables, strict=True):
                 self._need_all(store, keys)
         self._known = join_names(tables, files, join, matching, lambda: stores[0].var)
@@ -105,7 +105,7 @@ class JoinedGenes:
             if left:
                 raise ParameterError(
                     f"{store.name} has {len(left)} of the genes that are missing ({first_few(left)}): they would be "
-                    f"filled, since not all files have them; Collection(…, join='outer') or join=[…] keeps them"
+                    f"filled because not all files have them; Collection(…, join='outer') or join=[…] keeps them"
                 )
 
 

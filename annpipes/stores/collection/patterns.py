@@ -38,7 +38,7 @@ def several_at(remote: Remote) -> list[Remote] | Places | RemoteFile:
 
 
 def addresses_of(remote: Remote) -> list[Remote]:
-    """The addresses that an address stands for: several as of `several_at`, or itself."""
+    """The addresses that an address stands for: several as for `several_at`, or itself."""
     found = several_at(remote)
     return found if isinstance(found, list) else [remote]
 
@@ -59,7 +59,7 @@ def _matching(remote: Remote) -> list[Remote]:
         There are none.
     """
     if remote.web:
-        raise FormatError(f"{remote.name!r} is a pattern, and a web server does not list what it has: give a list")
+        raise FormatError(f"{remote.name!r} is a pattern, but a web server cannot list its files: give a list")
     sign = _SIGNS.search(remote.url)
     assert sign is not None
     top = remote.url[: remote.url.rindex("/", 0, sign.start())]
@@ -69,7 +69,7 @@ def _matching(remote: Remote) -> list[Remote]:
         inside = ((folder, name) for folder in found for name in requests.names(folder))
         found = [f"{folder}/{name}".lstrip("/") for folder, name in inside if fnmatchcase(name, part)]
     if not found:
-        versions = "; a version of an object cannot be named so" if "versionid=" in remote.url.lower() else ""
+        versions = "; a version of an object cannot be named this way" if "versionid=" in remote.url.lower() else ""
         raise SourceError(f"nothing matches {remote.name!r}{versions}")
     return [remote.at(f"{top}/{key}") for key in sorted(found, key=_by_parts)]
 

@@ -123,7 +123,7 @@ class Container(ABC):
         Raises
         ------
         FormatError
-            It is no row of integers.
+            It is not a one-dimensional array of integers.
         DamageError
             It cannot be read.
         """

@@ -106,7 +106,7 @@ class Hdf5File(Container):
         with self.reading(path) as opened:
             stored, where = opened[path], f"{path} of {self.path}"
             if not isinstance(stored, h5py.Dataset) or len(stored.shape) != 1 or stored.dtype.kind not in "iu":
-                raise FormatError(f"{where} is no row of integers")
+                raise FormatError(f"{where} is not a one-dimensional array of integers")
             need_filters(stored, where)
             for first in range(0, len(stored), PIECE):
                 yield stored[first : first + PIECE]

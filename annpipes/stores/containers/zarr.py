@@ -60,7 +60,7 @@ class ZarrGroup(Container):
             known = self.places.zarr_format if isinstance(self.places, RemotePlaces) else None
             found = zarr.open(self._store(zarr), mode="r", zarr_format=known)
         if not isinstance(found, zarr.Group):
-            raise FormatError(f"{self.path} is a Zarr store with a single array, and no AnnData")
+            raise FormatError(f"{self.path} is a Zarr store with a single array, not an AnnData")
         if _unpickles():
             self._refuse_pickles(found)
         return found
@@ -72,8 +72,8 @@ class ZarrGroup(Container):
         if not self.places.listed or any(map(_is_pickled, arrays)):
             wanted = "numcodecs>=0.16.6,!=0.17.0"
             raise FormatError(
-                f"{self.path} is a Zarr store that may have zarr unpickle, and so run any code, as the installed "
-                f"numcodecs allows: pip install '{wanted}', and leave its ALLOW_UNSAFE_PICKLE_DECODE alone"
+                f"{self.path} is a Zarr store that could make zarr unpickle data, and so run any code, because the "
+                f"installed numcodecs allows it: pip install '{wanted}', and do not set ALLOW_UNSAFE_PICKLE_DECODE"
             ).with_remedy(f"pip install '{wanted}'")
 
     def _store(self, zarr: Any) -> Any:
@@ -129,9 +129,9 @@ class ZarrGroup(Container):
         """Refuse a store that was written anew since it was first seen."""
         stamp = self.places.stamp
         if not any(stamp):
-            raise SourceError(f"{self.path!r} is gone since it was first opened")
+            raise SourceError(f"{self.path!r} has been removed since it was first opened")
         if stamp != self.stamp:
-            raise ChangedError(f"{self.path} changed since it was first opened; make the source anew")
+            raise ChangedError(f"{self.path} changed since it was first opened; make the source again")
 
     def array(self, path: str) -> StoredArray:
         with self.reading(path):
@@ -158,7 +158,7 @@ class ZarrGroup(Container):
         with self.reading(path):
             found = self.group[path]
             if len(found.shape) != 1 or np.dtype(found.dtype).kind not in "iu":
-                raise FormatError(f"{path} of {self.path} is no row of integers")
+                raise FormatError(f"{path} of {self.path} is not a one-dimensional array of integers")
             for first in range(0, found.shape[0], PIECE):
                 yield np.asarray(found[first : first + PIECE])
 
@@ -187,7 +187,7 @@ def _needed(path: str) -> Any:
         if tuple(map(int, re.findall(r"\d+", found)[:2])) < least:  # none is less than any
             wanted = f"{package}>={'.'.join(map(str, least))}"
             raise FormatError(
-                f"{path} is a Zarr store, for which {wanted} is needed, and there is {found}: pip install '{wanted}'"
+                f"{path} is a Zarr store, which needs {wanted}, but the version here is {found}: pip install '{wanted}'"
             ).with_remedy(f"pip install '{wanted}'")
     return import_module("zarr")  # only for such stores
 

@@ -95,12 +95,12 @@ class RemotePlaces(Places):
 
     def _tell_unknown(self, folder: str) -> None:
         """Say once of a store that some of it is not known; refuse one of which nothing is."""
-        remedy = "call zarr.consolidate_metadata(path) where it was written, as anndata does"
-        why = f"its metadata is not consolidated, and a web server lists nothing; {remedy}"
+        remedy = "call zarr.consolidate_metadata(path) where the store was written, as anndata does"
+        why = f"its metadata is not consolidated, and a web server cannot list files; {remedy}"
         if not folder:
-            raise FormatError(f"of what is in {self.path} nothing is known: {why}").with_remedy(remedy)
+            raise FormatError(f"the contents of {self.path} are unknown: {why}").with_remedy(remedy)
         if not self._told:
-            warn(f"of what is in layers, obsm and the like of {self.path} nothing is known: {why}")
+            warn(f"the contents of layers, obsm and similar groups of {self.path} are unknown: {why}")
         self._told = True
 
     def _is_there(self, path: str) -> bool:

@@ -74,7 +74,7 @@ def _version_2(metadata: Mapping[str, Any], dtype: np.dtype[Any]) -> Stored | st
     if not dtype.isnative:
         return f"elements of type {dtype}"
     if metadata["order"] != "C" and len(metadata["shape"]) > 1:
-        return "elements in Fortran's order"
+        return "elements in Fortran order"
     pipeline, sides = zarr_pipeline([(one["id"], one) for one in _encoded_by(metadata)]), tuple(metadata["chunks"])
     return pipeline if isinstance(pipeline, str) else Stored(sides, sides, pipeline)
 
@@ -82,7 +82,7 @@ def _version_2(metadata: Mapping[str, Any], dtype: np.dtype[Any]) -> Stored | st
 def _version_3(metadata: Mapping[str, Any], dtype: np.dtype[Any]) -> Stored | str:
     sides = _object_sides(metadata)
     if sides is None:
-        return f"storage chunks in a grid that is {metadata['chunk_grid']['name']}"
+        return f"a storage chunk grid of type {metadata['chunk_grid']['name']}"
     if metadata.get("storage_transformers"):
         return "storage transformers"
     codecs = [(one["name"], one.get("configuration") or {}) for one in metadata["codecs"]]
@@ -97,7 +97,7 @@ def _version_3(metadata: Mapping[str, Any], dtype: np.dtype[Any]) -> Stored | st
 def _sharded(sides: tuple[int, ...], configuration: Mapping[str, Any], dtype: np.dtype[Any]) -> Stored | str:
     index = [one["name"] for one in configuration["index_codecs"]]
     if index not in (_PLAIN_INDEX, _PLAIN_INDEX[:1]) or not _little(configuration["index_codecs"][0]):
-        return f"an index of shards encoded by {' + '.join(index)}"
+        return f"a shard index encoded by {' + '.join(index)}"
     inner = [(one["name"], one.get("configuration") or {}) for one in configuration["codecs"]]
     pipeline = _pipeline(inner, dtype)
     if isinstance(pipeline, str):
@@ -111,9 +111,9 @@ def _sharded(sides: tuple[int, ...], configuration: Mapping[str, Any], dtype: np
 def _pipeline(codecs: Sequence[tuple[str, Mapping[str, Any]]], dtype: np.dtype[Any]) -> Pipeline | str:
     name, configuration = codecs[0]
     if name != "bytes":
-        return f"{name} is decoded by zarr alone"
+        return f"{name} is decoded only by zarr"
     if dtype.itemsize > 1 and not _little({"configuration": configuration}):
-        return "elements whose first byte counts most"
+        return "big-endian elements"
     return zarr_pipeline(codecs[1:])
 
 

@@ -20,7 +20,7 @@ _MANY_CHUNKS = 1000
 _MOSTLY_ZEROS = 0.7  # at a half, CSR of float32 begins to be smaller
 _EXACT = 2**24  # whole numbers up to it are the same in float32
 _REPEATED = 0.1  # different strings among those looked at
-_SHUFFLE = "`annpipes shuffle` writes the file anew so that it is read directly"
+_SHUFFLE = "`annpipes shuffle` rewrites the file so that it is read directly"
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Finding(Report):
     Parameters
     ----------
     level
-        ``problem``: it costs much, or something will fail. ``remark``: it is good to know.
+        ``problem``: it is expensive, or something will fail. ``remark``: it is good to know.
     field
-        The field, or all of which the same is true.
+        The field, or all fields that the finding is about.
     what
-        What is so.
+        The finding.
     remedy
-        What to do about it; "" where nothing needs to be done.
+        What to do about it; "" if nothing needs to be done.
     """
 
     level: Literal["problem", "remark"]
@@ -70,15 +70,15 @@ def _of_field(report: FieldReport) -> Iterator[Finding]:
 
 
 def _by_columns(report: FieldReport) -> Finding:
-    rewritten = "`annpipes shuffle` writes it by rows, in the memory that it is given"
+    rewritten = "`annpipes shuffle` writes it by rows, within the memory that you allow"
     remedy = f"{report.remedy}; or {rewritten}" if report.remedy else rewritten
-    return Finding("problem", report.field, "stored by columns (CSC), so it has no rows to read", remedy)
+    return Finding("problem", report.field, "stored by columns (CSC), so it cannot be read by rows", remedy)
 
 
 def _unread(report: FieldReport) -> Finding:
     if report.refused and not report.remedy:
         return Finding("remark", report.field, report.error, "")
-    remedy = report.remedy or "`annpipes inspect --check` reads everything and tells what is damaged"
+    remedy = report.remedy or "`annpipes inspect --check` reads everything and reports what is damaged"
     return Finding("problem", report.field, report.error, remedy)
 
 
@@ -106,25 +106,25 @@ def _of_storage_chunks(report: FieldReport) -> Iterator[Finding]:
             "problem",
             report.field,
             f"large storage chunks: for one row, {brief_number(rows)} rows ({brief_bytes(size)}) are decoded",
-            "use blocks of whole storage chunks (the default), or write the file anew with `annpipes shuffle`",
+            "use blocks of whole storage chunks (the default), or rewrite the file with `annpipes shuffle`",
         )
     elif size < _SMALL_CHUNK and count > _MANY_CHUNKS:
         yield Finding(
             "problem",
             report.field,
             f"small storage chunks: {brief_number(count)} of {brief_bytes(size)}, each decoded by itself",
-            "write the file anew with `annpipes shuffle`",
+            "rewrite the file with `annpipes shuffle`",
         )
 
 
 def _of_types(report: FieldReport) -> Iterator[Finding]:
     if report.index_dtype in ("int64", "uint64") and report.shape[1] < 2**31:
-        what = f"columns are stored as {report.index_dtype}, though int32 holds all {report.shape[1]:,}"
+        what = f"columns are stored as {report.index_dtype}, though int32 is enough for all {report.shape[1]:,}"
         yield Finding("remark", report.field, what, "X.indices = X.indices.astype('int32') makes them half as large")
     sample = report.sample
     fits = sample is not None and sample.whole and (sample.largest or 0) <= _EXACT
     if report.dtype in ("float64", "int64", "uint64") and fits and not report.field.startswith("obsm"):
-        what = f"whole numbers stored as {report.dtype}: float32 holds those that were looked at exactly"
+        what = f"whole numbers stored as {report.dtype}: float32 holds all that were looked at exactly"
         yield Finding(
             "remark", report.field, what, "X.astype('float32') is half as large, and what a model gets anyway"
         )
@@ -173,7 +173,7 @@ def _of_text(report: FieldReport) -> Iterator[Finding]:
     elif sample.different <= _REPEATED * sample.rows and sample.rows >= 10:
         column = report.field.removeprefix("obs/")
         what = (
-            f"strings of which few differ ({sample.different:,} in {sample.rows:,} rows looked at): about "
+            f"strings with few distinct values ({sample.different:,} in {sample.rows:,} rows looked at): about "
             f"{brief_number((sample.text_bytes or 0) + 16)} bytes a row, as categories 1 or 2"
         )
         yield Finding("remark", report.field, what, f"adata.obs[{column!r}] = adata.obs[{column!r}].astype('category')")

@@ -61,35 +61,35 @@ class FieldReport(Report):
     field
         Its name.
     encoding
-        ``csr``, ``csc``, ``dense`` or ``table``; of columns ``numbers``, ``booleans``, ``strings``, ``categories``
+        ``csr``, ``csc``, ``dense`` or ``table``; for columns ``numbers``, ``booleans``, ``strings``, ``categories``
         or ``nullable …``.
     shape, dtype
-        Of all rows; of the values (of categories: the codes).
+        Shape with all rows; type of the values (for categories: of the codes).
     index_dtype
-        Of a sparse matrix's columns.
+        Type of a sparse matrix's column numbers.
     categories
-        How many there are.
+        How many categories there are.
     stored_values, per_row, density
-        Of a sparse matrix: how many values it stores, how many of them in a row, and their share of the shape.
+        For a sparse matrix: how many values it stores, how many per row, and their share of all entries.
     storage_chunk, storage_chunk_rows, storage_chunk_bytes
-        Shape of a storage chunk (of a sparse matrix: of ``data``), about how many rows it holds, its decoded size.
-        None where storage is contiguous.
+        Shape of a storage chunk (for a sparse matrix: of ``data``), about how many rows it holds, its decoded size.
+        None if storage is contiguous.
     codec
-        The filters that bytes went through; "" where there are none.
+        The filters applied to the bytes; "" if there are none.
     decoded_bytes, stored_bytes, ratio
-        Size in memory and in the file, and one over the other; None for text, whose size HDF5 does not tell.
+        Size in memory and in the file, and the ratio of the two; None for text, whose size HDF5 does not tell.
     route
-        How it is read, and why so; None where it cannot be read.
+        How it is read, and why; None if it cannot be read.
     row_bytes
         Memory that an average row takes.
     sample
-        What a look at a few rows showed; None where nothing was looked at.
+        What a look at a few rows showed; None if none were looked at.
     error
-        Why it cannot be read by rows; "" where it can.
+        Why it cannot be read by rows; "" if it can.
     remedy
-        What to do about that, where it is known.
+        What to do about the error, if known.
     refused
-        Whether it is whole, and of a kind that has no rows to read.
+        Whether the field is intact, but of a kind that cannot be read by rows.
     """
 
     field: str

@@ -21,4 +21,4 @@ def describe_file(path: str | Remote) -> FileFacts:
         return describe_zarr(store)
     if isinstance(store, H5adStore):
         return describe_h5ad(store)
-    raise ParameterError(f"path must be that of an .h5ad file or a Zarr store, got {path!r}")
+    raise ParameterError(f"path must be the path of an .h5ad file or a Zarr store, got {path!r}")

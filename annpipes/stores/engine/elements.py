@@ -84,7 +84,7 @@ class InMemory(NamedTuple):
     froms
         Where each begins there; shape ``(pieces,)``.
     guards, around
-        As of `Work`.
+        As for `Work`.
     """
 
     source: Bytes
@@ -139,7 +139,7 @@ class Direct:
         return 0
 
     def around(self) -> Sequence[Guard]:
-        """As of `Work`, where storage chunks are decoded."""
+        """As for `Work`, where storage chunks are decoded."""
         return ()
 
     def in_memory(self, pieces: Pieces) -> InMemory | None:

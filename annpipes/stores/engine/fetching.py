@@ -41,7 +41,7 @@ class Fetching:
     pieces, target
         What is copied where.
     shelf_of
-        What becomes of them in a cache, as of `loop_of`.
+        What becomes of them in a cache, as for `loop_of`.
     """
 
     def __init__(

@@ -163,7 +163,7 @@ def _read(source: ByteSource, froms: RowArray, lengths: RowArray) -> int:
         firsts, ends = froms // _PAGE * _PAGE, -(-(froms + lengths) // _PAGE) * _PAGE
         came = read_ranges(opened.descriptor, firsts, ends - firsts, np.empty(int((ends - firsts).max()), np.uint8))
     if came < wanted:
-        raise OSError(f"of {wanted} bytes only {came} could be read")
+        raise OSError(f"only {came} of {wanted} bytes could be read")
     return wanted
 
 

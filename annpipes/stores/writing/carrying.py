@@ -83,7 +83,7 @@ def option_named(field: str) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise FormatError(f"{error}; or go without it: without=[{field!r}] (--without {field})") from error
+        raise FormatError(f"{error}; or leave it out: without=[{field!r}] (--without {field})") from error
 
 
 class Array:

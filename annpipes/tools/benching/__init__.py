@@ -40,7 +40,7 @@ def bench(
     cache: Any = None,
     progress: Progress = no_progress,
 ) -> Benchmark:
-    """Cells per second of a file on this machine in each order and form, next to what is possible.
+    """Cells per second read from a file on this machine, in each order and form, next to what is possible.
 
     >>> found = bench("pbmc.h5ad", seconds=0.02)
     >>> [(case.order, case.form) for case in found.cases]
@@ -48,47 +48,45 @@ def bench(
     >>> print(found.route)
     direct (uncompressed)
 
-    Orders are random rows, shuffled blocks of the size that `IndexSource` advises, and rows as they
-    stand; forms are CSR and dense batches (dense alone where X is dense). Each is measured over
-    rows from all of the file, in turns with the bare work that it cannot do without, from the
-    page cache. For the limit ``disk``, the file is dropped from the page cache first.
+    Orders are random rows, shuffled blocks of the size that `IndexSource` recommends, and rows in stored
+    order; forms are CSR and dense batches (only dense where X is dense). Each is measured over
+    rows from the whole file, from the page cache, in turns with only the work that cannot be
+    avoided. For the limit ``disk``, the file is first dropped from the page cache.
 
-    With a cache, rows are put there first and then measured, as epochs after the first are; the disk is not.
+    With a cache, rows are first put into it and then measured, like epochs after the first; the disk is not measured.
 
-    What is remote comes over the network in each turn, beside the limit ``network``: the same bytes by bare requests.
-    Its rows are fewer where a chunk would take longer than ``seconds``.
+    Remote data are fetched over the network in each turn. The limit ``network`` is the speed of plain requests for
+    the same bytes. Fewer rows are read if a chunk would take longer than ``seconds``.
 
     Parameters
     ----------
     data
         Path or address of an ``.h5ad`` file or a Zarr store, or a `Remote`.
     batch_size, chunk_size
-        As of `stream`.
+        As for `stream`.
     seconds
-        About how long each case is measured; it takes longer where one chunk takes longer.
+        About how long to measure each case; it takes longer if one chunk takes longer.
     against
         Other loaders to run on the same rows: ``"installed"``, or names among ``anndata`` (a loop over
-        a backed AnnData), ``scdataset`` and ``annloader``. They read files of this machine alone.
+        a backed AnnData), ``scdataset`` and ``annloader``. They read only local files.
     cache
-        As of `stream`.
+        As for `stream`.
     progress
-        Called with the steps done and all steps.
+        Called with the number of steps done and of all steps.
 
     Raises
     ------
     ParameterError, ParameterTypeError
-        A parameter cannot be right, or ``data`` is not one file.
+        A parameter is invalid, or ``data`` is not one file.
     SourceError, FormatError, FieldError, DamageError
-        There is no such file, or no X in it that can be read by rows, or it has none.
+        There is no such file, or it has no X, or an X that cannot be read by rows.
     """
     batch_size, chunk_size = as_count(batch_size, "batch_size"), as_count(chunk_size, "chunk_size")
     budget, names = as_seconds(seconds, "seconds"), as_peers(against)
     source, remote = _source(data, cache), as_remote(data)
     path = None if isinstance(data, Remote) or remote else os.path.expanduser(data)
     if names and path is None:
-        raise ParameterError(
-            "against must be empty for what is remote: other loaders are measured on a file of this machine"
-        )
+        raise ParameterError("against must be empty for remote data: other loaders are measured only on local files")
     fits = _fits_memory(path)
     steps = Steps(progress, len(_ORDERS) * (2 + len(names)))
     every = [Sample.of(path, source, order, batch_size, chunk_size) for order in _ORDERS]
@@ -128,7 +126,7 @@ def _source(data: Any, cache: Any) -> IndexSource:
     if not isinstance(data, str | os.PathLike | Remote):
         raise ParameterTypeError(
             f"data must be the path or address of one file, got {type(data).__name__}: measure the files of a "
-            f"collection one by one; what is in memory needs no file to be read"
+            f"collection one by one; data in memory has no file to measure"
         )
     source = IndexSource(data, cache=cache)
     if len(source.files) != 1:

@@ -16,7 +16,7 @@ ANNPIPES = "annpipes"
 
 @dataclass(frozen=True)
 class BenchLimit(Report):
-    """What this machine gives at best in one kind of work that batches cannot do without.
+    """The best that this machine can do in one kind of work that every batch needs.
 
     Parameters
     ----------
@@ -24,13 +24,13 @@ class BenchLimit(Report):
         ``decode``, ``copy``, ``densify``, ``hdf5`` (HDF5's own reading, in place of the first two), ``disk`` or
         ``network``.
     work
-        The same in words.
+        The kind of work in words.
     cells_per_second
-        If there were no other work.
+        The speed if there were no other work.
     megabytes_per_second
-        Decoded, copied, written or, of ``disk`` and ``network``, stored bytes (10⁶).
+        Decoded, copied or written bytes (10⁶); for ``disk`` and ``network``, stored bytes.
     quick
-        Of ``decode``: whether no other codec would be decoded much faster.
+        For ``decode``: whether no other codec would decode much faster.
     """
 
     name: str
@@ -42,36 +42,36 @@ class BenchLimit(Report):
 
 @dataclass(frozen=True)
 class BenchCase(Report):
-    """Batches of one form in one order, and what they could be at best.
+    """The speed of batches of one form in one order, and the best possible speed.
 
     Parameters
     ----------
     order
         ``random`` rows, shuffled ``blocks`` or ``sequential``.
     block_size
-        How many rows stay together; in sequential order those of one chunk.
+        How many rows stay together; in sequential order, the rows of one chunk.
     form
         ``csr`` or ``dense`` batches.
     rows, turns
         How many rows were read in each turn, and how often.
     cells_per_second, slowest, fastest
-        The median turn, and the two at the ends; from the page cache, or over the network.
+        Speed of the median, the slowest and the fastest turn; from the page cache, or over the network.
     limits
         The work that the processor has to do; the cores share it, so its times add up.
     disk
-        What the device gives; None where only HDF5 knows which bytes are needed.
+        The speed of the device; None if only HDF5 knows which bytes are needed.
     read_amplification
         Bytes decoded for each byte of the rows asked for.
     at_most
-        Cells per second if nothing but the work of ``limits`` were done, meanwhile the network gives what it can.
+        Cells per second if only the work of ``limits`` were done, while the network delivers at full speed.
     share
-        Of that, what annpipes reaches.
+        The share of ``at_most`` that annpipes reaches.
     binding
-        The name of the limit that takes the most of the time; ``annpipes`` if what is not explained by any takes more.
+        The name of the limit that takes most of the time; ``annpipes`` if the time that no limit explains is longer.
     epoch_seconds
-        The whole file at this speed.
+        The time for the whole file at this speed.
     network
-        What the network gives to bare requests for the same bytes; None of what lies on this machine.
+        The speed of plain requests for the same bytes; None for local files.
     """
 
     order: str

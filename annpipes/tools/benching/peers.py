@@ -34,7 +34,7 @@ class Task:
     Parameters
     ----------
     path, order, form, batch_size, chunk_size
-        As of `bench`.
+        As for `bench`.
     drawn
         The rows in the order in which annpipes hands them on.
     block_size

@@ -25,18 +25,18 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class BenchPeer(Report):
-    """Another loader on the same file, in turns with annpipes.
+    """Another loader on the same file, measured in turns with annpipes.
 
     Parameters
     ----------
     name
         The loader.
     order, form
-        As of `BenchCase`; None if it was not run.
+        As for `BenchCase`; None if it was not run.
     cells_per_second, annpipes_cells_per_second, speed
-        Its median turn, that of annpipes beside it, and how many times as fast annpipes is.
+        The speed of its median turn, that of annpipes in the same run, and how many times as fast annpipes is.
     note
-        Why there are no numbers, or what is to be known about them.
+        Why there are no numbers, or a remark about them.
     """
 
     name: str
@@ -59,24 +59,24 @@ class Benchmark(Report, Shown):
     batch_size, chunk_size
         As given to `bench`.
     machine, threads
-        On what, and how many threads decode.
+        The machine, and how many threads decode.
     cached_share
-        The share of the file that the kernel kept in its page cache although it was asked to drop it: if it is
-        large, the limit ``disk`` is the page cache's. None where it cannot be known.
+        The share of the file that the kernel kept in its page cache although it was asked to drop it. If it is
+        large, the limit ``disk`` is that of the page cache. None if it cannot be known.
     fits_memory
-        Whether the file could stay in the page cache; None where the system does not tell.
+        Whether the file could stay in the page cache; None if the system does not tell.
     cases
         One for each order and form.
     peers
         Other loaders, if any were asked for.
     findings
-        What binds, one sentence for each order.
+        What limits the speed, one sentence for each order.
     conclusion
-        What follows from it.
+        What follows from the findings.
     from_cache
-        The least share of the rows' bytes that came from the cache, in any order; None without one.
+        The smallest share, over the orders, of the rows' bytes that came from the cache; None without a cache.
     requests
-        How many requests were under way at once; None of what lies on this machine.
+        How many requests ran at once; None for local files.
     """
 
     file: str
@@ -154,7 +154,7 @@ class Benchmark(Report, Shown):
     def _how(self) -> str:
         kept = {
             None: "what the page cache kept is unknown",
-            True: f"the kernel kept {self.cached_share or 0:.0%} of the file, so disk is the page cache's speed",
+            True: f"the kernel kept {self.cached_share or 0:.0%} of the file, so disk is the speed of the page cache",
             False: "disk: page cache dropped before",
         }[None if self.cached_share is None else self.cached_share > KEPT]
         if self.from_cache is not None:

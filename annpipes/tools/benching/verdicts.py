@@ -66,10 +66,10 @@ def conclude(cases: Sequence[BenchCase], *, reason: str = "", fits_memory: bool 
         seconds = main.epoch_seconds * main.cells_per_second / main.disk.cells_per_second
         sentences.append(
             f"The first epoch, while the file is not in memory yet, takes at least {brief_time(seconds)}: the disk "
-            f"gives {_speed(main.disk)}."
+            f"delivers {_speed(main.disk)}."
         )
     if max(map(_unrest, cases)) > _MUCH:
-        sentences.append("Turns differ much, so the machine was busy: repeat this when it is quiet.")
+        sentences.append("Turns differ a lot, so the machine was busy: repeat this when it is quiet.")
     return " ".join(sentences)
 
 
@@ -89,8 +89,8 @@ def _decode(case: BenchCase) -> str:
     rest = together([other for other in case.limits if other.name != "decode"])
     copy = "an uncompressed copy" if limit.quick else "an uncompressed or LZ4 copy"
     return (
-        f"The file is the limit: {limit.work} takes most of the time. A cache (cache=) needs it once, {copy} (annpipes "
-        f"shuffle) never; without decoding, at most {brief_number(rest)} cells/s from memory."
+        f"The file is the limit: {limit.work} takes most of the time. A cache (cache=) does it only once, and {copy} "
+        f"(annpipes shuffle) does not need it; without decoding, at most {brief_number(rest)} cells/s from memory."
     )
 
 
@@ -98,9 +98,9 @@ def _network(case: BenchCase) -> str:
     limit, rest = case.network, together([other for other in case.limits if other.name != "decode"])
     assert limit
     return (
-        f"The network is the limit: bare requests for the same bytes give {_speed(limit)}. A cache (cache=) asks for "
-        f"each byte once and decodes it once, so later epochs have at most {brief_number(rest)} cells/s. More "
-        f"requests at once (ap.Remote(…, requests=)) help where each takes long, a machine nearer to the data always."
+        f"The network is the limit: plain requests for the same bytes reach {_speed(limit)}. A cache (cache=) requests "
+        f"and decodes each byte once, so later epochs reach up to {brief_number(rest)} cells/s. More requests at once "
+        f"(ap.Remote(…, requests=)) help if each takes long; a machine closer to the data always helps."
     )
 
 
@@ -116,10 +116,7 @@ def _by_library(case: BenchCase, reason: str) -> str:
 
 
 def _machine(case: BenchCase) -> str:
-    return (
-        f"The machine is the limit: {_limit(case)} takes most of the time, and how the file is compressed has no "
-        f"part in it."
-    )
+    return f"The machine is the limit: {_limit(case)} takes most of the time, no matter how the file is compressed."
 
 
 def _annpipes(case: BenchCase) -> str:
@@ -130,7 +127,7 @@ def _annpipes(case: BenchCase) -> str:
         )
     return (
         f"annpipes itself is the limit ({case.share:.0%} of what this machine could do at best): larger batches "
-        f"and chunks cost it less."
+        f"and chunks reduce its overhead."
     )
 
 
@@ -147,8 +144,7 @@ def _remarks(main: BenchCase, random: BenchCase | None, dense: BenchCase | None)
     if main.form == "csr" and dense and dense.cells_per_second < _DENSE_COSTS * main.cells_per_second:
         cost = 1 - dense.cells_per_second / main.cells_per_second
         yield (
-            f"Making batches dense costs {cost:.0%} of the speed: take form='csr', and do it on the GPU if there is "
-            f"one."
+            f"Making batches dense costs {cost:.0%} of the speed: use form='csr', and do it on the GPU if there is one."
         )
 
 

@@ -38,7 +38,7 @@ _COLUMNS = ("obs", "obs_names")
 
 @dataclass(frozen=True)
 class Inspection(Report, Shown):
-    """What `inspect` tells of a file; its ``str`` is what ``annpipes inspect`` prints.
+    """What `inspect` reports about a file; its ``str`` is what ``annpipes inspect`` prints.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ class Inspection(Report, Shown):
     others
         Elements that annpipes does not read.
     chunk_rows, chunk_bytes, loader_bytes
-        Rows of a chunk, what it takes in memory with X alone, and what a `Loader` takes: the chunk in use and
+        Rows of a chunk, the memory it takes with X alone, and the memory a `Loader` takes: the chunk in use and
         the one being read.
     block_size, block_reason
         The block size that `IndexSource` chooses, and why.
     findings
-        Problems and remarks, with what to do.
+        Problems and remarks, and what to do about them.
     """
 
     file: str
@@ -118,13 +118,13 @@ class CheckReport(Report, Shown):
     healthy
         Whether everything could be read and nothing is damaged.
     read_bytes
-        How much was read, decoded.
+        How many bytes were read, after decoding.
     damage
         What is damaged, with rows.
     remarks
-        What is unusual, and right.
+        What is unusual, but valid.
     unchecked
-        What could not be looked at, because HDF5 lacks a filter.
+        What could not be checked, because HDF5 lacks a filter.
     """
 
     file: str
@@ -158,22 +158,22 @@ def inspect(path: str | os.PathLike[str] | Remote, *, chunk_size: int = 16_384) 
     >>> print(report.findings[1].what)
     columns do not ascend within rows, first in row 0 (256 rows looked at)
 
-    It costs little more than opening the file: ``indptr`` and the obs names are read whole, and of matrices and
-    text a few rows are looked at. `check` reads everything.
+    It costs little more than opening the file: it reads ``indptr`` and the obs names whole, but only a few rows of
+    matrices and text. `check` reads everything.
 
     Parameters
     ----------
     path
         Path of an ``.h5ad`` file or a Zarr store, or its address.
     chunk_size
-        Rows of the chunk whose memory is told.
+        Rows of the chunk whose memory is reported.
 
     Raises
     ------
     SourceError, FormatError, DamageError
-        No such file, no AnnData file, or one that cannot be opened.
+        There is no such file, or it is not an AnnData file, or it cannot be opened.
     ParameterError, ParameterTypeError
-        ``chunk_size`` cannot be right, or ``path`` is no path.
+        ``chunk_size`` is invalid, or ``path`` is not a path.
     """
     size = as_count(chunk_size, "chunk_size")
     facts = describe_file(path if isinstance(path, Remote) else _as_path(path, "inspect"))
@@ -198,35 +198,35 @@ def inspect(path: str | os.PathLike[str] | Remote, *, chunk_size: int = 16_384) 
 def check(
     path: str | os.PathLike[str] | Remote, *, own_process: bool = False, progress: Progress = no_progress
 ) -> CheckReport:
-    """All damage of a file, after everything in it was read once.
+    """All damage in a file, found by reading everything in it once.
 
     >>> report = check("pbmc.h5ad")
     >>> report.healthy, report.damage
     (True, ())
 
-    Damage is: bytes that do not decode or have a wrong checksum, an ``indptr`` that contradicts itself, columns
-    outside of the matrix, NaN and infinite values in X, layers and raw, codes without a category, lengths that differ
-    from those of obs and var, and whatever HDF5 cannot read. One damaged storage chunk does not hide another. Of one
-    kind in one field at most 50 stretches of rows are listed; the last covers the rest.
+    Damage is: bytes that do not decode or have a wrong checksum, an inconsistent ``indptr``, columns
+    outside the matrix, NaN and infinite values in X, layers and raw, codes without a category, lengths that differ
+    from those of obs and var, and anything HDF5 cannot read. One damaged storage chunk does not hide another. For each
+    kind of damage in a field, at most 50 ranges of rows are listed; the last covers the rest.
 
     Parameters
     ----------
     path
         Path of an ``.h5ad`` file or a Zarr store, or its address.
     own_process
-        Read in a process of its own, as the command does: some damage crashes HDF5 itself, which is then told as
-        damage. A script must guard its work by ``if __name__ == "__main__"``.
+        Read in a separate process, as the command does: some damage crashes HDF5 itself, and that crash is then
+        reported as damage. A script must guard its work with ``if __name__ == "__main__"``.
     progress
-        Called with the bytes that are done and all there are.
+        Called with the number of bytes done and the total.
 
     Raises
     ------
     SourceError, FormatError
-        No such file, or a directory.
+        There is no such file, or it is a directory.
     ParameterTypeError
-        ``path`` is no path.
+        ``path`` is not a path.
     RemoteError
-        It cannot be read from its address.
+        The address cannot be read.
     """
     place = path if isinstance(path, Remote) else _as_path(path, "check")
     found = check_apart(place, progress) if own_process else check_file(place, progress)

@@ -53,17 +53,17 @@ class Rewrite(Report, Shown):
     files
         The output files, in order.
     n_obs
-        Rows in all of them.
+        How many rows all of them have together.
     input_bytes, output_bytes
-        Sizes of all inputs and of all outputs.
+        Total size of the inputs, and of the outputs.
     codec
         How values are compressed.
     parts, reused_parts
-        How many parts there were, and how many of them were finished before.
+        How many parts there were, and how many of them had been finished by an earlier call.
     seconds
         How long it took.
     left_out
-        What the inputs have and the outputs lack.
+        What the inputs have but the outputs lack.
     """
 
     files: tuple[str, ...]
@@ -129,65 +129,65 @@ def rewrite_shuffled(
     (700, False)
 
     Blocks of rows are drawn in random order and read part by part; within a part, rows are
-    permuted. The order follows from the inputs, ``seed`` and the parameters, ``memory`` among them.
+    permuted. The order depends on the inputs, ``seed`` and the parameters, including ``memory``.
 
-    Finished parts lie in ``<output>.unfinished`` until all is done. If the work is broken off, the
-    same call goes on with what is missing. An output file appears under its name when it is complete.
+    Finished parts are kept in ``<output>.unfinished`` until everything is done. If the work is interrupted, the
+    same call continues with what is missing. An output file appears under its name when it is complete.
 
-    Kept are X, layers, raw, obs, obsm (tables and arrays of any dimensions, too) and var, and of a single
-    input also uns, varm and varp; ``obsp`` is left out. Several inputs are joined as a `Collection` does:
-    genes as ``join`` says, and the obs columns, layers and obsm that all of them have.
+    The output has X, layers, raw, obs, obsm (including tables and arrays of any dimensions) and var, and with a single
+    input also uns, varm and varp; ``obsp`` is left out. Several inputs are joined as by a `Collection`:
+    genes as ``join`` says, and the obs columns, layers and obsm that all inputs have.
 
     Parameters
     ----------
     data
         A path or an address, a list of these, or a pattern.
     output
-        Where the result goes. With ``rows_per_file``, ``out.h5ad`` becomes ``out-0.h5ad``, ``out-1.h5ad`` …
+        Path of the result. With ``rows_per_file``, ``out.h5ad`` becomes ``out-0.h5ad``, ``out-1.h5ad`` …
     rows_per_file
-        Rows of each output file; all in one when None.
+        Rows per output file; all in one file when None.
     codec
         ``"lz4"`` (fast) and ``"zstd"`` (smaller) need ``hdf5plugin`` wherever the file is read with h5py or anndata;
         ``"gzip"`` needs nothing and is slower; ``"none"`` is the fastest and largest.
     dtype
         A narrower type for the values of X, such as ``"uint16"`` for counts, or types by field; refused
-        where a value would change.
+        if a value would change.
     memory
-        Bytes that one process may take, or a string such as ``"4GB"``.
+        How much memory one process may take, in bytes or as a string such as ``"4GB"``.
     seed
         Equal seeds give equal orders.
     groupby
-        An obs column of labels: rows of one label stand together, label after label, and are shuffled among themselves.
+        An obs column of labels: rows of one label stay together, label after label, and are shuffled within it.
     block_size
-        How many rows are read together. When None up to four times what `IndexSource` would take, as long as
+        How many rows are read together. When None, up to four times what `IndexSource` would choose, as long as
         every part is drawn from 64 blocks.
     join
         The genes of several inputs, ``"inner"`` or ``"outer"``.
     without
-        What is left out: ``"X"``, ``"raw"``, ``"layers/x"``, ``"obsm/x"``, ``"obs/column"``, ``"var/column"``,
+        What to leave out: ``"X"``, ``"raw"``, ``"layers/x"``, ``"obsm/x"``, ``"obs/column"``, ``"var/column"``,
         ``"uns/key"``, ``"varm/x"``, ``"varp/x"``, or a whole group such as ``"uns"``.
     overwrite
-        Replace an output that is there.
+        Replace an existing output.
     scheduler
-        Address of a Dask scheduler whose workers write the parts; they need the same paths. ``memory``
-        is then that of each of them. Options of a `Remote`, such as credentials, are sent to them.
+        Address of a Dask scheduler whose workers write the parts; the paths must be valid on the workers. ``memory``
+        is then that of each worker. Options of a `Remote`, such as credentials, are sent to the workers.
     progress
         Called with the number of steps done and of all steps.
 
     Raises
     ------
     ParameterError
-        An output is there already, ``memory`` is too small for a part, or a value does not fit into ``dtype``.
+        An output already exists, ``memory`` is too small for a part, or a value does not fit into ``dtype``.
     DiskSpaceError
         The disk is too full for the parts and the result.
     StateError
-        The folder of parts belongs to another rewrite, or another process works in it.
+        The folder of parts belongs to another rewrite, or another process is working in it.
     FieldError
-        ``without`` names what no input has.
+        ``without`` names something that no input has.
     SourceError, FormatError, DamageError
-        An input that is missing, that has no rows to read, or that is damaged.
+        An input is missing, cannot be read by rows, or is damaged.
     RemoteError
-        An address cannot be read; what is finished is kept.
+        An address cannot be read; finished parts are kept.
     """
     began = time.monotonic()
     paths = named_inputs(data)

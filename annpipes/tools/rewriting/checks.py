@@ -22,7 +22,7 @@ def check_outputs(workshop: Workshop, overwrite: bool) -> None:
     for path in workshop.outputs():
         if os.path.exists(path) and not overwrite:
             raise ParameterError(
-                f"output {path!r} is there already: choose another name, or overwrite it (--overwrite, overwrite=True)"
+                f"output {path!r} already exists: choose another name, or overwrite it (--overwrite, overwrite=True)"
             )
 
 

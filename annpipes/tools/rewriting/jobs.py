@@ -67,7 +67,7 @@ class Job:
     inputs
         Absolute paths, and addresses.
     join
-        Which genes several inputs have in common, as of `Collection`.
+        Which genes several inputs have in common, as for `Collection`.
     data
         A few characters that differ for other inputs.
     output
@@ -238,7 +238,7 @@ def _attempt(job: Job, record: str) -> str:
         position = State.read(saved, {"attempt": str}).checked(job.record())
     except (StateError, ValueError) as error:  # ValueError: what is no JSON
         raise StateError(
-            f"{job.folder} holds parts of another rewrite ({error}): give the same parameters to go on with it, or "
+            f"{job.folder} holds parts of another rewrite ({error}): give the same parameters to continue it, or "
             f"remove that folder"
         ) from error
     return str(position["attempt"])

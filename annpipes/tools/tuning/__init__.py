@@ -39,7 +39,7 @@ _WARMING = 1 / 6  # of the time
 def mixing_of(
     loader: Loader, column: str | None = None, *, epoch: int | None = None, most_rows: int = MOST_ROWS
 ) -> Mixing:
-    """How mixed the batches of a loader's epoch are, from its plan: X is not read.
+    """How well mixed the batches of a loader's epoch are, from its plan: X is not read.
 
     >>> print(mixing_of(stream("pbmc.h5ad", batch_size=64, block_size=1), "louvain"))
     label entropy 3.05 bits, 0.999 of the 3.06 of random batches; 8.14% of neighbours together, 8.95% at random
@@ -47,19 +47,19 @@ def mixing_of(
     Parameters
     ----------
     loader
-        The loader; of several ranks, this one's batches.
+        The loader; with several ranks, only the batches of its own rank count.
     column
-        An obs column of labels. When None, which of 64 equal parts of the file a row lies in.
+        An obs column of labels. When None, the label is which of 64 equal parts of the file a row lies in.
     epoch
-        Which one; the next when None.
+        Which epoch; the next when None.
     most_rows
-        If the epoch has more, chunks of about so many rows are judged that are spread evenly over it.
-        Random batches are drawn from all rows nevertheless, unless a sampler or a mixture draws the epoch's.
+        If the epoch has more rows, chunks with about this many, spread evenly over it, are judged. The random batches
+        to compare with are still drawn from all rows, unless a sampler or a mixture draws the rows of the epoch.
 
     Raises
     ------
     FieldError
-        No such column, or one of floats.
+        There is no such column, or it holds floats.
     """
     if not isinstance(loader, Loader):
         raise ParameterTypeError(f"loader must be a Loader, such as stream returns, got {type(loader).__name__}")
@@ -94,47 +94,47 @@ def tune(
     'ap.stream("pbmc.h5ad", batch_size=256, block_size=…, chunk_size=512)'
 
     Each setting is timed with a `Loader` over the first chunks of an epoch, which are whole blocks from all over the
-    file; those that could be recommended several times, each over another epoch. Files that fit in free memory are
-    read into the page cache before, where an epoch leaves them.
+    file; settings that could be recommended are timed several times, each time in another epoch. Files that fit in
+    free memory are first read into the page cache, where an epoch would leave them.
 
-    Recommended is the fastest setting that is mixed well enough: in its labels, and in the share of neighbours in
-    the file that share a batch, which may be at most halfway from that of random batches to all. Of those as fast
-    within the noise, the best mixed one, of these the one that needs the least memory, and then the one with
-    the smallest blocks.
+    The recommendation is the fastest setting that is mixed well enough: in its labels, and in the share of neighbors
+    in the file that share a batch, which may be at most halfway from that of random batches to all. Among settings
+    that are equally fast within the noise, it is the best mixed one, then the one that needs the least memory, then
+    the one with the smallest blocks.
 
     Parameters
     ----------
     data
-        As of `IndexSource`.
+        As for `IndexSource`.
     label
-        The obs column by which batches are to be mixed. When None, batches are judged by which of
-        64 equal parts of the file their rows lie in, as if each part were a label; of a file that is shuffled
-        already, this says nothing.
+        The obs column whose labels should be mixed. When None, batches are judged by which of
+        64 equal parts of the file their rows lie in, as if each part were a label; for a file that is already
+        shuffled, this says nothing.
     memory
-        Bytes, or a string such as ``"2GB"``, that two chunks may take.
+        How much memory two chunks may take, in bytes or as a string such as ``"2GB"``.
     batch_size, fields, x
-        As of `stream`.
+        As for `stream`.
     blocks, chunks
         Sizes to try in place of those that follow from the storage and from ``memory``.
     mixing
-        How near the entropy of labels in a batch must come to that of random batches, from 0 to 1.
+        How close the entropy of labels in a batch must come to that of random batches, from 0 to 1.
     seconds
-        About how long it may take. Each block size is timed once with the smallest chunk in any case; what
-        would take too long is left out, and the report says so.
+        About how long tuning may take. Each block size is always timed once with the smallest chunk; settings that
+        would take too long are left out, and the report says so.
     seed
-        Of the orders that are measured.
+        Seed of the orders that are measured.
     cache
-        As of `stream`. All rows are read once to fill it, which is not counted as ``seconds``; then epochs after the
-        first are measured.
+        As for `stream`. All rows are read once to fill it, which does not count toward ``seconds``; then epochs after
+        the first are measured.
     progress
-        Is told how many measurements are done, of how many.
+        Called with the number of measurements done and of all measurements.
 
     Raises
     ------
     ParameterError
-        No rows, a label with one class, or memory for less than two batches.
+        There are no rows, the label has one class, or there is memory for less than two batches.
     FieldError
-        No such field or column.
+        There is no such field or column.
     """
     kept_in = as_cache(cache)
     store = open_store(data, kept_in)
@@ -217,7 +217,7 @@ def _chunk_limit(n_obs: int, batch_size: int, rows: int) -> int:
     """The largest chunk of whole batches of which two have no more than twice ``rows``, and that makes sense."""
     if rows < min(batch_size, n_obs):
         raise ParameterError(
-            f"memory must hold two chunks of at least one batch ({min(batch_size, n_obs):,} rows each), and it holds "
+            f"memory must hold two chunks of at least one batch ({min(batch_size, n_obs):,} rows each), but it holds "
             f"{rows:,} rows each: give more, or a smaller batch_size"
         )
     return min(max(rows, batch_size), max(_LARGEST_CHUNK, batch_size), -(-n_obs // batch_size) * batch_size)
@@ -279,7 +279,7 @@ def _telling_codes(store: Store, label: str | None) -> NDArray[Any]:
         raise ParameterError(f"data must have rows to tune for, and {store.name} has none")
     codes = _codes(store, label)
     if label is not None and store.n_obs > 1 and (codes == codes[0]).all():
-        raise ParameterError(f"label must tell rows apart, and {label!r} has one class: leave it out, or name another")
+        raise ParameterError(f"label must tell rows apart, but {label!r} has one class: leave it out, or name another")
     return codes
 
 

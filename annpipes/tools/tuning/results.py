@@ -27,17 +27,17 @@ class TuningPoint(Report):
     Parameters
     ----------
     block_size, chunk_size
-        As of `stream`.
+        As for `stream`.
     memory
         Bytes of two chunks: the one in use, and the one being read.
     cells_per_second
         The median over turns.
     spread
-        From the slowest turn to the fastest, over the median.
+        The difference between the fastest and the slowest turn, over the median.
     turns
         How often it was timed.
     mixing
-        How mixed the batches are.
+        How well mixed the batches are.
     """
 
     block_size: int
@@ -51,24 +51,24 @@ class TuningPoint(Report):
 
 @dataclass(frozen=True)
 class Tuning(Report, Shown):
-    """What `tune` measured and recommends; ``str``, and a notebook, shows it as a table.
+    """What `tune` measured and recommends; ``str`` and notebooks show it as a table.
 
     Parameters
     ----------
     name, n_obs
-        Of the data.
+        Name of the data, and its number of rows.
     batch_size, fields, x
         What was streamed.
     label
-        The obs column whose labels tell how mixed batches are; None for parts of the file.
+        The obs column whose labels show how well batches are mixed; None for parts of the file.
     least_mixing
-        The ratio to random batches that was asked for.
+        The required ratio to random batches.
     noise
-        Speeds that differ by less, as a share, are taken for equal.
+        Speeds whose relative difference is smaller count as equal.
     cached
-        Share of the files in the page cache before and after; None where there are none, or it can't be known.
+        Share of the files in the page cache before and after; None if there are no files, or it can't be known.
     points
-        All that were measured.
+        All points that were measured.
     left_out
         Block and chunk sizes that would have taken too long.
     recommended
@@ -138,11 +138,11 @@ def _notes(tuning: Tuning) -> list[str]:
         f"Timed {turns}.{cached}",
     ]
     if tuning.noise >= _MOST_NOISE:
-        notes.append("Speeds differ much from turn to turn: the machine was busy with something else, so try again.")
+        notes.append("Speeds differ a lot from turn to turn: the machine was busy with something else, so try again.")
     if tuning.left_out:
         for chunk in sorted({chunk for _, chunk in tuning.left_out}):
             some = ", ".join(f"{block:,}" for block, other in tuning.left_out if other == chunk)
-            notes.append(f"Left out for want of time (raise seconds): chunks of {chunk:,} with blocks of {some}.")
+            notes.append(f"Left out for lack of time (raise seconds): chunks of {chunk:,} with blocks of {some}.")
     return notes
 
 
@@ -173,7 +173,7 @@ def recommend(points: Sequence[TuningPoint], least: float, noise: float) -> tupl
         best = max(points, key=lambda point: (mixes(point.mixing, 0), _mixed(point), point.cells_per_second))
         return best, (
             f"No setting reaches a mixing of {least:g} with at most {most_together(best.mixing):.0%} of neighbours "
-            f"together: {_sizes(best, 'b')} come nearest with {best.mixing.ratio:.3f} and "
+            f"together: {_sizes(best, 'b')} come closest with {best.mixing.ratio:.3f} and "
             f"{best.mixing.neighbours:.0%}. "
             f"Smaller blocks mix better, and so do larger chunks, which need more memory."
         )
