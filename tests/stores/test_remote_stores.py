@@ -135,3 +135,25 @@ def test_more_is_read_ahead_over_a_network(folder: Path) -> None:
     path = str(folder / NAMES[0])
     assert [stream(data).prefetch for data in (path, f"file://{path}", [path, f"file://{path}"])] == [1, 3, 3]
     assert stream(f"file://{path}", prefetch=0).prefetch == 0
+
+
+@pytest.mark.parametrize("place", ["http://169.254.169.254/latest/api/token", "http://metadata.google.internal/token"])
+def test_a_machine_without_a_role_has_no_credentials(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    asked = []
+
+    def call(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return False, ("GenericError", f"Error performing PUT {place} in 10s - HTTP error: error sending request")
+
+    monkeypatch.setattr("annpipes.stores.bytes.by_obstore.calls.call", call)
+    with pytest.raises(RemoteError, match="no credentials were found: pass them to Remote") as refusal:
+        stream("s3://atlas/cells.h5ad")
+    assert "skip_signature=True" in refusal.value.remedy
+    assert len(asked) == 1, "asked again, which takes as long each time"
+
+
+def test_what_an_address_lacks_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_CONNECTION_STRING"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(RemoteError, match="could not be read: .*Account must be specified"):
+        stream("az://atlas/cells.h5ad")

@@ -28,8 +28,10 @@ _KINDS: Mapping[str, Kind] = {
 }
 # The library has one class for every other status and for what cannot be sent at all.
 _LASTING = re.compile(
-    r"status code: 4(?!08|25|29)\d\d|builder error|Wanted range starting|not a valid|missing|redirect without LOCATION"
+    r"status code: 4(?!08|25|29)\d\d|builder error|Wanted range starting|not a valid|missing|must be specified|redirect without LOCATION"
 )
+# Where a machine in a cloud asks for its role: what is asked last, when nothing else gave credentials.
+_ROLES = ("169.254.169.254", "metadata.google.internal")
 _REFUSED = ("UnknownConfigurationKeyError", "TypeError", "ValueError")
 
 
@@ -86,5 +88,7 @@ class ByObstore:
         error, told = found
         if error in _REFUSED:
             raise ParameterError(f"options of {self.root}: {told}")
+        if any(place in told for place in _ROLES):
+            raise Failure("nobody", told)
         kind = _KINDS.get(error, "unknown")
         raise Failure("unknown" if kind == "passing" and _LASTING.search(told) else kind, told)

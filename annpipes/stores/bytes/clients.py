@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 
 __all__ = ["Client", "Failure", "Kind", "Seen"]
 
-Kind = Literal["passing", "gone", "denied", "changed", "ranges", "encoded", "unknown"]
+Kind = Literal["passing", "gone", "denied", "changed", "ranges", "encoded", "nobody", "unknown"]
 
 
 class Seen(NamedTuple):
@@ -23,7 +23,7 @@ class Failure(Exception):  # noqa: N818 (never seen outside of this room)
     ----------
     kind
         Whether that may pass, the object is not there, access to it is denied, it is another one by now, it cannot be
-        read in ranges, it comes compressed, or it failed for some other reason.
+        read in ranges, it comes compressed, nobody gave credentials, or it failed for some other reason.
     told
         What the library says.
     """
