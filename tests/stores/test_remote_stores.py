@@ -155,5 +155,5 @@ def test_a_machine_without_a_role_has_no_credentials(monkeypatch: pytest.MonkeyP
 def test_what_an_address_lacks_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_CONNECTION_STRING"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(RemoteError, match="could not be read: .*Account must be specified"):
+    with pytest.raises(RemoteError, match=r"could not be read: .*Account must be specified"):
         stream("az://atlas/cells.h5ad")

@@ -28,7 +28,8 @@ _KINDS: Mapping[str, Kind] = {
 }
 # The library has one class for every other status and for what cannot be sent at all.
 _LASTING = re.compile(
-    r"status code: 4(?!08|25|29)\d\d|builder error|Wanted range starting|not a valid|missing|must be specified|redirect without LOCATION"
+    r"status code: 4(?!08|25|29)\d\d|builder error|Wanted range starting|not a valid|missing|must be specified"
+    r"|redirect without LOCATION"
 )
 # Where a machine in a cloud asks for its role: what is asked last, when nothing else gave credentials.
 _ROLES = ("169.254.169.254", "metadata.google.internal")

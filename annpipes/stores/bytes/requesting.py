@@ -24,8 +24,8 @@ _INSTALL = "pip install 'annpipes[remote]'"
 _REMEDIES: Mapping[Kind, str] = {
     "gone": "check the address; some stores also say this if you lack permission to read it",
     "denied": "give credentials by Remote(url, …) or in the environment; skip_signature=True reads public data",
-    "nobody": "no credentials were found: pass them to Remote(url, …), set them in the environment, read public data with "
-    "skip_signature=True, or read a local copy",
+    "nobody": "no credentials were found: pass them to Remote(url, …), set them in the environment, read public data "
+    "with skip_signature=True, or read a local copy",
     "encoded": "the server compresses what it sends (Content-Encoding): make it send the file as it is, or download it",
     "ranges": "the server sends whole files only: use one that supports range requests, or download the file",
 }
