@@ -26,6 +26,8 @@ def bucket_of(folder: Path, where: str) -> Iterator[str]:
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
     try:
+        reset = urllib.request.Request(f"{url}/moto-api/reset", method="POST")  # noqa: S310 (our own)
+        urllib.request.urlopen(reset, timeout=60).close()  # noqa: S310 (all servers of a process have the same objects)
         _put(f"{url}/{where.partition('/')[0]}", b"")
         for path in sorted(folder.rglob("*")):
             if path.is_file():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from buckets import bucket_of, reached
 from builders import adata_of, write
 from web_servers import seen
 
@@ -16,7 +16,6 @@ from annpipes.errors import ChangedError, FormatError, RemoteError, SourceError
 
 pytest.importorskip("obstore")
 fsspec = pytest.importorskip("fsspec")
-moto_server = pytest.importorskip("moto.server")
 
 HOW: dict[str, Any] = {"batch_size": 8, "fields": ["X", "obs/cell_type", "obs/barcode"], "seed": 3, "block_size": 2}
 NAMES = ("a 1.h5ad", "b.h5ad", "deeper/c.h5ad", "note.txt")
@@ -35,29 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def options(folder: Path) -> Iterator[dict[str, Any]]:
     """What reaches a server with the folder in ``s3://atlas/cells``."""
-    import obstore
-    from obstore.store import S3Store
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    reached: dict[str, Any] = {
-        "endpoint": f"http://{host}:{port}",
-        "region": "us-east-1",
-        "access_key_id": "some",
-        "secret_access_key": "hush",
-        "client_options": {"allow_http": True},
-    }
-    import urllib.request
-
-    bucket = urllib.request.Request(f"http://{host}:{port}/atlas", method="PUT")
-    urllib.request.urlopen(bucket).close()  # noqa: S310
-    store = S3Store("atlas", **reached)
-    for name in NAMES:
-        obstore.put(store, f"cells/{name}", (folder / name).read_bytes())
-    yield reached
-    server.stop()
+    with bucket_of(folder, "atlas/cells") as url:
+        yield reached("s3", url)
 
 
 @pytest.mark.parametrize("name", NAMES[:3])
