@@ -63,7 +63,7 @@ def consume(batches: Callable[[], Iterator[Any]], rows: int, pipeline: str | Non
 def measure(case: tuple[str | None, int, int], quick: bool) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     codec, block, rows = case
-    path, turns = files.sparse_file(20_000 if quick else CELLS, codec), 1 if quick else 5
+    path, turns = files.sparse_file(20_000 if quick else CELLS, codec), 1 if quick else 5 if block > 1 else 2
     ours = ap.stream(path, BATCH, form="csr", block_size=block, chunk_size=CHUNK)
     rows = min(rows, ours.n_obs)
     contenders = {"annpipes": partial(consume, ours.__iter__, rows)}

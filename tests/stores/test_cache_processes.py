@@ -10,6 +10,7 @@ import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,3 +191,23 @@ def test_an_array_is_one_of_its_source(path: Path, folder: Path) -> None:
     read_rightly(path, folder)
     found = kept_in(str(folder))
     assert [(one.source, one.array) for one in found] == [(str(path), "X/data"), (str(path), "X/indices")]
+
+
+def test_whoever_comes_second_keeps_what_the_first_has_made(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found nothing; the second is held up until the first has made the folder and written to it."""
+    first, second = cached(path, folder), cached(path, folder)
+    make, made = os.makedirs, {}
+
+    def held_up(*arguments: Any, **options: Any) -> None:
+        make(*arguments, **options)
+        monkeypatch.setattr(os, "makedirs", make)
+        read_all(first)
+        made.update({file: file.stat().st_ino for file in files_of(folder, "data")})
+
+    monkeypatch.setattr(os, "makedirs", held_up)
+    read_all(second)
+    assert len(made) == 2
+    assert {file: file.stat().st_ino for file in files_of(folder, "data")} == made
+    assert present(folder) == (present(folder)[1],) * 2

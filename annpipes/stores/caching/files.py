@@ -97,7 +97,8 @@ def prepare(path: str, about: About) -> str:
         return folder
     os.makedirs(place, exist_ok=True)
     for other in os.listdir(place):
-        if not other.startswith(_NEW):  # which somebody else makes right now
+        made_meanwhile = other.startswith(_NEW) or (other == name and about.intact(folder))  # by somebody else
+        if not made_meanwhile:
             remove(os.path.join(place, other))
     made = tempfile.mkdtemp(prefix=_NEW, dir=place)
     for file_name, size in (("data", about.chunk_bytes), ("table", ENTRY_BYTES)):
