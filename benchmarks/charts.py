@@ -66,6 +66,15 @@ RATES: dict[str, tuple[str, dict[str, dict[str, str]]]] = {
             },
         },
     ),
+    "unconverted": (
+        "Cells per second from the same .h5ad",
+        {
+            "gzip, runs of 64": {"virtual_gzip_64": "annbatch"},
+            "gzip, single rows": {"virtual_gzip_1": "annbatch"},
+            "uncompressed, runs of 64": {"virtual_raw_64": "annbatch"},
+            "uncompressed, single rows": {"virtual_raw_1": "annbatch"},
+        },
+    ),
     "annbatch": (
         "Cells per second from annbatch's own collection",
         {
