@@ -141,7 +141,7 @@ def test_without_a_size_a_tenth_of_what_is_free_is_left(
     monkeypatch.setattr(budgets.shutil, "disk_usage", usage)
     with pytest.warns(UserWarning, match="nine tenths of the free disk space") as told:
         read_rightly(path, folder, size=None)
-    assert len(told) == 1
+    assert len([one for one in told if one.category is UserWarning]) == 1  # anndata 0.13 has warnings of its own
     assert 0.5 * free <= bytes_on_disk(str(folder)) <= 0.9 * free + (64 << 10)
 
 

@@ -108,7 +108,8 @@ def _beside(store: ZarrStore) -> Hdf5File:
             if name.startswith("obsp/"):
                 file[name] = 0  # never taken along, and named among what is left out
             else:
-                write_elem(file, name, read_elem(element))
+                group, _, key = name.rpartition("/")  # as anndata 0.13 takes no key with a slash
+                write_elem(file.require_group(group or "/"), key, read_elem(element))
     weakref.finalize(store, folder.cleanup)
     written = Hdf5File(path)
     written.source.name = store.path  # as errors should call it
