@@ -47,11 +47,15 @@ def collection(quick: bool) -> Path:
     return path
 
 
-def by_annbatch(path: Path, block: int) -> Callable[[], Iterator[Any]]:
-    loader = annbatch.Loader(
+def loader_of(block: int) -> annbatch.Loader:
+    """Annbatch's loader, without data yet."""
+    return annbatch.Loader(
         chunk_size=block, preload_nchunks=CHUNK // block, batch_size=BATCH, shuffle=True, preload_to_gpu=False
     )
-    return loader.use_collection(annbatch.DatasetCollection(path, mode="r")).__iter__
+
+
+def by_annbatch(path: Path, block: int) -> Callable[[], Iterator[Any]]:
+    return loader_of(block).use_collection(annbatch.DatasetCollection(path, mode="r")).__iter__
 
 
 def consume(batches: Callable[[], Iterator[Any]], rows: int) -> None:

@@ -14,11 +14,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import annbatch
 import anndata
 import zarr
 from obspec_utils.registry import ObjectStoreRegistry
@@ -28,8 +26,8 @@ from virtualizarr.parsers import HDFParser
 import annpipes as ap
 import files
 import measuring
+from converted import BATCH, CELLS, CHUNK, consume, loader_of
 
-BATCH, CHUNK, CELLS = 256, 16_384, 200_000
 PIPELINES = {
     "zarr": "zarr.core.codec_pipeline.BatchedCodecPipeline",
     "zarrs": "zarrs.ZarrsCodecPipeline",
@@ -46,18 +44,14 @@ CASES = {
 def by_annbatch(path: Path, block: int) -> Callable[[], Iterator[Any]]:
     registry = ObjectStoreRegistry({"file://": LocalStore()})
     shown = zarr.open_group(HDFParser(group="X")(url=f"file://{path}", registry=registry), mode="r")
-    loader = annbatch.Loader(
-        chunk_size=block, preload_nchunks=CHUNK // block, batch_size=BATCH, shuffle=True, preload_to_gpu=False
-    )
+    loader = loader_of(block)
     loader.add_dataset(anndata.io.sparse_dataset(shown))
     return loader.__iter__
 
 
-def consume(batches: Callable[[], Iterator[Any]], rows: int, pipeline: str | None = None) -> None:
-    if pipeline is not None:
-        zarr.config.set({"codec_pipeline.path": pipeline})
-    taken = sum(batch["X"].shape[0] for batch in islice(batches(), -(-rows // BATCH)))
-    assert taken >= rows - BATCH
+def through(pipeline: str, batches: Callable[[], Iterator[Any]], rows: int) -> None:
+    zarr.config.set({"codec_pipeline.path": pipeline})
+    consume(batches, rows)
 
 
 def measure(case: tuple[str | None, int, int], quick: bool) -> dict[str, Any]:
@@ -69,7 +63,7 @@ def measure(case: tuple[str | None, int, int], quick: bool) -> dict[str, Any]:
     contenders = {"annpipes": partial(consume, ours.__iter__, rows)}
     for name, pipeline in PIPELINES.items():
         zarr.config.set({"codec_pipeline.path": pipeline})
-        contenders[name] = partial(consume, by_annbatch(path, block), rows, pipeline)
+        contenders[name] = partial(through, pipeline, by_annbatch(path, block), rows)
     times = measuring.interleaved(contenders, turns, partial(measuring.warm, path))
     faster = max(PIPELINES, key=lambda name: times.rate(name, rows))
     return {

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,8 +26,7 @@ import annpipes as ap
 import files
 import measuring
 from annpipes.plans.chunks import ChunkPlan
-from annpipes.stores import open_store
-from annpipes.stores.bytes.merging import merged
+from annpipes.stores import BareReading, Threads, open_store
 
 BATCH, CHUNK, BLOCK, DELAY = 256, 16_384, 64, 0.03
 H5PY_BLOCKS = 3
@@ -105,7 +103,7 @@ class Reading:
         plan = ChunkPlan(source.shuffle_blocks().plan, CHUNK)
         epoch = plan.epoch((0, 0))
         self.chunks = [epoch.chunk(number) for number in range(plan.n_chunks)]
-        self.matrix = self.store.matrix("X")
+        self.bare = BareReading(self.store, self.chunks).network()
         self.kept = self._loader(url, ap.Cache(folder, "100GB"))
         self.cached()
 
@@ -131,18 +129,9 @@ class Reading:
         return ap.Loader(pipe.read_rows().batch_rows(BATCH).collate_rows("csr"))
 
     def limit(self) -> None:
-        """The same bytes, by merged ranges."""
-        ranges = []
-        for chunk in self.chunks:
-            spans = self.matrix._spans(chunk.rows, self.matrix.lengths(chunk.rows), chunk.rows)
-            for part in (self.matrix.data, self.matrix.indices):
-                numbers = sorted(set(spans.pieces(part.layout.chunk_shape[0]).chunks.tolist()))
-                offsets, sizes = part.layout.offsets[numbers], part.layout.sizes[numbers]
-                source = part.layout.sources[0].opened()
-                for start, stop in merged(offsets, sizes, source.requesting):
-                    ranges.append((source, int(offsets[start]), int(offsets[stop - 1] + sizes[stop - 1])))
-        with ThreadPoolExecutor(ranges[0][0].requesting.at_once) as threads:
-            list(threads.map(lambda one: len(one[0].read(one[1], one[2] - one[1])), ranges))
+        """The same bytes, by the same requests."""
+        with Threads(self.bare.at_once) as threads:
+            threads.run([task for chunk in self.bare.tasks for task in chunk])
 
 
 def by_h5py(url: str, reading: Reading) -> float:

@@ -57,6 +57,11 @@ class Layout:
         """Whether bytes are stored as they are in memory."""
         return not self.pipeline.codecs
 
+    @property
+    def distant(self) -> bool:
+        """Whether reading some of it waits for a network."""
+        return any(source.distant for source in self.sources)
+
     @cached_property
     def chunk_bytes(self) -> int:
         """The decoded size of a storage chunk."""

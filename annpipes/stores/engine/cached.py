@@ -40,7 +40,7 @@ def cached_in(dataset: Dataset, cache: SourceCache) -> Dataset:
     if not isinstance(dataset, Direct) or not can_cache():
         return dataset
     layout = dataset.layout
-    if not len(layout.sizes) or (layout.plain and not any(source.distant for source in layout.sources)):
+    if not len(layout.sizes) or (layout.plain and not layout.distant):
         return dataset
     layout = _in_pieces(layout) if layout.plain else layout
     kept = CachedArray(cache.cache, _about(cache.source, dataset.path, layout))

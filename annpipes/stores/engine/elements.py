@@ -121,7 +121,7 @@ class Direct:
         All at once where nothing is decoded, as two turns would take longer, and from afar: requests span what lies
         between pieces, which would be fetched twice.
         """
-        decoded = not self.layout.plain and not any(source.distant for source in self.layout.sources)
+        decoded = not self.layout.plain and not self.layout.distant
         parts = pieces.split(before) if before and decoded else None
         works = [self._tasks(part.scaled(self.dtype.itemsize), out, below) for part in parts or [pieces]]
         return works[0] if parts is None else Work.in_turn(*works)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,9 +26,8 @@ from annpipes.stores.containers.layout import Layout
 from annpipes.stores.engine.elements import Direct
 from annpipes.stores.engine.fallback import ThroughLibrary
 from annpipes.stores.engine.pieces import Pieces, row_pieces, span_pieces
-from annpipes.stores.limits.distant import at_once
 from annpipes.stores.limits.parts import LibraryPart, direct_part
-from annpipes.stores.limits.threads import BareWork, Task, Threads, overwrite_rows
+from annpipes.stores.limits.threads import BareWork, Threads, overwrite_rows
 from annpipes.stores.matrices import CsrRows, DenseRows, places_of
 from annpipes.stores.opening import open_one
 from annpipes.types import Chunk, SparseRows
@@ -36,6 +36,8 @@ __all__ = ["BareReading", "densifying"]
 
 _BY_LIBRARY = {"h5py": ("hdf5", "HDF5's own reading"), "zarr": ("zarr", "zarr's own reading")}
 _DISK_THREADS = 16
+
+One = TypeVar("One")
 
 
 class BareReading:
@@ -106,18 +108,19 @@ class BareReading:
     @property
     def distant(self) -> bool:
         """Whether bytes come over a network."""
-        return any(part.distant for part in self._direct)
+        return any(part.layout.distant for part in self._direct)
 
     def network(self) -> BareWork | None:
         """Asking for what has to come over a network, by the requests that reading makes; None if nothing has to."""
         if self._through or not self.distant:
             return None
-        asked, n_bytes = [part.requesting() for part in self._direct], sum(part.asked_bytes for part in self._direct)
-        most = max(at_once(part.layout) for part in self._direct)
-        return BareWork("network", "the network", self._joined(asked), n_bytes, at_once=most)
+        requests = self._joined([part.requests() for part in self._direct])
+        tasks, n_bytes = [[one.send for one in chunk] for chunk in requests], sum(one.size for one in chain(*requests))
+        most = max(part.at_once for part in self._direct)
+        return BareWork("network", "the network", tasks, n_bytes, at_once=most)
 
-    def _joined(self, parts: Sequence[Sequence[Sequence[Task]]]) -> list[list[Task]]:
-        """The tasks of all parts for each chunk."""
+    def _joined(self, parts: Sequence[Sequence[Sequence[One]]]) -> list[list[One]]:
+        """What all parts have for each chunk."""
         return [[task for part in parts for task in part[number]] for number in range(self._n_chunks)]
 
 

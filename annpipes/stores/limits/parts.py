@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from annpipes.plans.rows import RowArray
 from annpipes.stores.bytes.local import FileBytes
 from annpipes.stores.bytes.mapping import Mapping, can_map
-from annpipes.stores.bytes.protocol import ByteSource
+from annpipes.stores.bytes.protocol import OpenBytes
 from annpipes.stores.containers.base import Container
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.engine.cached import Cached
 from annpipes.stores.engine.elements import Direct
 from annpipes.stores.engine.fallback import ThroughLibrary
 from annpipes.stores.engine.pieces import Pieces
-from annpipes.stores.limits.distant import Ranges, held, requests, spanned
+from annpipes.stores.limits.distant import Ranges, Request, held
 from annpipes.stores.limits.threads import Task, Threads, gather, read_ranges
 
 __all__ = ["DirectPart", "LibraryPart", "direct_part"]
@@ -37,28 +37,32 @@ class DirectPart:
         self.needed = [np.unique(part.chunks) for part in pieces]  # for each chunk (storage chunks,)
         self.row_bytes = sum(int(part.lengths.sum()) for part in pieces)
         self.decoded_bytes = self.row_bytes if layout.plain else layout.chunk_bytes * sum(map(len, self.needed))
-        self.stored_bytes = sum(int(ranges.lengths.sum()) for one in range(len(pieces)) for ranges in self._ranges(one))
-        self.distant = any(source.distant for source in layout.sources)
+
+    @property
+    def stored_bytes(self) -> int:
+        """The rows' bytes as they are stored, or those of all storage chunks that hold some of them."""
+        return sum(int(ranges.lengths.sum()) for number in range(len(self.pieces)) for ranges in self._ranges(number))
 
     def decoding(self) -> list[list[Task]]:
         """From the page cache, or what is remote from memory, where it is put now."""
-        layout = self._held() if self.distant else self.layout
+        layout = held(self.layout, self._every) if self.layout.distant else self.layout
         return [[partial(_decode, layout, int(number)) for number in numbers] for numbers in self.needed]
 
-    def _held(self) -> Layout:
-        every = np.unique(np.concatenate([*self.needed, np.zeros(0, np.int64)]))
-        owners = self.layout.owners[every]
-        return held(self.layout, [every[owners == owner] for owner in np.unique(owners).tolist()])
+    @property
+    def _every(self) -> RowArray:
+        """All storage chunks that are needed."""
+        return np.unique(np.concatenate([*self.needed, np.zeros(0, np.int64)]))
 
     @property
-    def asked_bytes(self) -> int:
-        """What requests ask for."""
-        return sum(spanned(ranges) for number in range(len(self.pieces)) for ranges in self._ranges(number))
+    def at_once(self) -> int:
+        """How many requests are under way at once; 0 where none is needed."""
+        cost = self.layout.opened(self._every).requesting
+        return cost.at_once if cost else 0
 
-    def requesting(self) -> list[list[Task]]:
-        """The requests for what each chunk needs."""
+    def requests(self) -> list[list[Request]]:
+        """Those for what each chunk needs."""
         chunks = range(len(self.pieces))
-        return [[task for ranges in self._ranges(number) for task in requests(ranges)] for number in chunks]
+        return [[one for ranges in self._ranges(number) for one in ranges.requests()] for number in chunks]
 
     def gathering(self, threads: Threads) -> list[list[Task]]:
         """From the mapped file, or from one decoded storage chunk that stands for all, or from what answers brought."""
@@ -67,7 +71,7 @@ class DirectPart:
         if (file := self._file) is not None:
             source = _whole(file)
             froms = [part.froms + self.layout.offsets[part.chunks] for part in self.pieces]
-        elif self.distant and self.layout.plain:
+        elif self.layout.distant and self.layout.plain:
             source, froms = np.ones(most, np.uint8), [np.cumsum(part.lengths) - part.lengths for part in self.pieces]
         else:
             source = np.ones(self.layout.chunk_bytes, np.uint8)
@@ -106,11 +110,7 @@ class DirectPart:
         else:
             chunks = self.needed[number]
             froms, lengths = layout.offsets[chunks], layout.sizes[chunks]
-        owners = layout.owners[chunks]
-        return [
-            Ranges(layout.sources[owner], froms[owners == owner], lengths[owners == owner])
-            for owner in np.unique(owners).tolist()
-        ]
+        return [Ranges(source, froms[which], lengths[which]) for source, which in layout.opened(chunks).each()]
 
 
 def direct_part(part: Direct, pieces: Sequence[Pieces]) -> DirectPart:
@@ -154,9 +154,9 @@ def _decode(layout: Layout, number: int) -> None:
     layout.pipeline.decode_bare(layout.encoded(number), int(layout.masks[number]), layout.chunk_bytes)
 
 
-def _read(source: ByteSource, froms: RowArray, lengths: RowArray) -> int:
+def _read(opened: OpenBytes, froms: RowArray, lengths: RowArray) -> int:
     """These ranges of a source read, of a file with the whole pages; how many bytes of them were wanted."""
-    opened, wanted = source.opened(), int(lengths.sum())
+    wanted = int(lengths.sum())
     if opened.descriptor is None:
         came = sum(len(opened.read(*place)) for place in zip(froms.tolist(), lengths.tolist(), strict=True))
     else:

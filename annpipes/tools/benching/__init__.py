@@ -31,7 +31,7 @@ _ORDERS = ("random", "blocks", "sequential")
 
 
 def bench(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Remote,
     *,
     batch_size: int = 256,
     chunk_size: int = 16_384,
