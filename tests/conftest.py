@@ -10,6 +10,7 @@ import pytest
 import torch
 from builders import adata_of, tiny, write
 from hypothesis import HealthCheck, settings
+from web_servers import WebServer
 
 # No deadline: the first read of a file compiles and imports. No database: what fails must fail for everybody.
 settings.register_profile(
@@ -47,6 +48,14 @@ def h5ad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of 40 cells in which ``X[i, 0] = 100 i``."""
     return write(tiny(40), tmp_path_factory.mktemp("shared") / "numbered.h5ad")
+
+
+@pytest.fixture
+def calm_server(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> WebServer:
+    """The module's server, which answers as it should again; and nobody waits long before a request is repeated."""
+    server.calm()
+    monkeypatch.setattr("annpipes.stores.bytes.requesting._FIRST_PAUSE", 0.001)
+    return server
 
 
 def pytest_collection_finish() -> None:

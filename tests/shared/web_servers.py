@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-import pytest
 import torch
 
-__all__ = ["FAULTS", "WebServer", "calm", "running", "seen", "serving"]
+__all__ = ["FAULTS", "WebServer", "running", "seen", "serving"]
 
 Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
@@ -132,12 +131,6 @@ def running(server: Server) -> Iterator[Server]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def calm(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a server answer as it should again, and nobody wait long before a request is repeated."""
-    server.calm()
-    monkeypatch.setattr("annpipes.stores.bytes.requesting._FIRST_PAUSE", 0.001)
 
 
 def seen(batches: Any) -> list[Any]:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from builders import adata_of, write
 from scipy import sparse
-from web_servers import WebServer, calm, seen, serving
+from web_servers import WebServer, seen, serving
 from zarr_stores import put, written
 
 from annpipes import AnnDataset, Cache, stream
 from annpipes.stores import kept_in
 
 pytest.importorskip("obstore")
+pytestmark = pytest.mark.usefixtures("calm_server")
 HOW: dict[str, Any] = {"batch_size": 16, "block_size": 4, "chunk_size": 64, "fields": ["X", "rows"], "seed": 2}
 NAMES = ("gzip.h5ad", "csr.h5ad", "dense.h5ad", "tiles.h5ad", "wide.h5ad", "plain.zarr", "dense.zarr", "blosc.zarr")
 N_OBS, N_VARS = 601, 900  # a dense row has 3,600 bytes, and the last piece of a contiguous X is not whole
@@ -45,11 +46,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     written(adata_of(N_OBS), folder / "blosc.zarr", 2)
     with serving(folder) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _calm(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calm(server, monkeypatch)
 
 
 def asked_bytes(server: WebServer) -> int:

@@ -9,13 +9,14 @@ from typing import Any
 import anndata
 import numpy as np
 import pytest
-from web_servers import WebServer, calm, serving
+from web_servers import WebServer, serving
 from zarr_stores import dense_store, put, written
 
 from annpipes import Collection, IndexSource, stream
 from annpipes.stores import open_store
 
 pytest.importorskip("obstore")
+pytestmark = pytest.mark.usefixtures("calm_server")
 WIDE = np.arange(20 * 23, dtype="f4").reshape(20, 23)
 CHOICES = [[0], [22], [3, 22, 4], [21, 1], [7, 0, 14, 22, 8], list(range(23)), list(range(22, -1, -1))]
 
@@ -29,11 +30,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     anndata.AnnData(WIDE).write_h5ad(folder / "cells.h5ad")
     with serving(folder) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _calm(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calm(server, monkeypatch)
 
 
 def columns_read(server: WebServer) -> set[int]:

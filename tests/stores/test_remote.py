@@ -13,13 +13,15 @@ import pytest
 import torch
 from builders import adata_of, write
 from torch.utils.data import DataLoader
-from web_servers import FAULTS, WebServer, calm, seen, serving
+from web_servers import FAULTS, WebServer, seen, serving
 
 pytest.importorskip("obstore")
 
 from annpipes import AnnDataset, Collection, IndexSource, Remote, inspect, stream
 from annpipes.errors import ChangedError, FormatError, ParameterError, RemoteError, SourceError
 from annpipes.stores import open_store
+
+pytestmark = pytest.mark.usefixtures("calm_server")
 
 FIELDS = ["X", "layers/counts", "obs/cell_type", "obs/donor:code", "obs/barcode", "obsm/X_pca", "rows"]
 SECRET = ("secret_access_key", "token")
@@ -35,11 +37,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     (folder / "text.h5ad").write_text("nothing of the kind")
     with serving(folder) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _calm(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calm(server, monkeypatch)
 
 
 def near(server: WebServer, name: str) -> str:

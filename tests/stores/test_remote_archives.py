@@ -13,7 +13,7 @@ import pytest
 import torch
 from builders import adata_of, write
 from torch.utils.data import DataLoader
-from web_servers import FAULTS, WebServer, calm, seen, serving
+from web_servers import FAULTS, WebServer, seen, serving
 from zarr_stores import expected, put, written, zipped
 
 from annpipes import AnnDataset, Collection, stream
@@ -21,6 +21,7 @@ from annpipes.errors import ChangedError, DamageError, FormatError
 from annpipes.stores import open_store
 
 pytest.importorskip("obstore")
+pytestmark = pytest.mark.usefixtures("calm_server")
 FIELDS = ["X", "layers/counts", "obs/cell_type", "obs/donor:code", "obsm/X_pca", "rows"]
 HOW: dict[str, Any] = {"batch_size": 8, "fields": FIELDS, "seed": 3, "block_size": 2}
 NAMES = ("two.zarr.zip", "three.zarr.zip", "sharded.zip", "packed.zarr.zip", "streamed.zarr.zip", "longer.zarr.zip")
@@ -82,11 +83,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     longer(folder / "three.zarr.zip", folder / "longer.zarr.zip")
     with serving(folder) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _calm(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calm(server, monkeypatch)
 
 
 @pytest.mark.parametrize("name", NAMES)

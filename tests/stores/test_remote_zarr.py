@@ -10,7 +10,7 @@ import pytest
 import torch
 from builders import adata_of
 from torch.utils.data import DataLoader
-from web_servers import FAULTS, WebServer, calm, seen, serving
+from web_servers import FAULTS, WebServer, seen, serving
 from zarr_stores import put, stored, unconsolidated, written, zarr
 
 from annpipes import AnnDataset, Collection, IndexSource, Remote, stream
@@ -18,6 +18,7 @@ from annpipes.errors import ChangedError, FormatError, RemoteError
 from annpipes.stores import open_store
 
 pytest.importorskip("obstore")
+pytestmark = pytest.mark.usefixtures("calm_server")
 FIELDS = ["X", "layers/counts", "obs/cell_type", "obs/donor:code", "obsm/X_pca", "rows"]
 HOW: dict[str, Any] = {"batch_size": 8, "fields": FIELDS, "seed": 3, "block_size": 2}
 NAMES = ("two.zarr", "three.zarr", "sharded.zarr")
@@ -35,11 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
         unconsolidated(folder / name, folder / f"alone_{name}")
     with serving(folder) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _calm(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calm(server, monkeypatch)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from builders import adata_of, write
-from web_servers import WebServer, calm, serving
+from web_servers import WebServer, serving
 from zarr_stores import written, zipped
 
 from annpipes import Cache, IndexSource, Remote, bench
@@ -20,6 +20,7 @@ from annpipes.plans.schedule import Schedule
 from annpipes.stores import BareReading, Threads
 
 pytest.importorskip("obstore")
+pytestmark = pytest.mark.usefixtures("calm_server")
 ENCODED = {
     "gzip.h5ad": {"network", "decode", "copy", "densify"},
     "plain.h5ad": {"network", "copy", "densify"},
@@ -39,11 +40,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     zipped(written(adata_of(), folder / "three.zarr", 3), folder / "three.zarr.zip")
     with serving(folder) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _calm(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calm(server, monkeypatch)
 
 
 def asked(server: WebServer) -> list[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ import pytest
 from builders import adata_of, write
 from click.testing import CliRunner
 from rewritten_files import same_cells
-from web_servers import WebServer, calm, serving
+from web_servers import WebServer, serving
 from zarr_stores import put, stored, unconsolidated, written, zipped
 
 from annpipes import Remote, check, inspect, rewrite_shuffled, tune
@@ -23,6 +23,7 @@ from annpipes.tools.cli import annpipes
 from annpipes.tools.rewriting import jobs
 
 pytest.importorskip("obstore")
+pytestmark = pytest.mark.usefixtures("calm_server")
 NAMES = ("cells.h5ad", "two.zarr", "three.zarr", "three.zarr.zip")
 
 
@@ -34,11 +35,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     zipped(written(adata_of(), folder / "three.zarr", 3), folder / "three.zarr.zip")
     with serving(folder) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _calm(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calm(server, monkeypatch)
 
 
 @pytest.mark.parametrize("name", NAMES)
