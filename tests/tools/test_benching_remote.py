@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from builders import adata_of, write
+from storage_files import create, relayout
 from web_servers import WebServer, serving
 from zarr_stores import written, zipped
 
@@ -36,6 +37,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     folder = tmp_path_factory.mktemp("served")
     for codec in ("gzip", "lzf", None):
         write(adata_of(), folder / f"{codec or 'plain'}.h5ad", codec)
+    pieces = write(adata_of(), folder / "pieces.h5ad")
+    for part in ("data", "indices"):
+        relayout(pieces, f"X/{part}", create(chunks=(16,), compression="gzip"))
     written(adata_of(), folder / "two.zarr", 2)
     zipped(written(adata_of(), folder / "three.zarr", 3), folder / "three.zarr.zip")
     with serving(folder) as running:
@@ -65,7 +69,7 @@ def test_what_is_remote_is_measured_beside_the_network(server: WebServer, name: 
     json.dumps(found.to_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize("name", ["gzip.h5ad", "two.zarr"])
+@pytest.mark.parametrize("name", ["gzip.h5ad", "pieces.h5ad", "two.zarr"])
 def test_bare_requests_are_those_of_reading(server: WebServer, name: str) -> None:
     source = IndexSource(f"{server.url}/{name}", block_size=2)
     chunk = Schedule(source.shuffle_blocks().plan, 8, 24).epoch((0, 0)).chunk(0)
@@ -81,7 +85,7 @@ def test_bare_requests_are_those_of_reading(server: WebServer, name: str) -> Non
     assert work.n_bytes == sum(sizes)
 
 
-@pytest.mark.parametrize("name", ["gzip.h5ad", "two.zarr"])
+@pytest.mark.parametrize("name", ["gzip.h5ad", "pieces.h5ad", "two.zarr"])
 def test_decoding_is_measured_from_memory(server: WebServer, name: str) -> None:
     source = IndexSource(f"{server.url}/{name}", block_size=2)
     epoch = Schedule(source.shuffle_blocks().plan, 8, 24).epoch((0, 0))
