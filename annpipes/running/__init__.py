@@ -6,6 +6,7 @@
 `steps`         stretches of a pipe as functions that a worker can call
 `pool`          processes that live from pass to pass
 `workers`       functions run ahead of whoever takes their results
+`placing`       batches pinned and moved to a device, to a GPU ahead of their use
 `ranks`         which process of a distributed job this is
 `statistics`    how fast a pass was, and what it waited for
 `resuming`      a pipe as a dataset whose position torchdata can save

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from time import perf_counter
 from typing import Any, Literal, Self, get_args
 
@@ -18,12 +17,12 @@ from annpipes.plans.schedule import Schedule, ScheduledEpoch, Tail, as_tail
 from annpipes.plans.state import State
 from annpipes.running.making import BatchMaker
 from annpipes.running.nodes import LoaderNode
+from annpipes.running.placing import Placer
 from annpipes.running.ranks import agree, find_ranks
 from annpipes.running.statistics import Statistics
 from annpipes.running.steps import need_cut
 from annpipes.stages.base import fingerprint_of, pipe_table
 from annpipes.stages.chunking import ChunkSorter
-from annpipes.stages.collating import as_device, can_pin, place
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, upstream
 from annpipes.stages.origins import OfSource, Source
@@ -81,7 +80,8 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
     pin_memory
         Copy tensors into pinned memory, from which a GPU can fetch them while it computes.
     device
-        Move tensors to this device, without waiting.
+        Move tensors to this device. To a GPU of CUDA or ROCm, the next two batches are copied while it computes, from
+        pinned memory; if the pipe ends with ``collate_rows("dense")``, sparse rows become dense there.
 
     Raises
     ------
@@ -116,7 +116,7 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         # What the repr says: values as they were given, before any is looked at.
         self._given = {name: value for name, value in locals().items() if name not in ("self", "pipe")}
         self.seed = as_natural(seed, "seed")
-        self._place = partial(place, pin_memory=can_pin(pin_memory), device=as_device(device))
+        self._placer = Placer(pipe, pin_memory, device)
         self.ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader", RowBatcher.verb)
         need_cut(self._batcher, self._batcher.cut)
@@ -126,9 +126,9 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         known = as_tail(tail, drop_last=self._batcher.drop_last, world_size=self.ranks.world_size)
         self._schedule = self._schedule_for(self.ranks.world_size, known)
-        self._meter = Meter()
+        self._meter, made = Meter(), self._placer.pipe
         self._maker = BatchMaker(
-            pipe, self._batcher, self._sorter, num_workers, method, multiprocessing_context, prefetch, num_threads
+            made, self._batcher, self._sorter, num_workers, method, multiprocessing_context, prefetch, num_threads
         )
         self.num_workers, self.prefetch = self._maker.num_workers, self._maker.prefetch
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
@@ -288,9 +288,9 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         n_rows, global_batch = self._schedule.n_rows, self._schedule.global_batch
         self._meter = meter = Meter()
         tally, now = meter.tally(), perf_counter()  # by hand: this runs for each batch
-        with self._maker.open(chunks, meter) as finished:
+        with self._maker.open(chunks, meter) as finished, self._placer.open(finished) as placed:
             for number in range(batch, self._schedule.n_batches):
-                item = self._place(next(finished))
+                item = next(placed)
                 self._at, before, now = (epoch, number + 1), now, perf_counter()
                 tally["wait"] += now - before
                 yield item

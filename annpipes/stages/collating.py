@@ -11,16 +11,15 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from annpipes.errors import ParameterError
-from annpipes.messages.warning import warn
 from annpipes.meters import measured
 from annpipes.stages.base import CollateStage, need_batches
 from annpipes.stages.chaining import chained_by
 from annpipes.stages.datapipes import IterDataPipe, collated_whole
-from annpipes.stores import densify
+from annpipes.stores import densifiable, densify
 from annpipes.tensors import CsrTensors
 from annpipes.types import Batch, SparseRows
 
-__all__ = ["Collator", "as_device", "can_pin", "collate", "place", "tensor_of"]
+__all__ = ["Collator", "collate", "tensor_of"]
 
 Form = Literal["dense", "csr"]
 
@@ -65,24 +64,33 @@ class Collator(CollateStage[dict[str, Any]]):
         need_batches(source_datapipe, "collate_rows")
         self.source_datapipe = source_datapipe
         self.form = form
+        self.dense_later = False
+
+    def dense_elsewhere(self) -> Collator:
+        """The same stage, but sparse rows are left as `CsrTensors`, for another device to make them dense."""
+        twin = Collator(self.source_datapipe, self.form)
+        twin.dense_later = True
+        return twin
 
     def each(self, item: Batch) -> dict[str, Any]:
         """One batch as a dict of tensors."""
         with measured("collate"):
-            return collate(item, self.form)
+            return collate(item, self.form, dense_later=self.dense_later)
 
 
-def collate(batch: Batch, form: Form = "dense") -> dict[str, Any]:
-    """The fields of a batch as tensors and lists, by key."""
+def collate(batch: Batch, form: Form = "dense", *, dense_later: bool = False) -> dict[str, Any]:
+    """The fields of a batch as tensors and lists, by key; with ``dense_later``, sparse ones are left sparse."""
     values = dict(batch.fields)
     if form == "csr" and isinstance(values.get("X"), np.ndarray):
         values["X"] = SparseRows.of(csr_matrix(np.asarray(values["X"], np.float32)))
-    return TensorBatch({key: _collate_field(field, form) for key, field in values.items()})
+    return TensorBatch({key: _collate_field(field, form, dense_later) for key, field in values.items()})
 
 
-def _collate_field(values: Any, form: Form) -> Any:
+def _collate_field(values: Any, form: Form, dense_later: bool) -> Any:
     if isinstance(values, SparseRows):
-        return CsrTensors.of(values) if form == "csr" else torch.from_numpy(densify(values))
+        if form == "dense" and not dense_later:
+            return torch.from_numpy(densify(values))
+        return CsrTensors.of(densifiable(values) if form == "dense" else values)
     if values.ndim > 1:
         return torch.from_numpy(np.ascontiguousarray(values, np.float32))
     return tensor_of(values)
@@ -98,37 +106,3 @@ def tensor_of(values: NDArray[Any]) -> Tensor | list[str]:
         )
     wider = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(values.dtype.str[1:], values.dtype.newbyteorder("="))
     return torch.from_numpy(np.ascontiguousarray(values, wider))
-
-
-def place(item: Any, *, pin_memory: bool, device: Any) -> Any:
-    """Tensors of a collated batch pinned and moved to a device; anything else as it is."""
-    if device is None and not pin_memory:
-        return item
-    if isinstance(item, dict):
-        return type(item)((key, place(value, pin_memory=pin_memory, device=device)) for key, value in item.items())
-    if not isinstance(item, Tensor | CsrTensors):
-        return item
-    pinned = item.pin_memory() if pin_memory else item
-    return pinned if device is None else pinned.to(device, non_blocking=True)
-
-
-def can_pin(pin_memory: bool) -> bool:
-    """Whether to pin: if there is a GPU to pin for; a warning if there is none, as torch's `DataLoader` has it."""
-    if pin_memory and not torch.accelerator.is_available():
-        warn("pin_memory=True has no effect: torch finds no GPU")
-        return False
-    return pin_memory
-
-
-def as_device(device: Any) -> torch.device | None:
-    """The device of this name, if one is given.
-
-    Raises
-    ------
-    ParameterError
-        torch has none of this name.
-    """
-    try:
-        return None if device is None else torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ParameterError(f"device must be one of torch's, such as 'cuda:0', got {device!r}") from error

@@ -65,7 +65,7 @@ from annpipes.stores.checking.ledgers import Damage
 from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
 from annpipes.stores.collection.patterns import addresses_of, is_pattern, paths_of, several_at
-from annpipes.stores.dense import densify
+from annpipes.stores.dense import densifiable, densify
 from annpipes.stores.describing.advice import Finding, findings_of
 from annpipes.stores.describing.fields import Element, FieldReport
 from annpipes.stores.describing.files import describe_file
@@ -136,6 +136,7 @@ __all__ = [
     "check_file",
     "codec_of",
     "core_count",
+    "densifiable",
     "densify",
     "densifying",
     "describe_file",

@@ -1,0 +1,136 @@
+"""Batches pinned and moved to a device, to a GPU ahead of their use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from annpipes.errors import ParameterError
+from annpipes.messages.warning import warn
+from annpipes.running.workers import Workers, map_ahead
+from annpipes.stages.collating import Collator
+from annpipes.stages.datapipes import IterDataPipe
+from annpipes.tensors import CsrTensors
+
+__all__ = ["Placer", "as_device"]
+
+_COPIED_AHEAD = 2  # batches: one is on its way while the next is pinned
+
+
+class Placer:
+    """Moves batches to where they are wanted.
+
+    To a GPU of CUDA or ROCm, a thread copies batches ahead of their use, from pinned memory and on a stream of its own,
+    so that copying hides behind computing; what the pipe would make dense last is sent sparse and made dense there.
+
+    Parameters
+    ----------
+    pipe
+        What makes the batches.
+    pin_memory, device
+        As for `Loader`.
+
+    Raises
+    ------
+    ParameterError
+        torch has no device of this name.
+    """
+
+    def __init__(self, pipe: IterDataPipe[Any], pin_memory: bool, device: Any) -> None:
+        self.pin_memory, self.device = _can_pin(pin_memory), as_device(device)
+        self._ahead = self.device is not None and self.device.type == "cuda"
+        self._densify = self._ahead and type(pipe) is Collator and pipe.form == "dense"
+        self.pipe = pipe.dense_elsewhere() if self._densify and isinstance(pipe, Collator) else pipe
+        """The pipe that is to make the batches in place of the one given."""
+
+    @contextmanager
+    def open(self, batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
+        """The batches where they are wanted, in order, until the block ends."""
+        if self.device is None and not self.pin_memory:
+            yield batches
+        elif not self._ahead:
+            yield (_place(batch, self.pin_memory, self.device) for batch in batches)
+        else:
+            lane = _Lane(self.device, self._densify)
+            with Workers(lane.send, 1).open() as sender:
+                yield map(lane.receive, map_ahead(sender, batches, _COPIED_AHEAD))
+
+
+class _Lane:
+    """A stream of the GPU on which batches travel while the consumer's stream computes.
+
+    Parameters
+    ----------
+    device
+        A GPU of CUDA; without an index, the one that is current for the caller (each thread has its own).
+    densify
+        Whether sparse rows are made dense there.
+    """
+
+    def __init__(self, device: torch.device | None, densify: bool) -> None:
+        assert device is not None
+        index = torch.cuda.current_device() if device.index is None else device.index
+        self.device, self.densify = torch.device("cuda", index), densify
+        self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    def send(self, batch: Any) -> tuple[Any, torch.cuda.Event]:
+        """The batch on its way, and the event of its arrival."""
+        with torch.cuda.stream(self.stream):  # memory is pinned in it, too, for the context is that of its GPU
+            placed = _place(batch, True, self.device, self.densify)
+            return placed, self.stream.record_event()
+
+    def receive(self, sent: tuple[Any, torch.cuda.Event]) -> Any:
+        """The batch, for whatever the caller's current stream does from now on."""
+        batch, arrived = sent
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(arrived)
+        for tensor in _tensors_of(batch):
+            tensor.record_stream(current)  # or its memory could be used again while that stream still reads it
+        return batch
+
+
+def _place(item: Any, pin_memory: bool, device: torch.device | None, densify: bool = False) -> Any:
+    """Tensors of a collated batch pinned and moved to a device; anything else as it is."""
+    if isinstance(item, dict):
+        return type(item)((key, _place(value, pin_memory, device, densify)) for key, value in item.items())
+    if not isinstance(item, Tensor | CsrTensors):
+        return item
+    pinned = item.pin_memory() if pin_memory else item
+    placed = pinned if device is None else pinned.to(device, non_blocking=True)
+    return placed.to_dense() if densify and isinstance(placed, CsrTensors) else placed
+
+
+def _tensors_of(item: Any) -> Iterator[Tensor]:
+    for value in item.values() if isinstance(item, dict) else [item]:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, CsrTensors):
+            yield from (value.crow_indices, value.col_indices, value.values)
+        elif isinstance(value, dict):
+            yield from _tensors_of(value)
+
+
+def _can_pin(pin_memory: bool) -> bool:
+    """Whether to pin: if there is a GPU to pin for; a warning if there is none, as torch's `DataLoader` has it."""
+    if pin_memory and not torch.accelerator.is_available():
+        warn("pin_memory=True has no effect: torch finds no GPU")
+        return False
+    return pin_memory
+
+
+def as_device(device: Any) -> torch.device | None:
+    """The device of this name, if one is given.
+
+    Raises
+    ------
+    ParameterError
+        torch has none of this name.
+    """
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ParameterError(f"device must be one of torch's, such as 'cuda:0', got {device!r}") from error
