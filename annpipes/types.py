@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping, Sequence
+from collections.abc import Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -122,6 +122,17 @@ class SparseRows:
         first, last = indptr.item(0), indptr.item(-1)
         return SparseRows(self.data[first:last], self.indices[first:last], indptr - first, self.n_vars)
 
+    def split(self, size: int) -> Iterator[SparseRows]:
+        """Slices of ``size`` rows, of which only the last may have fewer: what slicing gives, in half the time each."""
+        firsts = np.arange(0, len(self) - size + 1, size)  # (parts,)
+        begins = self.indptr[firsts[:, None] + np.arange(size + 1)]  # (parts, size + 1)
+        bounds = begins[:, [0, -1]].tolist()
+        begins -= begins[:, :1].copy()
+        for (first, last), indptr in zip(bounds, begins, strict=True):
+            yield SparseRows(self.data[first:last], self.indices[first:last], indptr, self.n_vars)
+        if len(self) % size:
+            yield self[len(self) - len(self) % size :]
+
     def take(self, rows: NDArray[np.int64]) -> SparseRows:
         """The rows at these places, in that order; a copy."""
         return SparseRows.of(csr_matrix((self.data, self.indices, self.indptr), self.shape)[rows])
@@ -209,6 +220,14 @@ class Batch:
         except KeyError:
             raise FieldError(f"no {key!r} in this batch; it has {', '.join(self.fields)}") from None
 
+    def split(self, size: int) -> Iterator[Batch]:
+        """Slices of ``size`` rows, of which only the last may have fewer."""
+        fields = {name: _split(values, size) for name, values in self.fields.items()}
+        extras = {need: _split(values, size) for need, values in self.extras.items()}
+        for rows in _split(self.rows, size):
+            parts = {name: next(values) for name, values in fields.items()}
+            yield Batch(rows, parts, {need: next(values) for need, values in extras.items()})
+
     def take(self, rows: NDArray[np.int64]) -> Batch:
         """The rows at these places of the batch, in that order; a copy."""
         fields = {name: _take(values, rows) for name, values in self.fields.items()}
@@ -228,6 +247,12 @@ class Batch:
             {key: _concat([batch[key] for batch in batches]) for key in batches[0].fields},
             {need: np.concatenate([batch.extras[need] for batch in batches]) for need in batches[0].extras},
         )
+
+
+def _split(values: Any, size: int) -> Iterator[Any]:
+    if isinstance(values, SparseRows):
+        return values.split(size)
+    return (values[first : first + size] for first in range(0, len(values), size))
 
 
 def _take(values: Any, rows: NDArray[np.int64]) -> Any:

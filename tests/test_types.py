@@ -13,6 +13,7 @@ from scipy import sparse
 from annpipes import Batch, Chunk, SparseRows
 from annpipes.errors import FieldError
 from annpipes.stores import densify
+from annpipes.types import Total
 
 DENSE = np.array([[0, 0, 0, 0], [1, 0, 2, 0], [0, 0, 0, 3], [0, 0, 0, 0], [4, 5, 0, 6]], np.float32)
 
@@ -128,6 +129,24 @@ class TestBatch:
         np.testing.assert_array_equal(taken["X"].to_dense(), DENSE[part])
         np.testing.assert_array_equal(taken["obsm_pca"], DENSE[part] * 10)
         assert taken["obs_donor"].tolist() == list("abcde")[part]
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 100])
+    def test_split_is_slicing_again_and_again_and_copies_nothing(self, size: int) -> None:
+        whole = batch()
+        whole = Batch(whole.rows, dict(whole.fields), {"obs/n": np.arange(5), Total("X"): DENSE.sum(axis=1)})
+        parts, expected = list(whole.split(size)), [whole[first : first + size] for first in range(0, 5, size)]
+        assert all(map(same, parts, expected))
+        assert [len(part) for part in parts] == [len(part) for part in expected]
+        for part, other in zip(parts, expected, strict=True):
+            assert part["X"].indptr.tolist() == other["X"].indptr.tolist()
+            assert {need: values.tolist() for need, values in part.extras.items()} == {
+                need: values.tolist() for need, values in other.extras.items()
+            }
+            assert not len(part["X"].data) or np.shares_memory(part["X"].data, whole["X"].data)
+            assert np.shares_memory(part["obsm_pca"], whole["obsm_pca"])
+
+    def test_of_no_rows_there_are_no_parts(self) -> None:
+        assert list(batch()[:0].split(2)) == []
 
     def test_is_a_mapping_enough_for_dict(self) -> None:
         assert list(dict(batch())) == ["X", "obsm_pca", "obs_donor"]

@@ -163,6 +163,10 @@ def _portable(error: Exception) -> Exception:
 
 def map_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterator[Any]:
     """The function's result for each item, in order, with at most ``ahead`` begun and not yet taken."""
+    return map(workers.function, items) if workers.executor is None else _begun_ahead(workers, items, ahead)
+
+
+def _begun_ahead(workers: Workers, items: Iterable[Any], ahead: int) -> Iterator[Any]:
     pending: deque[Callable[[], Any]] = deque()
     for item in items:
         pending.append(workers.begin(item))

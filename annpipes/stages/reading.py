@@ -164,7 +164,7 @@ class RowBatcher(BatchStage):
 
     def cut(self, batch: Batch) -> Iterator[Batch]:
         """Batches of which the first begins with the first row of ``batch``."""
-        return (batch[start : start + self.batch_size] for start in range(0, len(batch), self.batch_size))
+        return batch.split(self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         held: list[Batch] = []  # the beginning of a batch that goes on in the next chunk

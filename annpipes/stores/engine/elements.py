@@ -228,8 +228,8 @@ def decoded(origin: Origin, layout: Layout, number: int, encoded: Any) -> Bytes:
 
 def shares(count: int, largest: int = _LARGEST_SHARE, smallest: int = 1) -> Iterator[tuple[int, int]]:
     """Parts of ``count`` things for threads to take: large ones first, small ones so that all end together."""
-    first = 0
+    first, parts = 0, _SHARES * thread_count()
     while first < count:
-        share = min(max(smallest, (count - first) // (_SHARES * thread_count())), largest, count - first)
+        share = min(max(smallest, (count - first) // parts), largest, count - first)
         yield first, first + share
         first += share
