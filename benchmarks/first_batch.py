@@ -1,36 +1,53 @@
 """Seconds from ``import annpipes`` done to the first batch, each time in a fresh process.
 
 The file is in the page cache and the kernels are in numba's: a first process that is not
-counted compiles them. Everything is by default, so the first chunk is a whole one.
+counted compiles them. Chunks are of the default size, and the first of them is a whole one.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 import files
 import measuring
 
-CASES = {"gzip": "gzip", "uncompressed": None}
+
+@dataclass(frozen=True)
+class Case:
+    """How X is stored, and what is asked of `stream` beside its defaults."""
+
+    compression: str | None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "gzip": Case("gzip"),
+    "uncompressed": Case(None),
+    "gzip, single rows": Case("gzip", {"block_size": 1}),
+    "gzip, 2,000 genes": Case("gzip", {"genes": [*range(0, 20_000, 10)]}),
+    "gzip, single rows, 2,000 genes": Case("gzip", {"block_size": 1, "genes": [*range(0, 20_000, 10)]}),
+}
 PROGRAM = """
-import sys, time
+import json, sys, time
 import annpipes
 begin = time.perf_counter()
-batch = next(iter(annpipes.stream(sys.argv[1])))
+batch = next(iter(annpipes.stream(sys.argv[1], **json.loads(sys.argv[2]))))
 print(time.perf_counter() - begin)
 """
 
 
-def measure(compression: str | None, quick: bool) -> dict[str, Any]:
+def measure(case: Case, quick: bool) -> dict[str, Any]:
     n_obs, processes = (20_000, 2) if quick else (200_000, 7)
-    path = files.sparse_file(n_obs, compression)
-    seconds = []
+    path = files.sparse_file(n_obs, case.compression)
+    program, seconds = [sys.executable, "-c", PROGRAM, path, json.dumps(case.options)], []
     for _ in range(processes + 1):
         measuring.warm(path)
-        done = subprocess.run([sys.executable, "-c", PROGRAM, path], check=True, capture_output=True, text=True)
+        done = subprocess.run(program, check=True, capture_output=True, text=True)
         seconds.append(float(done.stdout))
     counted = seconds[1:]
     return {"file": path.name, "processes": processes, "seconds": median(counted), "slowest": max(counted)}

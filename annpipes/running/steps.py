@@ -130,10 +130,8 @@ class ReadChunk:
         assert self.begin is not None
         with early.handing_on() as hand_on:
             begun = self.begin(early.item, self.batcher.batch_size)
-            batches = iter(self.batcher.cut(begun.values))
-            hand_on(next(batches))
-        begun.finish()
-        return batches
+            hand_on(begun.first)
+        return self.batcher.cut(begun.rest())
 
 
 class One:

@@ -1,6 +1,7 @@
 """Where bytes lie: the only part that knows files, anndata and decoders.
 
 `protocol`      what a store answers, whatever holds its rows
+`begun`         rows of which the first can be had before the others
 `base`          fields that are opened at their first use
 `h5ad`          an `.h5ad` file
 `zarr`          an AnnData in a Zarr store
@@ -56,6 +57,7 @@ from typing import Any
 
 from annpipes.stores.answers import Answers
 from annpipes.stores.base import FieldStore
+from annpipes.stores.begun import Begun
 from annpipes.stores.bytes.local import bytes_of, exclusive, files_below
 from annpipes.stores.bytes.remote import Remote, as_remote, name_of, refuse_remote
 from annpipes.stores.caching.contents import Kept, kept_in, remove_kept
@@ -77,7 +79,7 @@ from annpipes.stores.limits.threads import BareWork, Threads
 from annpipes.stores.marks import mark_of
 from annpipes.stores.obs import Obs
 from annpipes.stores.opening import open_one
-from annpipes.stores.protocol import Begun, Store, as_fields, field_key, is_matrix_field
+from annpipes.stores.protocol import Store, as_fields, field_key, is_matrix_field
 from annpipes.stores.request import Request
 from annpipes.stores.routes import Route
 from annpipes.stores.vocabularies import FoundGenes, GeneVersions, Matching, MissingGenes

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from annpipes.errors import ChangedError
 from annpipes.plans.rows import RowArray
+from annpipes.stores.begun import Begun
 from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.damage import Origin
 from annpipes.stores.engine.elements import open_array
@@ -18,7 +19,7 @@ from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.indptr import PlainIndptr
 from annpipes.stores.matrices import CsrRows, DenseRows
-from annpipes.stores.protocol import Begun, BegunMatrix, MatrixKind, MatrixReader
+from annpipes.stores.protocol import BegunMatrix, MatrixKind, MatrixReader
 from annpipes.stores.routes import Route
 from annpipes.stores.witness import COMPRESSED
 from annpipes.types import Chunk, SparseRows

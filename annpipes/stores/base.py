@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from annpipes.errors import ChangedError, DamageError, FieldError, FormatError, ParameterError
 from annpipes.messages.warning import warn
 from annpipes.plans.rows import RowArray, Rows, as_rows
+from annpipes.stores.begun import Begun
 from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.choices import in_order, plain_choice
@@ -20,7 +21,7 @@ from annpipes.stores.expressions import rows_where
 from annpipes.stores.frame import Codes, Column, Labels, Strings, positions_of
 from annpipes.stores.gene_tables import GeneTables
 from annpipes.stores.genes import Genes, has_genes
-from annpipes.stores.protocol import Begun, FieldReader, MatrixReader, field_key, finishing, is_matrix, no_such_field
+from annpipes.stores.protocol import FieldReader, MatrixReader, field_key, is_matrix, no_such_field
 from annpipes.stores.refusals import refuse_numbers
 from annpipes.stores.routes import Route
 from annpipes.stores.row_space import RowSpace
@@ -160,20 +161,19 @@ class FieldStore(GeneTables):
         self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None
     ) -> Mapping[str, NDArray[Any] | SparseRows]:
         """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of the fields that they cover."""
-        found: Mapping[str, NDArray[Any] | SparseRows] = self.begin(chunk, 0, fields, genes).values
+        found: Mapping[str, NDArray[Any] | SparseRows] = self.begin(chunk, 0, fields, genes).first
         return found
 
     def begin(self, chunk: Chunk, first: int, fields: Sequence[str], genes: Genes | None = None) -> Begun:
         """As ``read``, when the ``first`` rows in the drawn order are there; all of them if that is 0."""
         for field in fields:
             self.notice(field, chunk.rows)
-        begun = {field_key(field): self._begin_field(chunk, first, field, genes) for field in fields}
-        return Begun({key: one.values for key, one in begun.items()}, finishing(*begun.values()))
+        return Begun.each({field_key(field): self._begin_field(chunk, first, field, genes) for field in fields})
 
     def _begin_field(self, chunk: Chunk, first: int, field: str, genes: Genes | None) -> Begun:
         reader = self.reader(field)
         if not is_matrix(reader):
-            return Begun(reader.read(chunk))
+            return Begun.of(reader.read(chunk), first)
         return reader.begin(chunk, first, genes if genes is not None and genes.covers(field) else None)
 
     def route(self, field: str) -> Route:

@@ -16,22 +16,23 @@ from numpy.typing import NDArray
 
 from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
+from annpipes.stores.begun import Begun
 from annpipes.stores.compiled.kernels import Offsets, copy_values
 from annpipes.stores.engine.column_loops import Kept, Room, Sources, select_decoded, select_pieces
 from annpipes.stores.engine.decoding import Loop, loop_of, scratch_for
 from annpipes.stores.engine.elements import FEW, Dataset, Direct, InMemory, shares
 from annpipes.stores.engine.pieces import Pieces, Spans
-from annpipes.stores.engine.pools import Work, empty, run
+from annpipes.stores.engine.pools import Work, begin, empty, run
 from annpipes.stores.engine.targets import word_limit
 from annpipes.stores.genes import Genes
 from annpipes.types import SparseRows
 
-__all__ = ["select_rows"]
+__all__ = ["begin_selected"]
 
 
-def select_rows(
-    data: Dataset, indices: Dataset, spans: Spans, indptr: RowArray, n_vars: int, genes: Genes
-) -> SparseRows | None:
+def begin_selected(
+    data: Dataset, indices: Dataset, spans: Spans, indptr: RowArray, n_vars: int, genes: Genes, first: int
+) -> Begun | None:
     """The kept genes of the rows that ``spans`` are, or None where they must be copied whole first.
 
     Parameters
@@ -44,6 +45,8 @@ def select_rows(
         Where they would begin, in the drawn order; shape ``(n + 1,)``.
     n_vars
         Width of the matrix.
+    first
+        How many rows in the drawn order are wanted before the others; all at once when 0.
     """
     if not (isinstance(data, Direct) and isinstance(indices, Direct)):
         return None
@@ -52,14 +55,22 @@ def select_rows(
         return None
     if any(source.opened().requesting is not None for part in (data, indices) for source in part.layout.sources):
         return None  # whole rows, by few requests
+    pieces, n_first = pieces.in_turn(spans.before) if first and not data.layout.plain else (pieces, len(pieces))
     selection = _Selection(data, indices, pieces, n_vars, genes)
-    tasks = selection.plain_tasks()
-    if tasks is None and data.layout.plain:
+    work = selection.plain_work()
+    if work is None and data.layout.plain:
         return None
-    tasks = tasks or selection.decoded_tasks()
     count("copied", int(indptr[-1]) * (data.dtype.itemsize + indices.dtype.itemsize))
-    run(tasks)
-    return selection.rows(indptr)
+    if work is not None or n_first == len(pieces):
+        run(work or selection.decoded_work(n_first))
+        return Begun.of(selection.rows(indptr), first)
+    finish = begin(selection.decoded_work(n_first))
+
+    def rest() -> SparseRows:
+        finish()
+        return selection.rows(indptr[first:])
+
+    return Begun(selection.rows(indptr[: first + 1]), rest)
 
 
 class _Selection:
@@ -75,7 +86,7 @@ class _Selection:
         out = _words(self.out_indices), _words(self.out_data)
         self.kept = Kept((genes.columns >= 0).astype(np.uint8), genes.columns, limit, *out, *self.found)
 
-    def plain_tasks(self) -> Work | None:
+    def plain_work(self) -> Work | None:
         """Out of mapped bytes, if they are mapped and numbers stand where numbers may stand."""
         indices, data = (part.in_memory(self.pieces.scaled(part.dtype.itemsize)) for part in (self.indices, self.data))
         if indices is None or data is None or not (_aligned(indices, self.indices) and _aligned(data, self.data)):
@@ -91,8 +102,8 @@ class _Selection:
         tasks = [partial(select, *share) for share in shares(len(self.pieces), len(self.pieces), 64)]
         return Work(tasks, guards=[*indices.guards, *data.guards], around=[*indices.around, *data.around])
 
-    def decoded_tasks(self) -> Work:
-        """Out of storage chunks, of which those of both datasets hold the same places."""
+    def decoded_work(self, n_first: int) -> Work:
+        """Out of storage chunks, which hold the same places of both datasets; those of so many pieces first."""
         edges = np.array(self.pieces.edges(), np.int64)
         numbers = self.pieces.chunks[edges[:-1]]
         count("decoded", (self.data.layout.chunk_bytes + self.indices.layout.chunk_bytes) * len(numbers))
@@ -103,14 +114,18 @@ class _Selection:
             None if few else loop_of(part.layout, one, numbers, edges, part.shelf)
             for part, one in zip(parts, opened, strict=True)
         )
+        turn = edges.tolist().index(n_first) if n_first else 0  # how many storage chunks come first
         if index_loop is None or data_loop is None:
             tasks = [partial(self._decode_and_select, few, *group) for group in pairwise(edges.tolist())]
+            first, rest = tasks[:turn], tasks[turn:]
         else:
             select = partial(self._select_decoded, (index_loop, data_loop))
-            tasks = [partial(select, *share) for share in shares(len(numbers))]
+            first = [partial(select, *share) for share in shares(turn)]
+            rest = [partial(select, turn + start, turn + stop) for start, stop in shares(len(numbers) - turn)]
         guards = [guard for one in opened for guard in one.guards]
         around = [guard for part in parts for guard in part.around()]
-        return Work(tasks, 3 * max(part.layout.chunk_bytes for part in parts), guards=guards, around=around)
+        size = 3 * max(part.layout.chunk_bytes for part in parts)
+        return Work([*first, *rest], size, guards=guards, around=around, n_first=len(first))
 
     def _select(
         self, indices: NDArray[Any], data: NDArray[Any], index_froms: Offsets, froms: Offsets, start: int, stop: int
@@ -154,9 +169,10 @@ class _Selection:
         return Room(np.empty(self.longest, f"u{self.indices.dtype.itemsize}"), np.empty(self.longest, np.int32))
 
     def rows(self, indptr: RowArray) -> SparseRows:
-        """What was kept, in the drawn order; ``indptr`` is that of whole rows."""
+        """What was kept of rows that follow each other in the drawn order; ``indptr`` says where whole ones begin."""
         begins, numbers = self.found
         order = np.argsort(self.pieces.tos)  # (pieces,)
+        order = order[slice(*np.searchsorted(self.pieces.tos, indptr[[0, -1]], sorter=order))]
         tos, lengths = self.pieces.tos[order], numbers[order]
         ends = np.concatenate([[0], np.cumsum(lengths)])
         kept = ends[np.searchsorted(tos, indptr)]  # (n + 1,)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from annpipes.errors import DamageError, FormatError
 from annpipes.messages.warning import warn
 from annpipes.plans.rows import RowArray
+from annpipes.stores.begun import Begun
 from annpipes.stores.blocks import BlockAdvice, longer, small_blocks, two_storage_chunks
 from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.containers.base import Container
@@ -21,11 +22,11 @@ from annpipes.stores.engine.elements import Dataset, open_dataset
 from annpipes.stores.engine.pieces import Spans
 from annpipes.stores.engine.pools import Work, begin, empty, run
 from annpipes.stores.engine.slices import slices_of
-from annpipes.stores.gene_subsets import select_rows
+from annpipes.stores.gene_subsets import begin_selected
 from annpipes.stores.genes import Genes, take_genes
 from annpipes.stores.indptr import CompactIndptr, Indptr
 from annpipes.stores.narrowing import narrowed
-from annpipes.stores.protocol import Begun, BegunMatrix
+from annpipes.stores.protocol import BegunMatrix
 from annpipes.stores.routes import Route
 from annpipes.types import Chunk, SparseRows
 
@@ -87,16 +88,16 @@ class DenseRows(BegunMatrix):
             row = int(chunk.rows[0])
             found = slices_of([self.values], row, row + 1)
             if found is not None:
-                return Begun(found[0])
+                return Begun.of(found[0], first)
         if genes is None:
             values = empty((len(chunk), *self.shape[1:]), self.dtype)
-            return Begun(values, begin(self.copy(chunk.rows, places_of(chunk), values, first)))
+            return Begun.of(values, first, begin(self.copy(chunk.rows, places_of(chunk), values, first)))
         if genes not in self._narrowed:
             self._narrowed[genes] = narrowed(self.values, genes)
         dataset, some = self._narrowed[genes] or (self.values, genes)
         values = empty((len(chunk), *dataset.shape[1:]), self.dtype)
-        run(dataset.copy_rows(chunk.rows, places_of(chunk), values))
-        return Begun(take_genes(values, some))
+        finish = begin(dataset.copy_rows(chunk.rows, places_of(chunk), values, first))
+        return Begun.of(values, first, finish).then(lambda some_rows: take_genes(some_rows, some))
 
 
 class CsrRows(BegunMatrix):
@@ -199,22 +200,19 @@ class CsrRows(BegunMatrix):
 
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         if len(chunk) == 1 and genes is None and (row := self._row(chunk.rows)) is not None:
-            return Begun(row)
+            return Begun.of(row, first)
         lengths = self.lengths(chunk.rows)
         indptr = np.concatenate([[0], np.cumsum(lengths[chunk.order])])  # (n + 1,), in the drawn order
         tos = indptr[places_of(chunk)]
         if genes is not None:
-            spans = self._spans(chunk.rows, lengths, tos)
-            selected = select_rows(self.data, self.indices, spans, indptr, self.shape[1], genes)
-            if selected is not None:
-                return Begun(selected)
+            spans = self._spans(chunk.rows, lengths, tos, int(indptr[first]))
+            begun = begin_selected(self.data, self.indices, spans, indptr, self.shape[1], genes, first)
+            if begun is not None:
+                return begun
         data, indices = empty(indptr[-1], self.dtype), empty(indptr[-1], self.index_dtype)
         works = self.copy(chunk.rows, lengths, tos, data, indices, int(indptr[first]))
-        rows = SparseRows(data, indices, indptr, self.shape[1])
-        if genes is None:
-            return Begun(rows, begin(*works))
-        run(*works)
-        return Begun(take_genes(rows, genes))
+        begun = Begun.of(SparseRows(data, indices, indptr, self.shape[1]), first, begin(*works))
+        return begun if genes is None else begun.then(lambda rows: take_genes(rows, genes))
 
 
 def open_dense(container: Container, path: str) -> DenseRows:

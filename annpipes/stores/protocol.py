@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import Rows
+from annpipes.stores.begun import Begun
 from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.genes import Genes
@@ -20,7 +21,6 @@ from annpipes.stores.vocabularies import FoundGenes, Matching
 from annpipes.types import Chunk, SparseRows
 
 __all__ = [
-    "Begun",
     "BegunMatrix",
     "FieldReader",
     "MatrixKind",
@@ -28,11 +28,9 @@ __all__ = [
     "Store",
     "as_fields",
     "field_key",
-    "finishing",
     "is_matrix",
     "is_matrix_field",
     "names_crc",
-    "nothing",
 ]
 
 
@@ -154,41 +152,12 @@ class FieldReader(Protocol):
         """The chunk's rows in the drawn order, ``(n, …)``."""
 
 
-def nothing() -> None:
-    """What is left to do once all is done."""
-
-
-class Begun(NamedTuple):
-    """Values of which some rows are there already.
-
-    Parameters
-    ----------
-    values
-        Of all rows; those that are not there yet hold anything.
-    finish
-        Call it, once, to have the others.
-    """
-
-    values: Any
-    finish: Callable[[], None] = nothing
-
-
-def finishing(*begun: Begun) -> Callable[[], None]:
-    """What has the other rows of all."""
-
-    def finish() -> None:
-        for one in begun:
-            one.finish()
-
-    return finish
-
-
 class MatrixKind:
     """What readers of matrices derive from: it tells them from those of columns."""
 
     def begin(self: MatrixReader, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         """All rows at once."""
-        return Begun(self.read(chunk, genes))
+        return Begun.of(self.read(chunk, genes), first)
 
     def keep_decoded(self, cache: SourceCache) -> None:
         """Nothing, where nothing is decoded."""
@@ -203,7 +172,7 @@ class BegunMatrix(MatrixKind):
 
     def read(self, chunk: Chunk, genes: Genes | None = None) -> Any:
         """The chunk's rows in the drawn order, of all columns or of those genes."""
-        return self.begin(chunk, 0, genes).values
+        return self.begin(chunk, 0, genes).first
 
 
 class MatrixReader(Protocol):

@@ -13,10 +13,11 @@ from toolz import merge
 from annpipes.errors import FieldError, ParameterError
 from annpipes.plans.rows import Rows
 from annpipes.stores.base import FieldStore
+from annpipes.stores.begun import Begun
 from annpipes.stores.gene_tables import chosen_table
 from annpipes.stores.genes import Genes, has_genes, take_genes
 from annpipes.stores.labels import LabelTables, Unknown
-from annpipes.stores.protocol import Begun, Store, as_fields, field_key, finishing
+from annpipes.stores.protocol import Store, as_fields, field_key
 from annpipes.stores.vocabularies import AS_NAMED, FoundGenes, Matching
 from annpipes.types import Batch, Chunk, Need, SparseRows, Total
 
@@ -102,7 +103,7 @@ class Request:
 
     def read(self, chunk: Chunk) -> Batch:
         """The chunk's rows, in the drawn order."""
-        batch: Batch = self.begin(chunk, 0).values
+        batch: Batch = self.begin(chunk, 0).first
         return batch
 
     def begin(self, chunk: Chunk, first: int) -> Begun:
@@ -111,17 +112,23 @@ class Request:
         columns = [need for need in self.extras if not isinstance(need, Total)]
         summed = {total.field for total in totals}
         fields = [name for name in self.fields if name not in summed]
-        values, finish = self._begin(chunk, 0 if totals else first, fields)
-        found = dict(values)
+        begun = self._begin(chunk, 0 if totals else first, fields)
         noted = self.store.read(chunk, columns) if columns else {}
         known: dict[Need, Any] = dict(zip(columns, noted.values(), strict=True))
         for total in totals:
             genes = self.genes_of(total.field)
             for key, whole in self.store.read(chunk, [total.field]).items():  # none if the field is skipped
                 known[total] = whole.totals if isinstance(whole, SparseRows) else whole.sum(1, dtype=np.float64)
-                found[key] = whole if genes is None else take_genes(whole, genes)
+                begun.first[key] = whole if genes is None else take_genes(whole, genes)
+        rows = Batch(chunk.drawn, {}, known)
+        if totals or not first:
+            return Begun.of(self._with(rows, begun.first), first)
+        return Begun(self._with(rows[:first], begun.first), lambda: self._with(rows[first:], begun.rest()))
+
+    def _with(self, rows: Batch, found: Mapping[str, Any]) -> Batch:
+        """A batch to which the fields are added that were found, in the order in which they were asked for."""
         ordered = {field_key(name): found[field_key(name)] for name in self.fields if field_key(name) in found}
-        return Begun(Batch(chunk.drawn, self.labels.recode(ordered), known), finish)
+        return rows.replace(**self.labels.recode(ordered))
 
     def _begin(self, chunk: Chunk, first: int, fields: Sequence[str]) -> Begun:
         """Fields, each with the genes that are read of it, by key."""
@@ -130,12 +137,13 @@ class Request:
         apart = [name for name in fields if self.raw_genes.covers(name)]
         others = [name for name in fields if name not in apart]
         parts = [self._begun(chunk, first, *some) for some in ((others, self.genes), (apart, self.raw_genes))]
-        return Begun(merge(*(part.values for part in parts)), finishing(*parts))
+        return Begun(merge(*(part.first for part in parts)), lambda: merge(*(part.rest() for part in parts)))
 
     def _begun(self, chunk: Chunk, first: int, fields: Sequence[str], genes: Genes | None) -> Begun:
         if first and isinstance(self.store, FieldStore):
             return self.store.begin(chunk, first, fields, genes)
-        return Begun(self.store.read(chunk, fields, genes))
+        values = self.store.read(chunk, fields, genes)
+        return Begun.each({key: Begun.of(of_field, first) for key, of_field in values.items()})
 
     @property
     def chosen(self) -> Genes | None:

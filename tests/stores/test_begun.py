@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from storage_files import chunk_of, create, csr_file, csr_of, dense_file, matrix_values, relayout, rows_of, same, write
+from storage_files import chunk_of, create, csr_file, csr_of, dense_file, matrix_values, relayout, rows_of, same
 from zarr_stores import csr_store
 
 from annpipes import Cache, Collection
+from annpipes.meters import Meter, metering
 from annpipes.stores import FieldStore, collection, matrices, open_store
 from annpipes.stores.engine.pieces import Pieces
 
@@ -60,7 +61,7 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
     "two dense files": _dense_files,
 }
 LATER = {"gzip", "one part through h5py", "dense", "zarr"}
-"""Those of which the last rows are seen not to be there at first; of the others all are, or by chance."""
+"""Those of which some storage chunks are seen to be decoded later; of the others none are, or by chance."""
 
 
 def _partly_lzf(path: Path) -> Path:
@@ -81,36 +82,37 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    "genes", [None, [7, 2], [*range(9)][::-1], [4], []], ids=["all", "two", "turned", "one", "none"]
+)
 @pytest.mark.parametrize("cached", [False, True], ids=["", "cached"])
-def test_the_first_rows_are_there_then_all(tmp_path: Path, source: str, cached: bool) -> None:
+def test_the_first_rows_are_there_then_the_others(
+    tmp_path: Path, source: str, cached: bool, genes: list[int] | None
+) -> None:
     made = SOURCES[source](tmp_path)
     store = made if isinstance(made, Collection) else open_store(made, cache=Cache(tmp_path / "c") if cached else None)
     assert isinstance(store, FieldStore)
     drawn = ROWS if store.n_obs == len(ROWS) else np.concatenate([ROWS, ROWS + 23])
-    expected = store.read(chunk_of(drawn), ["X", "obs_names"])
-    for _ in range(2):  # out of a cache, the second time
-        values, finish = store.begin(chunk_of(drawn), FIRST, ["X", "obs_names"])
-        assert same(values["X"][:FIRST], expected["X"][:FIRST])
-        assert values["obs_names"].tolist() == expected["obs_names"].tolist()
-        if source in LATER and not cached:
-            assert not same(values["X"][FIRST:], expected["X"][FIRST:])
-        finish()
-        assert same(values["X"], expected["X"])
+    kept = None if genes is None else store.genes(genes)
+    other = made if isinstance(made, Collection) else open_store(made)  # which keeps what it decodes to itself
+    expected = other.read(chunk_of(drawn), ["X", "obs_names"], kept)
+    for again in (False, True):  # out of a cache, the second time, or of the storage chunks decoded last
+        with metering(meter := Meter()):
+            begun = store.begin(chunk_of(drawn), FIRST, ["X", "obs_names"], kept)
+            early = meter.totals["decode"]
+            assert same(begun.first["X"], expected["X"][:FIRST])
+            assert begun.first["obs_names"].tolist() == expected["obs_names"][:FIRST].tolist()
+            rest = begun.rest()
+        assert same(rest["X"], expected["X"][FIRST:])
+        assert rest["obs_names"].tolist() == expected["obs_names"][FIRST:].tolist()
+        if source in LATER and not again:
+            assert 0 < early < meter.totals["decode"]
 
 
 def test_what_is_read_without_first_rows_is_all_there(tmp_path: Path) -> None:
     path = csr_file(tmp_path / "x.h5ad", **GZIP)
-    values = open_store(path).begin(chunk_of(ROWS), 0, ["X"]).values["X"]
+    values = open_store(path).begin(chunk_of(ROWS), 0, ["X"]).first["X"]
     assert same(values, rows_of(anndata.read_h5ad(path).X, ROWS))
-
-
-def test_genes_are_chosen_all_the_same(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.h5ad", csr_of(matrix_values()), compression="gzip")
-    store = open_store(path)
-    genes = store.genes([7, 2])
-    values, finish = store.begin(chunk_of(ROWS), FIRST, ["X"], genes)
-    finish()
-    np.testing.assert_array_equal(values["X"].to_dense(), matrix_values()[ROWS][:, [7, 2]])
 
 
 @given(st.data())

@@ -22,6 +22,7 @@ from annpipes.errors import DamageError, FieldError, FormatError, ParameterError
 from annpipes.messages.reprs import call_repr
 from annpipes.plans.rows import RowArray, as_count
 from annpipes.stores.base import FieldStore
+from annpipes.stores.begun import Begun
 from annpipes.stores.bytes.remote import as_remote
 from annpipes.stores.caching.settings import as_cache
 from annpipes.stores.collection.aligned import AlignedStore
@@ -32,7 +33,7 @@ from annpipes.stores.frame import Column, column_of
 from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.memory import MemoryStore
 from annpipes.stores.opening import open_one
-from annpipes.stores.protocol import Begun, MatrixReader, names_crc
+from annpipes.stores.protocol import MatrixReader, names_crc
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import join_series
 from annpipes.stores.vocabularies import AS_NAMED, GeneVersions, Matching, MissingGenes

@@ -11,12 +11,13 @@ from scipy import sparse
 from toolz import partition_all
 
 from annpipes.stores.base import FieldStore
+from annpipes.stores.begun import Begun, nothing
 from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.compiled.kernels import copy_values
 from annpipes.stores.engine.pools import Work, begin, empty, run
 from annpipes.stores.genes import Genes, fill_columns, move_columns, take_genes
 from annpipes.stores.matrices import CsrRows, DenseRows, places_of
-from annpipes.stores.protocol import Begun, BegunMatrix, MatrixReader, nothing
+from annpipes.stores.protocol import BegunMatrix, MatrixReader
 from annpipes.stores.routes import Route
 from annpipes.stores.row_space import RowSpace, Share
 from annpipes.types import Chunk, SparseRows
@@ -139,14 +140,21 @@ class JoinedSparse(_Joined):
             assert isinstance(matrix, CsrRows)
             return matrix.copy(share.rows, lengths[share.where], tos[share.where], data, indices, int(indptr[first]))
 
-        moved = [(self.parts[number].kept(genes), places[share.where]) for number, share in direct]
-        moves = [(kept, some) for kept, some in moved if kept is not None]
-        first = 0 if moves else first  # all of them get other columns
         finish = self._begin(direct, works_of)
         for share, rows in converted:
             for values, out in ((rows.data, data), (rows.indices, indices)):
                 copy_values(values, rows.indptr[:-1], tos[share.where], rows.lengths, out)
-        return Begun(move_columns(SparseRows(data, indices, indptr, width), moves, width), finish)
+        begun = Begun.of(SparseRows(data, indices, indptr, width), first, finish)
+        moved = [(self.parts[number].kept(genes), places[share.where]) for number, share in direct]
+        moves = [(kept, some) for kept, some in moved if kept is not None]
+        if not moves:
+            return begun
+
+        def move(rows: SparseRows, start: int) -> SparseRows:
+            those = [(kept, some[(some >= start) & (some < start + len(rows))] - start) for kept, some in moves]
+            return move_columns(rows, those, width)
+
+        return Begun(move(begun.first, 0), lambda: move(begun.rest(), first))
 
     def _fits(self, matrix: CsrRows) -> bool:
         return (matrix.dtype, matrix.index_dtype) == (self.dtype, self.index_dtype)
@@ -191,7 +199,7 @@ class JoinedDense(_Joined):
             assert isinstance(matrix, DenseRows)
             return (matrix.copy(share.rows, places[share.where], out, first),)
 
-        return Begun(out, self._begin(direct, works_of))
+        return Begun.of(out, first, self._begin(direct, works_of))
 
 
 def _holds(dtype: np.dtype[Any], fill: float) -> bool:

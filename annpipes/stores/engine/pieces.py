@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from annpipes.plans.rows import RowArray, join_ranges
 
@@ -42,13 +43,23 @@ class Pieces:
 
     def split(self, before: int) -> tuple[Pieces, Pieces] | None:
         """Those of storage chunks that outputs below ``before`` need, and the others; None if one would have none."""
-        wanted = self.tos < before  # (pieces,)
-        if len(self):
-            edges = np.array(self.edges())
-            wanted = np.repeat(np.logical_or.reduceat(wanted, edges[:-1]), np.diff(edges))
+        wanted = self._wanted(before)
         if wanted.all() or not wanted.any():
             return None
         return self.at(np.flatnonzero(wanted)), self.at(np.flatnonzero(~wanted))
+
+    def in_turn(self, before: int) -> tuple[Pieces, int]:
+        """All of them, those first that `split` has first, each part in ascending order; and how many are first."""
+        wanted = self._wanted(before)
+        return self.at(np.argsort(~wanted, kind="stable")), int(wanted.sum())
+
+    def _wanted(self, before: int) -> NDArray[np.bool_]:
+        """Whether outputs below ``before`` need the storage chunk of each piece; shape ``(pieces,)``."""
+        wanted = self.tos < before
+        if not len(self):
+            return wanted
+        edges = np.array(self.edges())
+        return np.repeat(np.logical_or.reduceat(wanted, edges[:-1]), np.diff(edges))
 
     def edges(self) -> list[int]:
         """Where the pieces of each storage chunk begin, and the end of the last."""
