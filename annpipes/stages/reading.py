@@ -112,6 +112,11 @@ class RowReader(ReadStage):
         return self.request.var
 
     @property
+    def raw_var(self) -> Any:
+        """The same of the columns of ``raw/X``."""
+        return self.request.raw_var
+
+    @property
     def found_genes(self) -> FoundGenes:
         """How many of the genes that are read the data have, and how many each file has."""
         return self.request.found_genes

@@ -29,6 +29,11 @@ class Answers(ABC):
         return self._answering("var").var
 
     @property
+    def raw_var(self) -> Any:
+        """The same of the columns of ``raw/X``."""
+        return self._answering("raw_var").raw_var
+
+    @property
     def found_genes(self) -> FoundGenes:
         """How many of the genes that are read were found, in total and per file, as `annpipes.reports.FoundGenes`."""
         return self._answering("found_genes").found_genes
