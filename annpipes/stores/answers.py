@@ -25,7 +25,10 @@ class Answers(ABC):
 
     @property
     def var(self) -> Any:
-        """A `pandas.DataFrame` of what is known about the genes that are read, in the order of X's columns."""
+        """A `pandas.DataFrame` of what is known about the genes that are read, in the order of X's columns.
+
+        If ``raw/X`` is read and neither X nor a layer, it is about the columns of ``raw/X``.
+        """
         return self._answering("var").var
 
     @property

@@ -183,9 +183,7 @@ class FieldStore(GeneTables):
         """Refuse a matrix that has not a column for each of its genes: columns beyond them would be looked up."""
         if matrix.shape[1] != n_genes:
             table = "raw.var" if field == "raw/X" else "var"
-            raise DamageError(
-                f"{field} of {self.name} has {matrix.shape[1]} columns, but {table} has {n_genes} genes"
-            )
+            raise DamageError(f"{field} of {self.name} has {matrix.shape[1]} columns, but {table} has {n_genes} genes")
 
     def route(self, field: str) -> Route:
         """How a field is read, and why so."""

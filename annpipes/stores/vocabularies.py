@@ -245,7 +245,7 @@ class FoundGenes(Report, Shown):
     def _shown(self) -> Sequence[Part]:
         several = self.files if len(self.files) > 1 else ()
         apart = () if self.raw is None else (self.raw,)
-        missing = [("missing", self.missing), *(("missing in raw", raw.missing) for raw in apart)]
+        missing = [("missing", self.missing), *(("raw lacks", raw.missing) for raw in apart)]
         counts = [[count for _, count in found.files] for found in (self, *apart)]  # by file
         rows = zip((file for file, _ in several), *counts, strict=False)
         return [

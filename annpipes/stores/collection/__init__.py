@@ -64,8 +64,11 @@ class Collection(AlignedStore):
     file, and numbers take numpy's common dtype; in obs, so do booleans (0 and 1) and categories of numbers next to
     numbers. Categories share one table over all files: that of the first file, then new labels in the order in which
     they appear in the other files. A column that has strings in some file, or numbers in one and labels in another,
-    becomes strings, and its table is sorted. A whole number that the common type cannot hold is an error. ``raw/X``
-    and ``obsm`` must have the same columns everywhere.
+    becomes strings, and its table is sorted. A whole number that the common type cannot hold is an error. ``obsm``
+    must have the same columns everywhere.
+
+    ``raw`` has genes of its own. Those of all files are joined by the same rules, apart from those of var, when
+    ``raw/X`` is asked for.
 
     Parameters
     ----------
@@ -74,13 +77,13 @@ class Collection(AlignedStore):
         holds several AnnData, as annbatch writes it.
     join
         The genes: those of all files (``"inner"``, in the first file's order), those of any
-        (``"outer"``), or a list of names, in that order.
+        (``"outer"``), or a list of names, in that order. For ``raw/X``, the same of the genes of raw.
     on
-        The column of var that identifies genes, such as Ensembl ids; var_names when None. Its values become the
-        names of the genes, and ``var`` keeps the old names in its column ``var_names``.
+        The column of var, and of raw's var, that identifies genes, such as Ensembl ids; var_names when None. Its
+        values become the names of the genes, and ``var`` keeps the old names in its column ``var_names``.
     missing
-        What happens to a layer, obs column or obsm that some file lacks: asking for it is an ``"error"``; ``"fill"``
-        fills it in (X and layers with ``fill_value``, ``raw/X`` and sparse obsm with 0, other numbers
+        What happens to a layer, raw, obs column or obsm that some file lacks: asking for it is an ``"error"``;
+        ``"fill"`` fills it in (X, layers and ``raw/X`` with ``fill_value``, sparse obsm with 0, other numbers
         with NaN, labels with ``""`` or code -1); ``"skip"`` leaves it out of all batches.
     fill_value
         The value for a gene that a file lacks.
@@ -255,8 +258,9 @@ class Collection(AlignedStore):
         matrices = [store.matrix(field) if field in store.fields else None for store in self.stores]
         present = [matrix for matrix in matrices if matrix is not None]
         sparse, along = any(matrix.sparse for matrix in present), self._genes_along(field)
+        kept: list[Genes | None] = [None] * len(matrices)
         if along is None:
-            width, kept, fill = common_width(self.stores, field), [None] * len(matrices), 0.0 if sparse else np.nan
+            width, fill = common_width(self.stores, field), 0.0 if sparse else np.nan
         else:
             along.check(field, matrices)
             width, kept, fill = len(along.names), along.kept, self.fill_value
