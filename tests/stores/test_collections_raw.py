@@ -39,6 +39,7 @@ class TestGenesOfRaw:
         given, adatas = data
         expected = both(adatas, join)
         store = Collection(given, join=join)
+        compare_both(pickle.loads(pickle.dumps(store)), expected)  # which has not looked at raw yet
         compare_both(store, expected)
         compare_both(pickle.loads(pickle.dumps(store)), expected)
         source = IndexSource(store)
