@@ -51,6 +51,12 @@ class Source(PlanStage):
         return self.store.var
 
     @property
+    def raw_var(self) -> Any:
+        """A `pandas.DataFrame` of what is known about the genes of raw, in the order of the columns of ``raw/X``."""
+        self.store.check(["raw/X"])
+        return self.store.gene_table(raw=True)
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The names of the files that rows come from; the field ``file`` has their numbers."""
         return self.store.files

@@ -108,8 +108,16 @@ class RowReader(ReadStage):
 
     @property
     def var(self) -> Any:
-        """A `pandas.DataFrame` with var of the genes that are read, in the order of the batch's columns."""
+        """A `pandas.DataFrame` with var of the genes that are read, in the order of X's columns.
+
+        If ``raw/X`` is read and neither X nor a layer, it is about the columns of ``raw/X``.
+        """
         return self.request.var
+
+    @property
+    def raw_var(self) -> Any:
+        """The same of the columns of ``raw/X``."""
+        return self.request.raw_var
 
     @property
     def found_genes(self) -> FoundGenes:

@@ -25,8 +25,16 @@ class Answers(ABC):
 
     @property
     def var(self) -> Any:
-        """A `pandas.DataFrame` of what is known about the genes that are read, in the order of X's columns."""
+        """A `pandas.DataFrame` of what is known about the genes that are read, in the order of X's columns.
+
+        If ``raw/X`` is read and neither X nor a layer, it is about the columns of ``raw/X``.
+        """
         return self._answering("var").var
+
+    @property
+    def raw_var(self) -> Any:
+        """The same of the columns of ``raw/X``."""
+        return self._answering("raw_var").raw_var
 
     @property
     def found_genes(self) -> FoundGenes:

@@ -174,7 +174,16 @@ class FieldStore(GeneTables):
         reader = self.reader(field)
         if not is_matrix(reader):
             return Begun.of(reader.read(chunk), first)
-        return reader.begin(chunk, first, genes if genes is not None and genes.covers(field) else None)
+        if genes is None or not genes.covers(field):
+            return reader.begin(chunk, first)
+        self.refuse_other_width(field, reader, len(genes.columns))
+        return reader.begin(chunk, first, genes)
+
+    def refuse_other_width(self, field: str, matrix: MatrixReader, n_genes: int) -> None:
+        """Refuse a matrix that has not a column for each of its genes: columns beyond them would be looked up."""
+        if matrix.shape[1] != n_genes:
+            table = "raw.var" if field == "raw/X" else "var"
+            raise DamageError(f"{field} of {self.name} has {matrix.shape[1]} columns, but {table} has {n_genes} genes")
 
     def route(self, field: str) -> Route:
         """How a field is read, and why so."""
@@ -267,6 +276,6 @@ class FieldStore(GeneTables):
         refuse_numbers(matrix.dtype, f"{field} of {self.name}", dense=not matrix.sparse)
         if matrix.shape[0] != self.n_obs:
             raise DamageError(f"{field} of {self.name} has {matrix.shape[0]} rows, but obs has {self.n_obs}")
-        if has_genes(field) and matrix.shape[1] != self.n_vars:
-            raise DamageError(f"{field} of {self.name} has {matrix.shape[1]} columns, but var has {self.n_vars} genes")
+        if has_genes(field):
+            self.refuse_other_width(field, matrix, self.n_vars)
         return matrix

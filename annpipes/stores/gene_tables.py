@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class GeneTables:
         assert names is not None  # raw has names as var has
         if column is None:
             return names
-        what = f"the var column {column!r} of {self._genes_where(raw)}"
+        what = f"the var column {column!r} of {self.genes_where(raw=raw)}"
         keys = as_keys(self.gene_column(column, raw=raw), what)
         if len(keys) != len(names):
             raise DamageError(f"{what} has {len(keys)} values, but there are {len(names)} genes")
@@ -64,15 +65,20 @@ class GeneTables:
 
     def gene_column(self, column: str, *, raw: bool = False) -> pd.Series[Any]:
         """One column of var, or of raw's; a store that can reads no other."""
-        return need_column(self.gene_table(raw=raw), column, self._genes_where(raw))
+        return need_column(self.gene_table(raw=raw), column, self.genes_where(raw=raw))
 
-    def _genes_where(self, raw: bool) -> str:
+    def genes_where(self, *, raw: bool = False) -> str:
+        """What errors call that which has the genes of var, or those of raw."""
         return f"raw of {self.name}" if raw else self.name
+
+    def genes_fingerprint(self, *, raw: bool) -> str | None:
+        """What the genes of ``raw`` or var are recognised by, where `fingerprint` of the store does not tell."""
+        return None
 
     def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:
         """Genes given as names, positions or a mask; of ``raw``, which has genes of its own, names alone."""
         self.keep_genes(raw=raw)
-        where = self._genes_where(raw)
+        where = self.genes_where(raw=raw)
         return as_genes(
             chosen,
             self.gene_keys(None, raw=raw),
@@ -88,25 +94,21 @@ class GeneTables:
         """What names of genes are: ``var_names``, or the values of a column."""
         return "var_names"
 
-    def found_genes(self, genes: Genes | None, column: str | None = None) -> FoundGenes:
-        """How many of these genes, or of all, the data has, and each file; ``column`` as they were looked up."""
-        if genes is None:
-            names, places = np.asarray(self.var_names, object), np.arange(self.n_vars)
-        else:
-            names = np.asarray(self.var_names)[genes.positions] if genes.names is None else genes.names
-            places = genes.positions
-        if genes is not None and genes.raw:  # all files have the same
-            found = [places >= 0] * len(self.files)
-        else:
-            found = [np.append(present, np.False_)[places] for present in self._presence()]  # (genes,) of each file
+    def found_genes(self, genes: Genes | None, column: str | None = None, *, raw: bool = False) -> FoundGenes:
+        """How many of these genes, or of all of var or raw, the data has, and each file; ``column`` as looked up."""
+        raw = raw if genes is None else genes.raw
+        known = np.asarray(self.gene_keys(None, raw=raw), object)
+        places = np.arange(len(known)) if genes is None else genes.positions
+        names = known[places] if genes is None or genes.names is None else genes.names
+        found = [np.append(present, np.False_)[places] for present in self._presence(len(known), raw=raw)]  # (genes,)
         counts = [int(np.count_nonzero(of_file)) for of_file in found]
         missing = names[~np.any(found, axis=0)]
         files = tuple(zip(self.files, counts, strict=True))
         return FoundGenes(len(places), tuple(map(str, missing)), column or self.named_by, files)
 
-    def _presence(self) -> list[NDArray[np.bool_]]:
-        """For each file which of the genes it has."""
-        return [np.ones(self.n_vars, bool)]
+    def _presence(self, n_genes: int, *, raw: bool) -> Sequence[NDArray[np.bool_]]:
+        """For each file which of the genes of var, or of raw, it has."""
+        return [np.ones(n_genes, bool)]
 
 
 def chosen_table(table: pd.DataFrame, genes: Genes) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.h5ad import open_matrix, raw_x
 from annpipes.stores.protocol import MatrixReader, names_crc
 from annpipes.stores.refusals import refuse_values
-from annpipes.stores.tables import matrix_of
+from annpipes.stores.tables import matrix_of, read_frame
 from annpipes.stores.witness import Snapshot, Witness, element_of, owner_of
 
 __all__ = ["MemoryStore"]
@@ -117,6 +117,10 @@ class MemoryStore(FieldStore):
         return frame
 
     def _raw_var(self) -> pd.DataFrame:
+        if self.file is not None:  # as raw/X is; the object does not take raw along into other processes
+            path = raw_x(self.file).replace("X", "var")
+            with self.file.reading(path) as file:
+                return read_frame(file, path)
         frame: pd.DataFrame = self.adata.raw.var
         return frame
 
@@ -126,7 +130,7 @@ class MemoryStore(FieldStore):
 
     def column_names(self, field: str) -> pd.Index[Any] | None:
         if field == "raw/X":
-            names: pd.Index[Any] = self.adata.raw.var_names
+            names: pd.Index[Any] = self._raw_var().index
             return names
         values = element_of(owner_of(self.adata), field) if field.startswith("obsm/") else None
         if not isinstance(values, pd.DataFrame):

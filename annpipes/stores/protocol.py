@@ -117,8 +117,11 @@ class Store(Protocol):
     def gene_table(self, *, raw: bool = False) -> pd.DataFrame:
         """What is known about the genes of var, or of raw; index: the names by which they are chosen."""
 
-    def found_genes(self, genes: Genes | None, column: str | None = None) -> FoundGenes:
-        """How many of these genes, or of all, the data has, and each file; ``column`` as they were looked up."""
+    def genes_fingerprint(self, *, raw: bool) -> str | None:
+        """What the genes of ``raw`` or var are recognised by, where `fingerprint` of the store does not tell."""
+
+    def found_genes(self, genes: Genes | None, column: str | None = None, *, raw: bool = False) -> FoundGenes:
+        """How many of these genes, or of all of var or raw, the data has, and each file; ``column`` as looked up."""
 
     def read(
         self, chunk: Chunk, fields: Sequence[str], genes: Genes | None = None

@@ -151,23 +151,45 @@ class Request:
         return self.raw_genes if self.genes is None else self.genes
 
     @property
+    def _raw_alone(self) -> bool:
+        """Whether genes are columns of ``raw/X`` and of nothing else that is read."""
+        return "raw/X" in self.fields and not any(map(has_genes, self.fields))
+
+    @property
     def n_vars(self) -> int:
         """How many genes are read."""
-        return self.store.n_vars if self.chosen is None else len(self.chosen)
+        if self.chosen is not None:
+            return len(self.chosen)
+        return len(self.store.gene_table(raw=True)) if self._raw_alone else self.store.n_vars
 
     @property
     def var(self) -> pd.DataFrame:
         """What is known about the genes that are read, in the order of X's columns; missing of those that are filled.
 
-        Genes that were chosen by names are called by these.
+        Genes that were chosen by names are called by these. If ``raw/X`` alone is read, the genes are its columns.
         """
-        genes = self.chosen
-        return self.store.var if genes is None else chosen_table(self.store.gene_table(raw=genes.raw), genes)
+        return self._table(raw=self._raw_alone)
+
+    @property
+    def raw_var(self) -> pd.DataFrame:
+        """The same of the columns of ``raw/X``."""
+        self.store.check(["raw/X"])
+        return self._table(raw=True)
+
+    def _table(self, *, raw: bool) -> pd.DataFrame:
+        table, genes = self.store.gene_table(raw=raw), self.raw_genes if raw else self.genes
+        return table if genes is None else chosen_table(table, genes)
 
     @property
     def found_genes(self) -> FoundGenes:
-        """How many of the genes that are read the data has, and each file."""
-        return self.store.found_genes(self.chosen, self.matching.column)
+        """How many of the genes that are read the data has, and each file; apart of raw/X that is read beside X."""
+        column = self.matching.column
+        if self._raw_alone:
+            return self.store.found_genes(self.raw_genes, column, raw=True)
+        found = self.store.found_genes(self.genes, column)
+        if "raw/X" not in self.fields:
+            return found
+        return replace(found, raw=self.store.found_genes(self.raw_genes, column, raw=True))
 
     @property
     def row_bytes(self) -> float:
@@ -185,7 +207,12 @@ class Request:
     def fingerprint(self) -> Mapping[str, str]:
         """What makes the codes of labels, and the genes of columns, others, in a few characters."""
         chosen = [genes.fingerprint for genes in (self.genes, self.raw_genes) if genes is not None]
-        return {**self.labels.fingerprint(), **({"chosen_genes": "; ".join(chosen)} if chosen else {})}
+        of_raw = self.store.genes_fingerprint(raw=True) if "raw/X" in self.fields else None
+        return {
+            **self.labels.fingerprint(),
+            **({"chosen_genes": "; ".join(chosen)} if chosen else {}),
+            **({"raw_genes": of_raw} if of_raw is not None else {}),
+        }
 
 
 def _chosen(store: Store, fields: Sequence[str], genes: Any, matching: Matching) -> tuple[Genes | None, Genes | None]:

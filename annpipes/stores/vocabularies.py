@@ -218,12 +218,15 @@ class FoundGenes(Report, Shown):
         Where they were looked up: ``var_names``, or a column of var.
     files
         Each file with how many of the genes it has, in the order of the files.
+    raw
+        The same of the genes of ``raw/X``, if that is read beside X.
     """
 
     asked: int
     missing: tuple[str, ...]
     by: str
     files: tuple[tuple[str, int], ...]
+    raw: FoundGenes | None = None
 
     @property
     def found(self) -> int:
@@ -233,15 +236,24 @@ class FoundGenes(Report, Shown):
     @property
     def line(self) -> str:
         """The same in a line."""
-        return f"{self.found:,} of {self.asked:,} genes found by {self.by}"
+        of_raw = "" if self.raw is None else f"; in raw {self.raw.found:,} of {self.raw.asked:,}"
+        return f"{self.found:,} of {self.asked:,} genes found by {self.by}{of_raw}"
 
     def __str__(self) -> str:
         return text_of(self._shown())
 
     def _shown(self) -> Sequence[Part]:
         several = self.files if len(self.files) > 1 else ()
+        apart = () if self.raw is None else (self.raw,)
+        missing = [("missing", self.missing), *(("raw lacks", raw.missing) for raw in apart)]
+        counts = [[count for _, count in found.files] for found in (self, *apart)]  # by file
+        rows = zip((file for file, _ in several), *counts, strict=False)
         return [
             Title(self.line),
-            Labelled([("missing", brief_named(self.missing))] if self.missing else []),
-            Table(["file", "found"], [[file, f"{count:,}"] for file, count in several], numbers=[1]),
+            Labelled([(label, brief_named(names)) for label, names in missing if names]),
+            Table(
+                ["file", "found", *("in raw" for _ in apart)],
+                [[file, *(f"{count:,}" for count in of_file)] for file, *of_file in rows],
+                numbers=[1, 2][: len(counts)],
+            ),
         ]

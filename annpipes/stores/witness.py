@@ -51,8 +51,8 @@ class Witness:
         self._whole.check(adata, genes=self.genes_stay)
         if adata.is_view:
             self._owner.check(owner_of(adata), genes=True)
-        if self._raw is not None and field == "raw/X" and adata.raw is not None:
-            self._raw = _unchanged(self._raw, adata.raw.var_names, "genes of raw", "raw.var_names")
+        if self._raw is not None and field == "raw/X":
+            self.keep_raw_genes(adata)
         found = None if in_file else _watched(adata, field)
         kept = self._elements.get(field)
         if kept is None or not _is(kept[0], found):
@@ -60,8 +60,10 @@ class Witness:
         return kept[1]
 
     def keep_raw_genes(self, adata: AnnData) -> None:
-        """From now on, refuse other genes of raw: some of them were chosen."""
-        self._raw = adata.raw.var_names
+        """From now on, refuse other genes of raw: something was made of them as they are."""
+        if adata.raw is not None:  # of a backed object in another process, raw stays behind
+            now = adata.raw.var_names
+            self._raw = now if self._raw is None else _unchanged(self._raw, now, "genes of raw", "raw.var_names")
 
     def touch(self, field: str) -> None:
         """Count a field as another object: something within it was seen to change."""

@@ -99,9 +99,38 @@ def test_a_saved_scanvi_predicts_the_same(unlabeled: str, counts_file: Path, tmp
     model.save(str(tmp_path / "model"))
     before = model.predict(dataloader=dm.inference_dataloader())
     assert unlabeled not in before
-    few = anndata.read_h5ad(counts_file, backed="r")[:60].to_memory()  # SCANVI cannot be loaded without any
+    few = anndata.read_h5ad(counts_file, backed="r")[:60].to_memory()  # scvi-tools asks for some
     again = scvi.model.SCANVI.load(str(tmp_path / "model"), adata=few, accelerator="cpu")
     assert before.tolist() == again.predict(dataloader=dm.inference_dataloader()).tolist()
+
+
+class Module(scvi.module.SCANVAE):
+    """As on the page."""
+
+    def on_load(self, model: Any, **kwargs: Any) -> None:
+        pass
+
+
+class Loadable(scvi.model.SCANVI):
+    _module_cls = Module
+
+
+@pytest.mark.parametrize("options", [{}, {"dispersion": "gene-batch", "use_layer_norm": "both"}])
+def test_a_saved_scanvi_is_loaded_without_an_anndata(options: Any, counts_file: Path, tmp_path: Path) -> None:
+    dm = ScviDataModule(counts_file, unlabeled_category="Unknown", **KEYS)
+    model = scvi.model.SCANVI(registry=dm.registry, datamodule=dm, **options, **SMALL)
+    trained(model, dm)
+    model.save(str(tmp_path / "model"))
+    with pytest.raises(AttributeError, match="_source_registry"):  # once this loads, the page can be shorter
+        scvi.model.SCANVI.load(str(tmp_path / "model"), adata=False, datamodule=dm, accelerator="cpu")
+    again = Loadable.load(str(tmp_path / "model"), adata=False, datamodule=dm, accelerator="cpu")
+    weights = again.module.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in model.module.state_dict().items())
+    found, expected = (one.predict(dataloader=dm.inference_dataloader()) for one in (again, model))
+    assert found.tolist() == expected.tolist()
+    for one in (again, model):
+        one.module.train()  # it is loaded, and has predicted, for evaluation
+    assert trained(again, dm).losses == trained(model, dm).losses
 
 
 def test_a_saved_scanvi_holds_no_cells(counts: anndata.AnnData, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from builders import adata_of, expected_column, tiny
+from builders import expected_column, tiny
 from column_kinds import KINDS, LOSSY, concatenated_column, same_values
 from contracts import chunk_of
 from small_collections import GENES, N_ROWS, compare, concatenated, pieces, written
@@ -178,13 +178,6 @@ class TestColumnsOfOtherTypes:
 
 
 class TestColumnsOtherThanGenes:
-    def test_raw_must_have_the_same_genes(self) -> None:
-        one, two = adata_of(3), adata_of(3)
-        two.raw = two.raw.to_adata()[:, ::-1].copy()
-        with pytest.raises(FormatError, match=r"raw/X has other columns in AnnData.* leave it out"):
-            Collection([one, two]).check(["raw/X"])
-        Collection([one, two]).check(["X"])
-
     def test_a_table_that_is_no_first_one_is_compared_too(self) -> None:
         adatas = [tiny(2) for _ in range(3)]
         for adata, columns in zip(adatas, (None, ["a", "b"], ["b", "a"]), strict=True):

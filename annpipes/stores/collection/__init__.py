@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from annpipes.errors import DamageError, FieldError, FormatError, ParameterError, ParameterTypeError
+from annpipes.errors import DamageError, FieldError, ParameterError, ParameterTypeError
 from annpipes.messages.reprs import call_repr
 from annpipes.plans.rows import RowArray, as_count
 from annpipes.stores.base import FieldStore
@@ -27,13 +27,13 @@ from annpipes.stores.bytes.remote import as_remote
 from annpipes.stores.caching.settings import as_cache
 from annpipes.stores.collection.aligned import AlignedStore
 from annpipes.stores.collection.alignment import JoinedGenes, first_few, union
-from annpipes.stores.collection.joined import JoinedDense, JoinedSparse, Part
+from annpipes.stores.collection.joined import JoinedDense, JoinedSparse, Part, common_width
 from annpipes.stores.collection.patterns import is_pattern, paths_of, several_at
 from annpipes.stores.frame import Column, column_of
-from annpipes.stores.genes import Genes, has_genes
+from annpipes.stores.genes import Genes
 from annpipes.stores.memory import MemoryStore
 from annpipes.stores.opening import open_one
-from annpipes.stores.protocol import MatrixReader, names_crc
+from annpipes.stores.protocol import MatrixReader
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import join_series
 from annpipes.stores.vocabularies import AS_NAMED, GeneVersions, Matching, MissingGenes
@@ -65,8 +65,11 @@ class Collection(AlignedStore):
     file, and numbers take numpy's common dtype; in obs, so do booleans (0 and 1) and categories of numbers next to
     numbers. Categories share one table over all files: that of the first file, then new labels in the order in which
     they appear in the other files. A column that has strings in some file, or numbers in one and labels in another,
-    becomes strings, and its table is sorted. A whole number that the common type cannot hold is an error. ``raw/X``
-    and ``obsm`` must have the same columns everywhere.
+    becomes strings, and its table is sorted. A whole number that the common type cannot hold is an error. ``obsm``
+    must have the same columns everywhere.
+
+    ``raw`` has genes of its own. Those of all files are joined by the same rules, apart from those of var, when
+    ``raw/X`` is asked for.
 
     Parameters
     ----------
@@ -75,13 +78,13 @@ class Collection(AlignedStore):
         holds several AnnData, as annbatch writes it.
     join
         The genes: those of all files (``"inner"``, in the first file's order), those of any
-        (``"outer"``), or a list of names, in that order.
+        (``"outer"``), or a list of names, in that order. For ``raw/X``, the same of the genes of raw.
     on
-        The column of var that identifies genes, such as Ensembl ids; var_names when None. Its values become the
-        names of the genes, and ``var`` keeps the old names in its column ``var_names``.
+        The column of var, and of raw's var, that identifies genes, such as Ensembl ids; var_names when None. Its
+        values become the names of the genes, and ``var`` keeps the old names in its column ``var_names``.
     missing
-        What happens to a layer, obs column or obsm that some file lacks: asking for it is an ``"error"``; ``"fill"``
-        fills it in (X and layers with ``fill_value``, ``raw/X`` and sparse obsm with 0, other numbers
+        What happens to a layer, raw, obs column or obsm that some file lacks: asking for it is an ``"error"``;
+        ``"fill"`` fills it in (X, layers and ``raw/X`` with ``fill_value``, sparse obsm with 0, other numbers
         with NaN, labels with ``""`` or code -1); ``"skip"`` leaves it out of all batches.
     fill_value
         The value for a gene that a file lacks.
@@ -148,8 +151,8 @@ class Collection(AlignedStore):
         self.keep_genes()
         self.space = RowSpace([store.n_obs for store in self.stores])
         self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
-        self._joined = JoinedGenes(self.stores, self.files, self.join, self._matching)
-        self.n_vars, self.distant = len(self._joined.names), any(store.distant for store in self.stores)
+        self._of_var = JoinedGenes(self.stores, self.join, self._matching)
+        self.n_vars, self.distant = len(self._of_var.names), any(store.distant for store in self.stores)
 
     def parts(self) -> list[FieldStore]:
         """The stores, to be part of another collection, which has rules for all of them."""
@@ -169,14 +172,8 @@ class Collection(AlignedStore):
         return {
             "n_obs": self.n_obs,
             "files": f"{len(self.stores)}, crc {zlib.crc32(parts):08x}",
-            "genes": self._known_genes,
+            "genes": self._of_var.fingerprint,
         }
-
-    @cached_property
-    def _known_genes(self) -> str:
-        """What the genes are recognised by."""
-        how = "" if self._matching == AS_NAMED else f", {self.named_by}, versions {self.gene_versions}"
-        return f"{self.n_vars}, {names_crc(self._joined.names)}{how}"
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -261,31 +258,16 @@ class Collection(AlignedStore):
         field = f"{group}/{key}" if key else group
         matrices = [store.matrix(field) if field in store.fields else None for store in self.stores]
         present = [matrix for matrix in matrices if matrix is not None]
-        aligned = has_genes(field)
-        width = self.n_vars if aligned else self._common_columns(field)
-        genes = self._joined.kept if aligned else [None] * len(matrices)
-        parts = [Part(*part) for part in zip(self.stores, matrices, genes, strict=True)]
-        sparse = any(matrix.sparse for matrix in present)
-        fill = self.fill_value if aligned else 0.0 if sparse or field == "raw/X" else np.nan
+        sparse, along = any(matrix.sparse for matrix in present), self._genes_along(field)
+        kept: list[Genes | None] = [None] * len(matrices)
+        if along is None:
+            width, fill = common_width(self.stores, field), 0.0 if sparse else np.nan
+        else:
+            along.check(field, matrices)
+            width, kept, fill = len(along.names), along.kept, self.fill_value
+        parts = [Part(*part) for part in zip(self.stores, matrices, kept, strict=True)]
         joined = JoinedSparse if sparse else JoinedDense
         return joined(self.space, parts, width, fill, self.max_open_files)
-
-    def _common_columns(self, field: str) -> int:
-        """The width of a field whose columns are no genes of ``var``; they must be the same everywhere."""
-        owners = [store for store in self.stores if field in store.fields]
-        first, width = owners[0], owners[0].matrix(field).shape[1]
-        named: tuple[str, pd.Index[Any]] | None = None  # the first one whose columns have names
-        for other in owners:
-            theirs, their_width = other.column_names(field), other.matrix(field).shape[1]
-            if width != their_width:
-                raise FormatError(
-                    f"{field} has {width} columns in {first.name} and {their_width} in {other.name}: leave it out"
-                )
-            if named is not None and theirs is not None and not named[1].equals(theirs):
-                raise FormatError(f"{field} has other columns in {other.name} than in {named[0]}: leave it out")
-            if named is None and theirs is not None:
-                named = other.name, theirs
-        return int(width)
 
 
 class _FileNumbers:

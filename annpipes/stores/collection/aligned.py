@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,39 +12,63 @@ from numpy.typing import NDArray
 
 from annpipes.errors import ParameterError
 from annpipes.stores.base import FieldStore
-from annpipes.stores.collection.alignment import JoinedGenes, agreed_columns
-from annpipes.stores.genes import Genes
+from annpipes.stores.collection.alignment import JoinedGenes
+from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.vocabularies import AS_NAMED, Matching
 
 __all__ = ["AlignedStore"]
 
 
 class AlignedStore(FieldStore):
-    """Stores whose genes are aligned."""
+    """Stores whose genes are aligned: those of var, and apart from them those of raw."""
 
     stores: list[FieldStore]
+    join: str | list[str]
     on: str | None
     fill_value: float
-    _joined: JoinedGenes
+    _matching: Matching
+    _of_var: JoinedGenes
+
+    @cached_property
+    def _of_raw(self) -> JoinedGenes:
+        """The genes of raw, which nobody looks at unless ``raw/X`` is asked for."""
+        self.keep_genes(raw=True)
+        return JoinedGenes(self.stores, self.join, self._matching, raw=True)
+
+    def _joined(self, *, raw: bool) -> JoinedGenes:
+        return self._of_raw if raw else self._of_var
+
+    def _genes_along(self, field: str) -> JoinedGenes | None:
+        """The genes that are the columns of a field; None where its columns are no genes."""
+        return self._joined(raw=field == "raw/X") if field == "raw/X" or has_genes(field) else None
 
     @property
     def var_names(self) -> pd.Index[Any]:
-        return self._joined.names
+        return self._of_var.names
 
     @property
     def var(self) -> pd.DataFrame:
         """The columns of the files' var tables on which the files agree."""
-        return self._joined.table
+        return self._of_var.table
+
+    def _raw_var(self) -> pd.DataFrame:
+        return self._of_raw.table
+
+    def column_names(self, field: str) -> pd.Index[Any] | None:
+        if field == "raw/X":
+            return self._of_raw.names
+        named = (store.column_names(field) for store in self.stores if field in store.fields)
+        return next((names for names in named if names is not None), None)
 
     def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:
         found = super().genes(chosen, matching, raw=raw)
-        if found.names is not None and len(found.absent) and not raw:
+        if found.names is not None and len(found.absent):
             if self.fill_value:
                 raise ParameterError(
                     f"missing_genes='fill' puts zeros where all files lack a gene, but fill_value is "
                     f"{self.fill_value}: give the genes to the collection, join=[…] with missing_genes='fill'"
                 )
-            self._joined.refuse_left_out(found.names[found.absent].tolist(), matching)
+            self._joined(raw=raw).refuse_left_out(found.names[found.absent].tolist(), matching)
         return found
 
     def keep_genes(self, *, raw: bool = False) -> None:
@@ -50,20 +76,11 @@ class AlignedStore(FieldStore):
             if not raw or "raw/X" in store.fields:
                 store.keep_genes(raw=raw)
 
-    def gene_keys(self, column: str | None, *, raw: bool = False) -> pd.Index[Any]:
-        return super().gene_keys(self.on if raw and column is None else column, raw=raw)
+    def genes_fingerprint(self, *, raw: bool) -> str:
+        return self._joined(raw=raw).fingerprint
 
-    def column_names(self, field: str) -> pd.Index[Any] | None:
-        named = (store.column_names(field) for store in self.stores if field in store.fields)
-        return next((names for names in named if names is not None), None)
-
-    def _raw_var(self) -> pd.DataFrame:
-        tables = [store.gene_table(raw=True) for store in self.stores if "raw/X" in store.fields]
-        return agreed_columns(tables, tables[0].index)
-
-    def _presence(self) -> list[NDArray[np.bool_]]:
-        every = np.ones(self.n_vars, bool)
-        return [every if genes is None else genes.positions >= 0 for genes in self._joined.kept]
+    def _presence(self, n_genes: int, *, raw: bool) -> Sequence[NDArray[np.bool_]]:
+        return self._joined(raw=raw).presence
 
     @property
     def named_by(self) -> str:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from annpipes.errors import FormatError, ParameterError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
 from annpipes.stores.gene_tables import with_names
 from annpipes.stores.genes import Genes
+from annpipes.stores.protocol import MatrixReader, names_crc
 from annpipes.stores.series import TEXT, as_dtype, common_dtype, is_mixed
 from annpipes.stores.vocabularies import AS_NAMED, Matching, places_of_genes, refuse_repeated
 
@@ -22,64 +24,78 @@ __all__ = ["JoinedGenes", "agreed_columns", "first_few", "join_names", "union"]
 
 
 class JoinedGenes:
-    """The genes of several stores as one list.
+    """The genes along which some fields of several stores lie, as one list: those of var, or those of raw.
 
     Parameters
     ----------
-    stores, files
-        Whose genes they are, and what errors call these.
+    stores
+        Whose genes they are. A store without raw has no genes of raw, and no say in which are joined.
     join
         Which of them, as for `Collection`.
     matching
         How those of one store are recognised in another; a list of genes may name some that none has.
+    raw
+        Whether they are the genes of raw, along which ``raw/X`` lies, rather than those of X and layers.
     """
 
     def __init__(
-        self, stores: Sequence[FieldStore], files: Sequence[str], join: str | Sequence[str], matching: Matching
+        self, stores: Sequence[FieldStore], join: str | Sequence[str], matching: Matching, *, raw: bool = False
     ) -> None:
-        self.stores, self.matching = stores, matching
-        tables = [self._keys(store) for store in stores]
+        self.stores, self.matching, self.raw = stores, matching, raw
+        self._having = list(filter(self._has, stores))
+        tables = [self._keys(store) for store in self._having]
         if isinstance(join, str):
             if matching.missing == "fill":
                 raise ParameterError(f"missing_genes='fill' fills a list of genes, join=[…], but join is {join!r}")
-            for store, keys in zip(stores, tables, strict=True):
+            for store, keys in zip(self._having, tables, strict=True):
                 self._need_all(store, keys)
-        self._known = join_names(tables, files, join, matching, lambda: stores[0].var)
+        where = [f"{'raw of ' if raw else ''}{store.files[0]}" for store in self._having]
+        self._known = join_names(tables, where, join, matching, raw=raw, table=lambda: self._table(self._having[0]))
         self.names = self._known if isinstance(join, str) else pd.Index(join)
         """What the genes of the whole are called."""
 
+    def _has(self, store: FieldStore) -> bool:
+        return not self.raw or "raw/X" in store.fields
+
+    def _table(self, store: FieldStore) -> pd.DataFrame:
+        return store.gene_table(raw=self.raw)
+
     def _keys(self, store: FieldStore) -> pd.Index[Any]:
         """What the genes of one store are recognised by; None where nothing is known."""
-        keys = store.gene_keys(self.matching.column)
+        keys = store.gene_keys(self.matching.column, raw=self.raw)
         keys = keys.astype(str) if self.matching.column is None else keys
         return keys if self.matching.versions == "keep" else pd.Index(self.matching.compared(keys), dtype=object)
 
     def _need_all(self, store: FieldStore, keys: pd.Index[Any]) -> None:
-        unknown = store.var_names[keys.isna()]
+        unknown = store.gene_keys(None, raw=self.raw)[keys.isna()]
         if len(unknown):
             raise ParameterError(
-                f"the var column {self.matching.column!r} of {store.name} has no value for {len(unknown)} genes "
+                f"the var column {self.matching.column!r} of {store.genes_where(raw=self.raw)} has no value for "
+                f"{len(unknown)} genes "
                 f"({first_few(unknown)}), so they cannot be aligned: fill it in, or give the genes as a list, join=[…]"
             )
 
     @property
     def table(self) -> pd.DataFrame:
-        """The columns of the stores' var tables that do not contradict each other."""
-        agreed = agreed_columns([self._frame(store) for store in self.stores], self._known)
+        """The columns of the stores' tables that do not contradict each other."""
+        agreed = agreed_columns([self._frame(store) for store in self._having], self._known)
         return agreed if self.names is self._known else agreed.set_axis(self.names)
 
     def _frame(self, store: FieldStore) -> pd.DataFrame:
         if self.matching.column is None and self.matching.versions == "keep":
-            return store.var
-        keys, frame = self._keys(store), with_names(store.var)
+            return self._table(store)
+        keys, frame = self._keys(store), with_names(self._table(store))
         return frame[keys.notna()].set_axis(keys[keys.notna()])
 
     @cached_property
     def kept(self) -> list[Genes | None]:
-        """For each store which of its genes are kept, and where; None where all stay."""
+        """For each store which of its genes are kept, and where; None where all stay, or where it has none."""
         known: dict[tuple[str, ...], Genes | None] = {}
-        maps = []
+        maps: list[Genes | None] = []
         for store in self.stores:
+            if not self._has(store):
+                maps.append(None)
+                continue
             keys = self._keys(store)
             names = tuple(keys)
             if names not in known:
@@ -94,18 +110,40 @@ class JoinedGenes:
         known = np.flatnonzero(keys.notna())
         return np.append(known, -1)[keys[known].get_indexer(self._known)]
 
+    @property
+    def presence(self) -> list[NDArray[np.bool_]]:
+        """For each store which of the genes it has; each ``(genes,)``."""
+        return [
+            np.full(len(self.names), self._has(store)) if genes is None else genes.positions >= 0
+            for store, genes in zip(self.stores, self.kept, strict=True)
+        ]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What they are recognised by."""
+        how = f", {self.matching.column or 'var_names'}, versions {self.matching.versions}"
+        return f"{len(self.names)}, {names_crc(self.names)}{'' if self.matching == AS_NAMED else how}"
+
+    def check(self, field: str, matrices: Sequence[MatrixReader | None]) -> None:
+        """Refuse a matrix, of each store that has the field, whose columns are not the genes of its store."""
+        for store, matrix, genes in zip(self.stores, matrices, self.kept, strict=True):
+            if matrix is not None:
+                store.refuse_other_width(field, matrix, len(self._known if genes is None else genes.columns))
+
     def refuse_left_out(self, names: Sequence[str], matching: Matching) -> None:
         """Refuse to fill genes that a store has and the join has left out."""
         asked = dict(zip(matching.compared(names), names, strict=True))
-        for store in self.stores:
-            if matching.column is not None and matching.column not in store.var:
+        for store in self._having:
+            if matching.column is not None and matching.column not in self._table(store):
                 continue
-            keys = self._keys(store) if matching.column is None else store.gene_keys(matching.column)
+            own = matching.column is None
+            keys = self._keys(store) if own else store.gene_keys(matching.column, raw=self.raw)
             left = [asked[key] for key in matching.compared(keys) if key in asked]
             if left:
                 raise ParameterError(
-                    f"{store.name} has {len(left)} of the genes that are missing ({first_few(left)}): they would be "
-                    f"filled because not all files have them; Collection(…, join='outer') or join=[…] keeps them"
+                    f"{store.genes_where(raw=self.raw)} has {len(left)} of the genes that are missing "
+                    f"({first_few(left)}): they would be filled because not all files have them; "
+                    f"Collection(…, join='outer') or join=[…] keeps them"
                 )
 
 
@@ -114,13 +152,15 @@ def join_names(
     where: Sequence[str],
     join: str | Sequence[str],
     matching: Matching = AS_NAMED,
+    *,
+    raw: bool = False,
     table: Callable[[], pd.DataFrame] | None = None,
 ) -> pd.Index[Any]:
     """The genes of the whole, of those that each file has; of a list of genes, as they are compared."""
     if isinstance(join, str) and all(index.equals(tables[0]) for index in tables):
         return tables[0]
     for index, name in zip(tables, where, strict=True):
-        _refuse_twice(index[index.notna()], name, matching)
+        _refuse_twice(index[index.notna()], name, matching, raw=raw)
     if join == "inner":
         common = tables[0][np.all([tables[0].isin(index) for index in tables], axis=0)]
         if len(common) == 0:
@@ -133,12 +173,13 @@ def join_names(
     if join == "outer":
         return every
     refuse_repeated(list(join), matching, "join names the gene")
-    places_of_genes(np.asarray(list(join), object), every, f"any of {len(tables)} files", matching, table)
+    any_file = f"{'raw of ' if raw else ''}any of {len(tables)} files"
+    places_of_genes(np.asarray(list(join), object), every, any_file, matching, table)
     chosen: pd.Index[Any] = pd.Index(matching.compared(join))
     return chosen
 
 
-def _refuse_twice(keys: pd.Index[Any], where: str, matching: Matching) -> None:
+def _refuse_twice(keys: pd.Index[Any], where: str, matching: Matching, *, raw: bool) -> None:
     if keys.is_unique:
         return
     twice = keys[keys.duplicated()][0]
@@ -147,7 +188,9 @@ def _refuse_twice(keys: pd.Index[Any], where: str, matching: Matching) -> None:
     elif matching.column is not None:
         how, remedy = f"in {matching.column!r}", "give each a value of its own"
     else:
-        how, remedy = "", "adata.var_names_make_unique() and write it again"
+        unique = "adata.var_names_make_unique()"
+        of_raw = "raw = adata.raw.to_adata(); raw.var_names_make_unique(); adata.raw = raw"
+        how, remedy = "", f"{of_raw if raw else unique} and write it again"
     raise ParameterError(
         f"{where} has the gene {twice!r} twice{how and ' '}{how}, so its genes cannot be aligned with those of the "
         f"other files: {remedy}"

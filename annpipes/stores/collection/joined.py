@@ -7,9 +7,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from toolz import partition_all
 
+from annpipes.errors import FormatError
 from annpipes.stores.base import FieldStore
 from annpipes.stores.begun import Begun, nothing
 from annpipes.stores.blocks import BlockAdvice
@@ -22,7 +24,7 @@ from annpipes.stores.routes import Route
 from annpipes.stores.row_space import RowSpace, Share
 from annpipes.types import Chunk, SparseRows
 
-__all__ = ["JoinedDense", "JoinedSparse", "Part"]
+__all__ = ["JoinedDense", "JoinedSparse", "Part", "common_width"]
 
 
 WorksOf = Callable[[int, Share], tuple[Work, ...]]
@@ -200,6 +202,24 @@ class JoinedDense(_Joined):
             return (matrix.copy(share.rows, places[share.where], out, first),)
 
         return Begun.of(out, first, self._begin(direct, works_of))
+
+
+def common_width(stores: Sequence[FieldStore], field: str) -> int:
+    """The width of a field whose columns are no genes; they must be the same in every store that has it."""
+    owners = [store for store in stores if field in store.fields]
+    first, width = owners[0], owners[0].matrix(field).shape[1]
+    named: tuple[str, pd.Index[Any]] | None = None  # the first one whose columns have names
+    for other in owners:
+        theirs, their_width = other.column_names(field), other.matrix(field).shape[1]
+        if width != their_width:
+            raise FormatError(
+                f"{field} has {width} columns in {first.name} and {their_width} in {other.name}: leave it out"
+            )
+        if named is not None and theirs is not None and not named[1].equals(theirs):
+            raise FormatError(f"{field} has other columns in {other.name} than in {named[0]}: leave it out")
+        if named is None and theirs is not None:
+            named = other.name, theirs
+    return int(width)
 
 
 def _holds(dtype: np.dtype[Any], fill: float) -> bool:

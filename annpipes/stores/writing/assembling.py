@@ -18,7 +18,6 @@ from annpipes.stores.codecs.base import Encoding
 from annpipes.stores.codecs.encoding import codec_of
 from annpipes.stores.marks import put_mark
 from annpipes.stores.row_space import RowSpace
-from annpipes.stores.tables import read_frame
 from annpipes.stores.writing.carrying import Array, field_named, form_of, kept_fields, option_named
 from annpipes.stores.writing.datasets import append, create
 from annpipes.stores.writing.gathering import Table, scratch_file
@@ -30,6 +29,7 @@ __all__ = ["Assembly"]
 
 _STRING_BYTES, _VALUE_BYTES = 250, 40  # working memory of one row of a column
 _DICTS = ("layers", "obsm", "obsp", "varm", "varp", "uns")
+_OF_ONE = ("uns", "varm", "varp", "raw/varm")  # what is copied from a single input
 
 
 class PartOfOutput(Protocol):
@@ -90,7 +90,7 @@ class Assembly:
         for table in self.tables:
             table.check()
         with scratch_file() as scratch:
-            self._write_var(scratch)
+            self._write_vars(scratch)
 
     @property
     def left_out(self) -> list[str]:
@@ -100,7 +100,7 @@ class Assembly:
         kept |= {table.path for table in self.tables}
         for one in self.inputs:
             with one.file.open() as file:
-                groups = ("obsp",) if len(self.inputs) == 1 else ("obsp", "varm", "varp", "uns")
+                groups = ("obsp",) if len(self.inputs) == 1 else ("obsp", *_OF_ONE)
                 names += [f"{group}/{key}" for group in groups if group in file for key in file[group]]
                 names += [
                     f"{group}/{key}"
@@ -172,41 +172,43 @@ class Assembly:
         return n_rows
 
     def _copy_the_rest(self, file: h5py.File) -> None:
-        """What has no rows: var, and of a single input uns, varm and varp."""
-        self._write_var(file)
-        with anndata.settings.override(allow_write_nullable_strings=True):
-            first = self.inputs[0]
-            with first.file.open() as source:
-                if any(matrix.field == "raw/X" for matrix in self.matrices):
-                    _encode(file.create_group("raw"), "raw", "0.1.0")
-                    old = "raw.var" in source
-                    write_elem(file["raw"], "var", read_frame(source, "raw.var" if old else "raw/var"))
-                    _encode(file.create_group("raw/varm"), "dict", "0.1.0")
-                if len(self.inputs) > 1:
-                    return
-                for name in ("uns", "varm", "varp", "raw/varm"):
-                    for key in source[name] if isinstance(source.get(name), h5py.Group) else ():
-                        old = name == "uns" and key.endswith("_categories") and _is_old(source)
-                        if not (old or field_named(f"{name}/{key}", self.without)):
-                            source.copy(f"{name}/{key}", file[name])
+        """What has no rows: the tables of genes, and of a single input uns, varm and varp."""
+        self._write_vars(file)
+        if len(self.inputs) > 1:
+            return
+        with self.inputs[0].file.open() as source:
+            for name in _OF_ONE:
+                for key in source[name] if isinstance(source.get(name), h5py.Group) else ():
+                    old = name == "uns" and key.endswith("_categories") and _is_old(source)
+                    if not (old or field_named(f"{name}/{key}", self.without)):
+                        source.copy(f"{name}/{key}", file[name])
 
-    def _write_var(self, file: h5py.File) -> None:
-        """The table of the genes, its strings as categories where some are missing, as anndata writes them."""
+    def _write_vars(self, file: h5py.File) -> None:
+        """The table of the genes of var, and that of those of raw."""
         var = self.store.var
-        if not var.columns.is_unique:
-            twice = var.columns[var.columns.duplicated()][0]
-            raise FormatError(f"var has the column {str(twice)!r} twice: rename one and write the input again")
-        var = var[[column for column in var if f"var/{column}" not in self.without]].copy()
+        self._write_genes(file, var[[column for column in var if f"var/{column}" not in self.without]], "var")
+        if any(matrix.field == "raw/X" for matrix in self.matrices):
+            _encode(file.create_group("raw"), "raw", "0.1.0")
+            self._write_genes(file["raw"], self.store.gene_table(raw=True), "raw.var")
+            _encode(file.create_group("raw/varm"), "dict", "0.1.0")
+
+    def _write_genes(self, group: h5py.Group, table: pd.DataFrame, called: str) -> None:
+        """A table of genes, its strings as categories where some are missing, as anndata writes them."""
+        if not table.columns.is_unique:
+            twice = table.columns[table.columns.duplicated()][0]
+            raise FormatError(f"{called} has the column {str(twice)!r} twice: rename one and write the input again")
+        var = table.copy()
         for column in var:
             if var[column].dtype == object and var[column].isna().any():
                 var[column] = pd.Categorical(var[column])
         with anndata.settings.override(allow_write_nullable_strings=True):
             try:
-                write_elem(file, "var", var)
+                write_elem(group, "var", var)
             except Exception as error:  # anndata and h5py raise whatever the values lead them to
+                what, name = ("the column", "var/…") if called == "var" else ("raw", "raw")
                 raise FormatError(
-                    f"var of {self.store.name} cannot be written ({error}): leave the column out with "
-                    f"without=['var/…'] (--without var/…)"
+                    f"{called} of {self.store.name} cannot be written ({error}): leave {what} out with "
+                    f"without=[{name!r}] (--without {name})"
                 ) from error
 
     def _write_table(self, file: h5py.File, table: Table, rows: Sequence[Callable[[], RowArray]], n_rows: int) -> None:

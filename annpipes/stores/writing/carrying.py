@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from annpipes.errors import DamageError, FieldError, FormatError
+from annpipes.errors import DamageError, FieldError, FormatError, ParameterError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
 from annpipes.stores.containers.slabs import row_bytes_of, rows_in_slabs
@@ -82,8 +82,8 @@ def option_named(field: str) -> Iterator[None]:
     """Errors about what a field is say how to leave it out."""
     try:
         yield
-    except FormatError as error:
-        raise FormatError(f"{error}; or leave it out: without=[{field!r}] (--without {field})") from error
+    except (FormatError, ParameterError) as error:
+        raise type(error)(f"{error}; or leave it out: without=[{field!r}] (--without {field})") from error
 
 
 class Array:

@@ -136,7 +136,7 @@ def rewrite_shuffled(
 
     The output has X, layers, raw, obs, obsm (including tables and arrays of any dimensions) and var, and with a single
     input also uns, varm and varp; ``obsp`` is left out. Several inputs are joined as by a `Collection`:
-    genes as ``join`` says, and the obs columns, layers and obsm that all inputs have.
+    genes as ``join`` says, those of raw apart from those of var, and the obs columns, layers and obsm that all have.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def rewrite_shuffled(
         How many rows are read together. When None, up to four times what `IndexSource` would choose, as long as
         every part is drawn from 64 blocks.
     join
-        The genes of several inputs, ``"inner"`` or ``"outer"``.
+        The genes of several inputs, and those of their raw, ``"inner"`` or ``"outer"``.
     without
         What to leave out: ``"X"``, ``"raw"``, ``"layers/x"``, ``"obsm/x"``, ``"obs/column"``, ``"var/column"``,
         ``"uns/key"``, ``"varm/x"``, ``"varp/x"``, or a whole group such as ``"uns"``.
