@@ -68,15 +68,16 @@ def split(
     stratify
         An obs column whose labels have the same shares in every set; missing ones count as a label.
     rows
-        Which rows to divide, as for `IndexSource`: for instance those that have a label, ``"cell_type.notna()"``. All rows
-        when None. The sets hold positions along obs all the same.
+        Which rows to divide, as for `IndexSource`: for instance those that have a label, ``"cell_type.notna()"``.
+        The sets still hold positions along obs. All rows when None.
     seed
         Equal seeds give equal sets.
 
     Raises
     ------
     ParameterError
-        Fractions are negative or do not add up to 1 (counts: to all rows), ``rows`` is invalid, or there are more sets than groups.
+        Fractions are negative or do not add up to 1 (counts: to all rows), ``rows`` is invalid, or there are more
+        sets than groups.
     FieldError
         There is no such column, or it holds floats.
     """

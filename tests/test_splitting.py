@@ -114,7 +114,7 @@ def test_an_expression_that_chooses_nothing_is_refused(expression: str, message:
 def test_a_column_whose_name_is_not_one_word_is_named_with_backticks() -> None:
     adata = cells(10)
     adata.obs["cell type"] = adata.obs["cell_type"]
-    with pytest.raises(ap.errors.ParameterError, match="stand in backticks: `cell type`$"):
+    with pytest.raises(ap.errors.ParameterError, match=r"stand in backticks: `cell type`$"):
         ap.IndexSource(adata, rows="cell type == 'B'")
     expected = np.flatnonzero(adata.obs["cell_type"] == "B").tolist()
     assert list(ap.IndexSource(adata, rows="`cell type` == 'B'").plan.row_set) == expected
