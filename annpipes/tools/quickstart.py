@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import chain, islice, repeat
 from operator import itemgetter
@@ -127,6 +128,17 @@ def run(path: str, label: str, epochs: int, seconds: float, batch_size: int) -> 
         right, speed = accuracy(model, tests), cells_per_second(batches)
         print(f"{name}: accuracy {right:.2f} after {done}; reading alone, {speed:,.0f} cells/s")
     return transform, not without
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A small model is computed by one thread: on a busy machine, several mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def read_codes(path: str, label: str) -> NDArray[np.int64]:
@@ -253,7 +265,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> int:
         print(Path(__file__).read_text(), end="")
         return 0
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, one_thread():
             file, label = (options.file, options.label) if options.file else example_file(folder)
             if label is None:
                 columns = ", ".join(labels_of(IndexSource(file))) or "none that is suitable"

@@ -139,6 +139,21 @@ def test_without_scanpy_cells_are_made(tmp_path: Path, monkeypatch: pytest.Monke
     assert np.corrcoef(means)[~np.eye(3, dtype=bool)].max() < 0.5  # types differ
 
 
+def test_it_trains_with_one_thread_and_leaves_torch_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, used = torch.get_num_threads(), set()
+    train = quickstart.train
+    monkeypatch.setattr(
+        quickstart, "train", lambda *given, **named: (used.add(torch.get_num_threads()), train(*given, **named))[1]
+    )
+    torch.set_num_threads(2)
+    try:
+        ran(file.name, "--label", "cell type", "--epochs", "1")
+        assert used == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_time_ends_training_within_an_epoch() -> None:
     x, codes = torch.zeros(10, 4), torch.zeros(10, dtype=torch.int64)
     told = quickstart.train(torch.nn.Linear(4, 2), [(x, codes)] * 100, epochs=10**6, seconds=0.05, n_cells=1000)
