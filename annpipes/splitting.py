@@ -18,11 +18,23 @@ __all__ = ["split"]
 
 @overload
 def split(
-    data: Any, fractions: Mapping[str, float], *, groupby: str | None = ..., stratify: str | None = ..., seed: int = ...
+    data: Any,
+    fractions: Mapping[str, float],
+    *,
+    groupby: str | None = ...,
+    stratify: str | None = ...,
+    rows: Any = ...,
+    seed: int = ...,
 ) -> dict[str, RowArray]: ...
 @overload
 def split(
-    data: Any, fractions: Sequence[float], *, groupby: str | None = ..., stratify: str | None = ..., seed: int = ...
+    data: Any,
+    fractions: Sequence[float],
+    *,
+    groupby: str | None = ...,
+    stratify: str | None = ...,
+    rows: Any = ...,
+    seed: int = ...,
 ) -> tuple[RowArray, ...]: ...
 def split(
     data: Any,
@@ -30,6 +42,7 @@ def split(
     *,
     groupby: str | None = None,
     stratify: str | None = None,
+    rows: Any = None,
     seed: int = 0,
 ) -> dict[str, RowArray] | tuple[RowArray, ...]:
     """Disjoint sets of rows, with every row in exactly one set; each is an ascending array for ``rows=``.
@@ -39,6 +52,8 @@ def split(
     (560, 140)
     >>> sorted(split("pbmc.h5ad", {"train": 0.9, "val": 0.1}, groupby="phase"))
     ['train', 'val']
+    >>> [len(part) for part in split("pbmc.h5ad", [0.5, 0.5], rows="louvain.notna() and phase == 'G1'")]
+    [250, 251]
 
     Parameters
     ----------
@@ -46,47 +61,52 @@ def split(
         As for `IndexSource`.
     fractions
         The share of each set, by name or in order, adding up to 1; or how many rows each set gets, as integers
-        that add up to all rows (met as closely as whole groups and equal shares of labels allow).
+        that add up to all of them (met as closely as whole groups and equal shares of labels allow).
     groupby
         An obs column whose groups (donors, say) stay whole: no group is in two sets. Shares are met as
         closely as the sizes of the groups allow.
     stratify
-        An obs column whose labels have the same shares in every set.
+        An obs column whose labels have the same shares in every set; missing ones count as a label.
+    rows
+        Which rows to divide, as for `IndexSource`: for instance those that have a label, ``"cell_type.notna()"``.
+        The sets still hold positions along obs. All rows when None.
     seed
         Equal seeds give equal sets.
 
     Raises
     ------
     ParameterError
-        Fractions are negative or do not add up to 1 (counts: to all rows), or there are more sets than groups.
+        Fractions are negative or do not add up to 1 (counts: to all rows), ``rows`` is invalid, or there are more
+        sets than groups.
     FieldError
         There is no such column, or it holds floats.
     """
     store = open_store(data)
-    shares = _shares(fractions, store.n_obs)
-    groups = np.arange(store.n_obs) if groupby is None else _codes(store, groupby)
-    strata = np.zeros(store.n_obs, np.int64) if stratify is None else _codes(store, stratify)
+    among = np.unique(np.asarray(store.rows(rows), np.int64))  # (rows,)
+    shares = _shares(fractions, len(among))
+    groups = np.arange(len(among)) if groupby is None else _codes(store, groupby, among)
+    strata = np.zeros(len(among), np.int64) if stratify is None else _codes(store, stratify, among)
     assign = _by_row if groupby is None else _by_group
-    chosen = assign(groups, strata, shares, as_natural(seed, "seed"))  # (n_obs,)
-    parts = tuple(np.flatnonzero(chosen == part) for part in range(len(shares)))
+    chosen = assign(groups, strata, shares, as_natural(seed, "seed"))  # (rows,)
+    parts = tuple(among[chosen == part] for part in range(len(shares)))
     return dict(zip(fractions, parts, strict=True)) if isinstance(fractions, Mapping) else parts
 
 
-def _shares(fractions: Mapping[str, float] | Sequence[float], n_obs: int) -> NDArray[np.float64]:
+def _shares(fractions: Mapping[str, float] | Sequence[float], n_rows: int) -> NDArray[np.float64]:
     """The share of each set; shape ``(sets,)``."""
     given = np.array([*(fractions.values() if isinstance(fractions, Mapping) else fractions)])
     counts = given.dtype.kind in "iu" and given.sum() != 1
-    if counts and (given.min() < 0 or given.sum() != n_obs):
-        raise ParameterError(f"counts must be positive and add up to the {n_obs:,} rows there are, got {fractions}")
-    shares: NDArray[np.float64] = given / n_obs if counts else given.astype(float)
+    if counts and (given.min() < 0 or given.sum() != n_rows):
+        raise ParameterError(f"counts must be positive and add up to the {n_rows:,} rows there are, got {fractions}")
+    shares: NDArray[np.float64] = given / n_rows if counts else given.astype(float)
     if len(shares) == 0 or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
         raise ParameterError(f"fractions must be positive and add up to 1, got {fractions}")
     return shares
 
 
-def _codes(store: Store, column: str) -> NDArray[np.int64]:
-    """The group of each row, missing ones in a group of their own; shape ``(n_obs,)``."""
-    return np.unique(store.codes(column), return_inverse=True)[1]
+def _codes(store: Store, column: str, among: RowArray) -> NDArray[np.int64]:
+    """The group of each of these rows, missing ones in a group of their own; shape ``(rows,)``."""
+    return np.unique(store.codes(column)[among], return_inverse=True)[1]
 
 
 def _by_row(_: RowArray, strata: RowArray, shares: NDArray[np.float64], seed: int) -> RowArray:

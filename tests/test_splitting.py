@@ -60,6 +60,23 @@ def test_labels_have_the_same_shares_in_every_set(by: str | None) -> None:
         assert (shares - whole).abs().max() < (0.002 if by is None else 0.03)
 
 
+@pytest.mark.parametrize("by", [None, "donor"])
+def test_only_the_rows_that_were_asked_for_are_divided_and_their_labels_have_the_same_shares(by: str | None) -> None:
+    adata = cells(3000, n_donors=100)
+    adata.obs.loc[adata.obs["n"] % 7 == 3, "cell_type"] = None
+    parts = ap.split(adata, [0.7, 0.3], groupby=by, stratify="cell_type", rows="cell_type.notna()")
+    assert sorted(np.concatenate(parts).tolist()) == np.flatnonzero(adata.obs["cell_type"].notna()).tolist()
+    whole = adata.obs["cell_type"].value_counts(normalize=True)
+    for rows in parts:
+        shares = adata.obs["cell_type"].iloc[rows].value_counts(normalize=True)
+        assert (shares - whole).abs().max() < (0.002 if by is None else 0.03)
+
+
+def test_a_row_that_is_named_twice_is_in_one_set() -> None:
+    one, other = ap.split(cells(10), [0.5, 0.5], rows=[7, 3, 7, 3, 1, 0])
+    assert sorted([*one, *other]) == [0, 1, 3, 7]
+
+
 @pytest.mark.parametrize(
     ("fractions", "options", "error", "message"),
     [
@@ -69,6 +86,7 @@ def test_labels_have_the_same_shares_in_every_set(by: str | None) -> None:
         ([0.5, 0.5], {"groupby": "patient"}, ap.errors.FieldError, "no obs column"),
         ([0.5, 0.5], {"stratify": "share"}, ap.errors.FieldError, "holds numbers"),
         ([0.2] * 5, {"groupby": "cell_type"}, ap.errors.ParameterError, "5 sets need at least as many groups"),
+        ([20, 30], {"rows": range(40)}, ap.errors.ParameterError, "add up to the 40 rows"),
         ([0.5, 0.5], {"seed": -1}, ap.errors.ParameterError, "seed must be at least 0"),
     ],
 )
@@ -91,3 +109,12 @@ def test_rows_by_expression_are_those_of_pandas(expression: str) -> None:
 def test_an_expression_that_chooses_nothing_is_refused(expression: str, message: str) -> None:
     with pytest.raises(ap.errors.ParameterError, match=message):
         ap.IndexSource(cells(10), rows=expression)
+
+
+def test_a_column_whose_name_is_not_one_word_is_named_with_backticks() -> None:
+    adata = cells(10)
+    adata.obs["cell type"] = adata.obs["cell_type"]
+    with pytest.raises(ap.errors.ParameterError, match=r"stand in backticks: `cell type`$"):
+        ap.IndexSource(adata, rows="cell type == 'B'")
+    expected = np.flatnonzero(adata.obs["cell_type"] == "B").tolist()
+    assert list(ap.IndexSource(adata, rows="`cell type` == 'B'").plan.row_set) == expected

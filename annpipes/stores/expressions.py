@@ -93,7 +93,7 @@ def rows_where(
         What errors call the data.
     """
     line = _one_line(expression, argument)
-    tree = _checked(line, argument)
+    tree = _checked(line, argument, columns)
     names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
     mentioned = [column for column in columns if not isinstance(column, int) and clean_column_name(column) in names]
     rows = index()
@@ -127,13 +127,15 @@ def _one_line(expression: str, argument: str) -> str:
     return lines[0]
 
 
-def _checked(line: str, argument: str) -> ast.Expression:
+def _checked(line: str, argument: str, columns: Sequence[Hashable]) -> ast.Expression:
     """An expression with its backticks resolved, once nothing in it could run code."""
     try:
         source = PandasExprVisitor(None, "python", "pandas").preparser(line)
         module = ast.parse(source)
     except Exception as error:  # tokenize, ast and pandas raise several kinds
-        raise ParameterError(f"{argument}={line!r} cannot be evaluated: {error}") from error
+        raise ParameterError(
+            f"{argument}={line!r} cannot be evaluated: {error}{_in_backticks(line, columns)}"
+        ) from error
     if len(module.body) != 1 or not isinstance(module.body[0], ast.Expr):
         hint = "; did you mean ==?" if module.body and isinstance(module.body[0], ast.Assign) else ""
         raise ParameterError(f"{argument}={line!r} is a statement, not one expression that is true or false{hint}")
@@ -142,6 +144,13 @@ def _checked(line: str, argument: str) -> ast.Expression:
         if refusal := _refusal(node):
             raise ParameterError(f"{argument}={line!r} is refused: {refusal}")
     return tree
+
+
+def _in_backticks(line: str, columns: Sequence[Hashable]) -> str:
+    """How to write the columns that a line seems to name, if their names are not words; "" if there are none."""
+    named = [str(column) for column in columns if str(column) in line and not str(column).isidentifier()]
+    bare = [f"`{name}`" for name in named if f"`{name}`" not in line]
+    return f"; names that are not a single word stand in backticks: {', '.join(bare)}" if bare else ""
 
 
 def _refusal(node: ast.AST) -> str | None:

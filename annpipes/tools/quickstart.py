@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import chain, islice, repeat
 from operator import itemgetter
@@ -57,7 +58,7 @@ Your own training begins like this:
 
     import annpipes as ap
 
-    train, test = ap.split({file!r}, [0.8, 0.2], stratify={label!r})
+    train, test = ap.split({file!r}, [0.8, 0.2], stratify={label!r}{labelled})
     loader = ap.stream(
         {file!r},
         batch_size={batch_size},
@@ -98,14 +99,19 @@ def batches_from_dataset(path: str, rows: Rows, label: str, batch_size: int, tra
     return dataset.get_optimized_dataloader(batch_size, collate_fn=lambda items: pair(collate(items)))
 
 
-def run(path: str, label: str, epochs: int, seconds: float, batch_size: int) -> Transform:
-    """Train with either kind of batches, and compare with the most frequent class; the transform that fits X."""
+def run(path: str, label: str, epochs: int, seconds: float, batch_size: int) -> tuple[Transform, bool]:
+    """Train with either kind of batches, and compare with the most frequent class.
+
+    What comes back is the transform that fits X, and whether every cell has a label.
+    """
     source = IndexSource(path)
     classes, codes = source.categories(label), read_codes(path, label)
     transform, why = transform_for(path)
     print(f"{source.n_obs:,} cells × {source.n_vars:,} genes in {Path(path).name}; X {why}")
-    parts = split(path, [0.8, 0.2], stratify=label)
-    training, held_out = (rows[codes[rows] >= 0] for rows in parts)  # code -1 is a missing label
+    labelled = np.flatnonzero(codes >= 0)  # code -1 is a missing label
+    if without := len(codes) - len(labelled):
+        print(f"{without:,} cells have no {label} and are left out")
+    training, held_out = split(path, [0.8, 0.2], stratify=label, rows=labelled)
     if not len(training) or not len(held_out):
         raise SystemExit(f"too few cells have a {label}: {len(training)} to train on, {len(held_out)} to hold out")
     majority = int(np.bincount(codes[training]).argmax())
@@ -121,7 +127,18 @@ def run(path: str, label: str, epochs: int, seconds: float, batch_size: int) -> 
         tests = islice(batches_from_pipe(path, held_out, label, batch_size, transform), MOST_TESTED // batch_size + 1)
         right, speed = accuracy(model, tests), cells_per_second(batches)
         print(f"{name}: accuracy {right:.2f} after {done}; reading alone, {speed:,.0f} cells/s")
-    return transform
+    return transform, not without
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A small model is computed by one thread: on a busy machine, several mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def read_codes(path: str, label: str) -> NDArray[np.int64]:
@@ -224,11 +241,12 @@ def made_cells(path: str, n_obs: int = 20_000, n_vars: int = 2_000, n_types: int
     return path
 
 
-def say_what_comes_next(file: str, label: str, batch_size: int, transform: Transform) -> None:
+def say_what_comes_next(file: str, label: str, batch_size: int, transform: Transform, complete: bool) -> None:
     """The first lines of a program that goes on, and commands."""
     told = "[ap.NormalizeTotal(1e4), ap.Log1p()]" if transform is COUNTS else f"ap.{transform!r}"
+    labelled = "" if complete else f", rows={f'`{label}`.notna()'!r}"
     quoted = {"quoted": quote(file), "quoted_label": quote(label)}
-    print(NEXT.format(file=file, label=label, batch_size=batch_size, transform=told, **quoted))
+    print(NEXT.format(file=file, label=label, batch_size=batch_size, transform=told, labelled=labelled, **quoted))
     if find_spec("click") is None:
         print(NEEDS_CLICK)
 
@@ -247,16 +265,16 @@ def main(arguments: Sequence[str], prog: str | None = None) -> int:
         print(Path(__file__).read_text(), end="")
         return 0
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, one_thread():
             file, label = (options.file, options.label) if options.file else example_file(folder)
             if label is None:
                 columns = ", ".join(labels_of(IndexSource(file))) or "none that is suitable"
                 parser.error(f"say which obs column to predict: --label COLUMN; with how many labels each: {columns}")
-            transform = run(file, label, options.epochs, options.seconds, options.batch_size)
+            transform, complete = run(file, label, options.epochs, options.seconds, options.batch_size)
         if options.file is None:
             print("\nThe same with your own file: annpipes quickstart my.h5ad --label cell_type")
             file, label = "my.h5ad", "cell_type"
-        say_what_comes_next(file, label, options.batch_size, transform)
+        say_what_comes_next(file, label, options.batch_size, transform, complete)
     except AnnpipesError as error:
         parser.error(str(error))
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +16,7 @@ import pytest
 from builders import adata_of, tiny, write
 from scipy.sparse import csr_matrix
 
+import annpipes as ap
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.tools.benching import peers as _peers
 from annpipes.tools.benching.peers import PEERS, Task, as_peers, compare
@@ -77,6 +80,23 @@ def test_sparse_rows_come_as_the_tensors_of_csr(name: str, tmp_path: Path) -> No
         for indptr, indices, data in batches
     ]
     assert np.concatenate([part.toarray() for part in parts]).tolist() == x.toarray().tolist()
+
+
+def test_peers_read_a_shuffled_copy_whose_codec_hdf5_does_not_have(tmp_path: Path) -> None:
+    path = write(adata_of(), tmp_path / "cells.h5ad", "gzip")
+    # In a process that has not imported hdf5plugin, as that of the command.
+    lines = (
+        "import sys, numpy as np, annpipes as ap\n"
+        "from annpipes.tools.benching.peers import Task, compare\n"
+        "assert 'hdf5plugin' not in sys.modules\n"
+        "task = Task(path=sys.argv[1], order='random', form='csr', drawn=np.arange(29), block_size=1, batch_size=8,\n"
+        "    chunk_size=16, ours=lambda: None, before=lambda: None, seconds=0.01)\n"
+        "print([compare(name, task).note for name in ('anndata', 'scdataset')])\n"
+    )
+    ap.rewrite_shuffled(path, tmp_path / "shuffled.h5ad", codec="lz4")
+    command = [sys.executable, "-c", lines, str(tmp_path / "shuffled.h5ad")]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.stdout == "['', '']\n", found.stderr
 
 
 def test_a_measured_peer_has_numbers_that_fit_each_other(numbered: Path) -> None:

@@ -51,6 +51,14 @@ def ran(*arguments: str) -> str:
     return found.stdout
 
 
+def went_on(output: str) -> dict[str, Any]:
+    """What the lines that it prints define."""
+    lines = textwrap.dedent("".join(re.findall(r"^(?: {4}.*)?\n", output, re.MULTILINE)))
+    page: dict[str, Any] = {}
+    exec(lines, page)  # noqa: S102 (our own)
+    return page
+
+
 def test_it_learns_what_is_easy_and_says_how_well(file: Path) -> None:
     output = ran(file.name, "--label", "cell type", "--epochs", "40", "--batch-size", "16")
     assert "60 cells × 5 genes in my cells.h5ad; X is normalised to 10,000 per cell, then log1p" in output
@@ -62,9 +70,8 @@ def test_it_learns_what_is_easy_and_says_how_well(file: Path) -> None:
 
 def test_the_lines_that_it_prints_go_on_with_the_same_file(file: Path) -> None:
     output = ran(file.name, "--label", "cell type", "--epochs", "1")
-    lines = textwrap.dedent("".join(re.findall(r"^(?: {4}.*)?\n", output, re.MULTILINE)))
-    page: dict[str, Any] = {}
-    exec(lines, page)  # noqa: S102 (our own)
+    assert "left out" not in output
+    page = went_on(output)
     assert isinstance(page["loader"], ap.Loader)
     assert len(page["train"]) == 48
     expected = anndata.read_h5ad(file).obs["cell type"].cat.codes.to_numpy()[page["train"]]
@@ -101,11 +108,14 @@ def test_a_wrong_call_is_one_line_and_exits_with_2(file: Path, arguments: list[s
     assert message in found.stderr
 
 
-def test_cells_without_a_label_are_left_out(file: Path) -> None:
+def test_cells_without_a_label_are_left_out_and_counted_and_the_lines_leave_them_out_too(file: Path) -> None:
     adata = cells()
     adata.obs.loc[adata.obs_names[:30], "cell type"] = None
-    output = ran(str(write(adata, file)), "--label", "cell type", "--epochs", "1")
-    assert re.search(r"\n2\d cells to train on, \d held out", output)
+    output = ran(write(adata, file).name, "--label", "cell type", "--epochs", "1")
+    assert "\n30 cells have no cell type and are left out\n24 cells to train on, 6 held out" in output
+    page = went_on(output)
+    assert sorted([*page["train"], *page["test"]]) == list(range(30, 60))
+    assert torch.cat([batch["obs_cell type"] for batch in page["loader"]]).min() == 0
 
 
 def test_the_program_can_be_kept_and_run(file: Path) -> None:
@@ -127,6 +137,21 @@ def test_without_scanpy_cells_are_made(tmp_path: Path, monkeypatch: pytest.Monke
     assert adata.obs[label].nunique() == 3
     means = np.stack([adata[adata.obs[label] == one].X.mean(axis=0).A1 for one in adata.obs[label].unique()])
     assert np.corrcoef(means)[~np.eye(3, dtype=bool)].max() < 0.5  # types differ
+
+
+def test_it_trains_with_one_thread_and_leaves_torch_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, used = torch.get_num_threads(), set()
+    train = quickstart.train
+    monkeypatch.setattr(
+        quickstart, "train", lambda *given, **named: (used.add(torch.get_num_threads()), train(*given, **named))[1]
+    )
+    torch.set_num_threads(2)
+    try:
+        ran(file.name, "--label", "cell type", "--epochs", "1")
+        assert used == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_time_ends_training_within_an_epoch() -> None:

@@ -204,6 +204,8 @@ def _measured(name: str, peer: Peer, task: Task) -> BenchPeer:
 def _backed(path: str) -> Iterator[Any]:
     from anndata import read_h5ad
 
+    if find_spec("hdf5plugin") is not None:
+        import_module("hdf5plugin")  # without its filters, peers could not read what `rewrite_shuffled` writes
     adata = read_h5ad(path, backed="r")
     try:
         yield adata
