@@ -30,7 +30,7 @@ def _framework() -> Any:
     raise ImportError("annpipes.integrations.lightning needs Lightning: python -m pip install 'annpipes[lightning]'")
 
 
-lightning = _framework()
+lightning: Any = _framework()
 
 
 class Trained(Resumable, Protocol):
@@ -141,7 +141,7 @@ class _Training:
         self.resumes = True
 
 
-class _Recount(lightning.Callback):  # type: ignore[misc, name-defined]
+class _Recount(lightning.Callback):  # type: ignore[misc]
     """The epochs of a checkpoint as a run without interruption would count them.
 
     Lightning counts an epoch that ``max_steps`` or an early stop broke off as a whole one, and would give its other

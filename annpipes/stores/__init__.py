@@ -62,6 +62,7 @@ from annpipes.stores.caching.contents import Kept, kept_in, remove_kept
 from annpipes.stores.caching.settings import Cache, as_cache
 from annpipes.stores.checking import Found, check_file
 from annpipes.stores.checking.ledgers import Damage
+from annpipes.stores.codecs.base import Encoding
 from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
 from annpipes.stores.collection.patterns import addresses_of, is_pattern, paths_of, several_at
@@ -106,6 +107,7 @@ __all__ = [
     "Collection",
     "Damage",
     "Element",
+    "Encoding",
     "FieldReport",
     "FieldStore",
     "Finding",

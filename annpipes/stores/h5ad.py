@@ -17,6 +17,7 @@ import pandas as pd
 
 from annpipes.stores.arrays import DenseByNumpy
 from annpipes.stores.base import FieldStore
+from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.bytes.remote_file import RemoteFile
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.elements import Element, open_element
@@ -48,13 +49,14 @@ class H5adStore(FieldStore):
 
     def __init__(self, path: str | os.PathLike[str] | RemoteFile) -> None:
         super().__init__()
-        self.remote = path.remote if isinstance(path, RemoteFile) else None
-        self.name = path.remote.last if isinstance(path, RemoteFile) else os.path.basename(path)
-        self.file = Hdf5File(path if isinstance(path, RemoteFile) else os.fspath(path))
-        self.distant = self.file.source.distant
+        self.remote: Remote | None = path.remote if isinstance(path, RemoteFile) else None
+        self.name: str = path.remote.last if isinstance(path, RemoteFile) else os.path.basename(path)
+        self.file: Hdf5File = Hdf5File(path if isinstance(path, RemoteFile) else os.fspath(path))
+        self.distant: bool = self.file.source.distant
         with self.file.open() as file:
             refuse_other_hdf5(file, self.file.path)
-            self.n_obs, self.n_vars = frame_length(file["obs"]), frame_length(file["var"])
+            self.n_obs: int = frame_length(file["obs"])
+            self.n_vars: int = frame_length(file["var"])
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Size rather than name: a file that was moved is still the same."""

@@ -45,8 +45,8 @@ class MemoryStore(FieldStore):
                     f"data is a view of a backed AnnData: pass its file {str(adata.filename)!r} and choose rows instead"
                 )
             self.file = Hdf5File(str(adata.filename))
-        self.n_obs = int(adata.n_obs)
-        self.name = f"AnnData({self.n_obs} × {self.n_vars})"
+        self.n_obs: int = int(adata.n_obs)
+        self.name: str = f"AnnData({self.n_obs} × {self.n_vars})"
         self._witness = Witness(adata)
         self._snapshots: dict[str, Snapshot] = {}
         self._known: tuple[pd.Index[Any], str] | None = None  # names, and what they are recognised by

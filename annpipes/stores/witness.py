@@ -159,9 +159,10 @@ class Snapshot:
     """
 
     def __init__(self, column: pd.Series[Any], *, copied: bool) -> None:
-        self.column, dtype = column, column.dtype
+        self.column: pd.Series[Any] = column
+        dtype = column.dtype
         views = isinstance(dtype, pd.CategoricalDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biuf")
-        self.before = None if _COPIES_ON_WRITE or (views and not copied) else column.array.copy()
+        self.before: Any | None = None if _COPIES_ON_WRITE or (views and not copied) else column.array.copy()
 
     def holds(self, rows: RowArray) -> bool:
         """Whether these rows are as they were, as far as that does not show by itself."""

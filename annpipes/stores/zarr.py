@@ -16,6 +16,7 @@ import pandas as pd
 from anndata.io import read_elem
 
 from annpipes.stores.base import FieldStore
+from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.containers.zarr import ZarrGroup
 from annpipes.stores.containers.zarr_places import Places
 from annpipes.stores.elements import Element, open_element
@@ -39,12 +40,14 @@ class ZarrStore(FieldStore):
 
     def __init__(self, path: str | os.PathLike[str] | Places) -> None:
         super().__init__()
-        self.container = ZarrGroup(path if isinstance(path, Places) else os.fspath(path))
-        self.remote, self.path = self.container.places.remote, self.container.path
-        self.distant = self.remote is not None
-        self.name = os.path.basename(os.path.normpath(self.path))
+        self.container: ZarrGroup = ZarrGroup(path if isinstance(path, Places) else os.fspath(path))
+        self.remote: Remote | None = self.container.places.remote
+        self.path: str = self.container.path
+        self.distant: bool = self.remote is not None
+        self.name: str = os.path.basename(os.path.normpath(self.path))
         refuse_other_zarr(self.container.group, self.path)
-        self.n_obs, self.n_vars = self._length("obs"), self._length("var")
+        self.n_obs: int = self._length("obs")
+        self.n_vars: int = self._length("var")
 
     def __repr__(self) -> str:
         return repr(self.path if self.remote is None else self.remote)

@@ -23,7 +23,7 @@ from annpipes.messages.reprs import call_repr
 from annpipes.plans.rows import RowArray, as_count
 from annpipes.stores.base import FieldStore
 from annpipes.stores.bytes.remote import as_remote
-from annpipes.stores.caching.settings import as_cache
+from annpipes.stores.caching.settings import Cache, as_cache
 from annpipes.stores.collection.aligned import AlignedStore
 from annpipes.stores.collection.alignment import JoinedGenes, first_few, union
 from annpipes.stores.collection.joined import JoinedDense, JoinedSparse, Part
@@ -133,11 +133,14 @@ class Collection(AlignedStore):
             raise ParameterTypeError(f"fill_value must be a number, got {fill_value!r}")
         self.join: str | list[str] = join if isinstance(join, str) else [str(gene) for gene in join]
         self._matching = Matching.of(on, missing_genes, gene_versions, argument="on")
-        self.on, self.missing_genes, self.gene_versions = on, missing_genes, gene_versions
+        self.on: str | None = on
+        self.missing_genes, self.gene_versions = missing_genes, gene_versions
         self.missing: Missing = missing
         self.fill_value: float = float(fill_value)
         self.max_open_files: int = as_count(max_open_files, "max_open_files")
-        self.cache, self.data, self.stores = as_cache(cache), list[Any](), list[FieldStore]()
+        self.cache: Cache | None = as_cache(cache)
+        self.data: list[Any] = list[Any]()
+        self.stores: list[FieldStore] = list[FieldStore]()
         for one in data:
             store = open_one(one, self.cache)
             self.data.append(os.fspath(one) if isinstance(one, str | os.PathLike) and as_remote(one) is None else store)
@@ -146,9 +149,11 @@ class Collection(AlignedStore):
             raise ParameterError("data is an empty list: a collection needs at least one file")
         self.keep_genes()
         self.space = RowSpace([store.n_obs for store in self.stores])
-        self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
+        self.n_obs: int = len(self.space)
+        self.name: str = f"{len(self.stores)} files"
         self._joined = JoinedGenes(self.stores, self.files, self.join, self._matching)
-        self.n_vars, self.distant = len(self._joined.names), any(store.distant for store in self.stores)
+        self.n_vars: int = len(self._joined.names)
+        self.distant: bool = any(store.distant for store in self.stores)
 
     def parts(self) -> list[FieldStore]:
         """The stores, to be part of another collection, which has rules for all of them."""
@@ -259,15 +264,13 @@ class Collection(AlignedStore):
     def _open_matrix(self, group: str, key: str) -> MatrixReader:
         field = f"{group}/{key}" if key else group
         matrices = [store.matrix(field) if field in store.fields else None for store in self.stores]
-        present = [matrix for matrix in matrices if matrix is not None]
         aligned = has_genes(field)
         width = self.n_vars if aligned else self._common_columns(field)
         genes = self._joined.kept if aligned else [None] * len(matrices)
         parts = [Part(*part) for part in zip(self.stores, matrices, genes, strict=True)]
-        sparse = any(matrix.sparse for matrix in present)
+        sparse = any(matrix is not None and matrix.sparse for matrix in matrices)
         fill = self.fill_value if aligned else 0.0 if sparse or field == "raw/X" else np.nan
-        joined = JoinedSparse if sparse else JoinedDense
-        return joined(self.space, parts, width, fill, self.max_open_files)
+        return (JoinedSparse if sparse else JoinedDense)(self.space, parts, width, fill, self.max_open_files)
 
     def _common_columns(self, field: str) -> int:
         """The width of a field whose columns are no genes of ``var``; they must be the same everywhere."""

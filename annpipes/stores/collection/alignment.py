@@ -37,7 +37,8 @@ class JoinedGenes:
     def __init__(
         self, stores: Sequence[FieldStore], files: Sequence[str], join: str | Sequence[str], matching: Matching
     ) -> None:
-        self.stores, self.matching = stores, matching
+        self.stores: Sequence[FieldStore] = stores
+        self.matching: Matching = matching
         tables = [self._keys(store) for store in stores]
         if isinstance(join, str):
             if matching.missing == "fill":
@@ -45,7 +46,7 @@ class JoinedGenes:
             for store, keys in zip(stores, tables, strict=True):
                 self._need_all(store, keys)
         self._known = join_names(tables, files, join, matching, lambda: stores[0].var)
-        self.names = self._known if isinstance(join, str) else pd.Index(join)
+        self.names: pd.Index[Any] = self._known if isinstance(join, str) else pd.Index(join)
         """What the genes of the whole are called."""
 
     def _keys(self, store: FieldStore) -> pd.Index[Any]:

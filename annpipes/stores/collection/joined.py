@@ -41,7 +41,9 @@ class Part:
     """
 
     def __init__(self, store: FieldStore, matrix: MatrixReader | None, genes: Genes | None) -> None:
-        self.store, self.matrix, self.genes = store, matrix, genes
+        self.store: FieldStore = store
+        self.matrix: MatrixReader | None = matrix
+        self.genes: Genes | None = genes
         self._chosen: WeakKeyDictionary[Genes, Genes] = WeakKeyDictionary()
 
     def kept(self, chosen: Genes | None) -> Genes | None:
@@ -57,10 +59,13 @@ class _Joined(BegunMatrix):
     """What joined matrices have in common."""
 
     def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
-        self.space, self.parts, self.fill, self.at_once = space, parts, fill, at_once
-        self.shape = (len(space), n_columns)
+        self.space: RowSpace = space
+        self.parts: Sequence[Part] = parts
+        self.fill: float = fill
+        self.at_once: int = at_once
+        self.shape: tuple[int, int] = (len(space), n_columns)
         self.present: list[MatrixReader] = [part.matrix for part in parts if part.matrix is not None]
-        self.dtype = np.result_type(*(matrix.dtype for matrix in self.present))
+        self.dtype: np.dtype[Any] = np.result_type(*(matrix.dtype for matrix in self.present))
         filled = any(part.matrix is None or (part.genes is not None and len(part.genes.absent)) for part in parts)
         if filled and not _holds(self.dtype, fill):
             self.dtype = np.result_type(self.dtype, np.float32)
@@ -113,7 +118,7 @@ class JoinedSparse(_Joined):
         # 32 bits at least, as scipy has them: columns of the join may have larger numbers than those of a file.
         wide = n_columns > np.iinfo(np.int32).max + 1  # also of matrices in memory
         dtypes = [np.int64 if matrix.index_dtype == np.uint64 else matrix.index_dtype for matrix in files]
-        self.index_dtype = np.result_type(np.int64 if wide else np.int32, *dtypes)
+        self.index_dtype: np.dtype[Any] = np.result_type(np.int64 if wide else np.int32, *dtypes)
 
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         width = self.shape[1] if genes is None else len(genes)

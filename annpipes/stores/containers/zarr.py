@@ -37,8 +37,8 @@ class ZarrGroup(Container):
     library = "zarr"
 
     def __init__(self, path: str | Places) -> None:
-        self.places = path if isinstance(path, Places) else _places_at(path)
-        self.stamp = self.places.stamp
+        self.places: Places = path if isinstance(path, Places) else _places_at(path)
+        self.stamp: tuple[Any, ...] = self.places.stamp
         self._absent: dict[str, Absent] = {}  # of each array that was asked for
         self._layouts: WeakSet[Layout] = WeakSet()
 

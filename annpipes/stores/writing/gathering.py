@@ -35,13 +35,15 @@ class Table:
     """
 
     def __init__(self, stores: Sequence[Input], path: str, space: RowSpace, without: Sequence[str] = ()) -> None:
-        self.stores, self.path, self.space = stores, path, space
+        self.stores: Sequence[Input] = stores
+        self.path: str = path
+        self.space: RowSpace = space
         listed = [_columns(store, path) for store in stores]
-        self.columns = [name for name in listed[0] if all(name in names for names in listed)]
+        self.columns: list[str] = [name for name in listed[0] if all(name in names for names in listed)]
         self.columns = [name for name in self.columns if f"{path}/{name}" not in without and path not in without]
-        self.left_out = [name for name in union(listed) if name not in self.columns]
+        self.left_out: list[str] = [name for name in union(listed) if name not in self.columns]
         with stores[0].file.reading(path) as file:
-            self.index_name = index_key(file[path])
+            self.index_name: str = index_key(file[path])
         self._known: dict[str, list[Any]] = {}
 
     def index(self, rows: RowArray) -> NDArray[Any]:
