@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from annpipes.errors import StateError
 from annpipes.plans.state import State
@@ -30,7 +30,10 @@ def _framework() -> Any:
     raise ImportError("annpipes.integrations.lightning needs Lightning: python -m pip install 'annpipes[lightning]'")
 
 
-lightning: Any = _framework()
+if TYPE_CHECKING:
+    import lightning.pytorch as lightning
+else:
+    lightning = _framework()
 
 
 class Trained(Resumable, Protocol):

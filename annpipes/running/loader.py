@@ -17,7 +17,7 @@ from annpipes.plans.rows import RowArray, as_bytes, as_natural
 from annpipes.plans.schedule import Schedule, ScheduledEpoch, Tail, as_tail
 from annpipes.plans.state import State
 from annpipes.running.making import BatchMaker
-from annpipes.running.nodes import LoaderNode
+from annpipes.running.nodes import BaseNode, LoaderNode
 from annpipes.running.ranks import Ranks, agree, find_ranks
 from annpipes.running.statistics import Statistics
 from annpipes.running.steps import need_cut
@@ -260,8 +260,8 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         """The same loader for another rank, by default that of `torch.distributed`, before its epoch 0."""
         return type(self)(self.pipe, **{**self._given, "rank": rank, "world_size": world_size})
 
-    def to_node(self) -> LoaderNode:
-        """The loader as a ``BaseNode`` of torchdata: each ``reset()`` is the next epoch, and its state is exact."""
+    def to_node(self) -> BaseNode[Any]:
+        """The loader as a node of torchdata: each ``reset()`` is the next epoch, and its state is exact."""
         return LoaderNode(self)
 
     def stats(self) -> Statistics:

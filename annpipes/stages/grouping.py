@@ -90,7 +90,7 @@ class GroupSampler(RandomStage):
             raise ParameterError(f"missing must be 'error' or 'drop', got {missing!r}")
         if num_sets is not None and not replace:
             raise ParameterError("num_sets needs replace=True: without it, the rows determine how many sets there are")
-        self.source_datapipe = source_datapipe
+        self.source_datapipe: PlanStage = source_datapipe
         # Named otherwise than the parameter: every DataPipe already has a method `groupby`, torch's.
         self.columns: tuple[str, ...] = as_columns(groupby)
         self.match: tuple[str, ...] = as_columns(match)

@@ -85,7 +85,7 @@ class RowSampler(RandomStage):
             raise ParameterError(f"unit must be one of {', '.join(get_args(Unit))}, got {unit!r}")
         if source.n_rows == 0:
             raise ParameterError("there are no rows to draw from")
-        self.source_datapipe = source_datapipe
+        self.source_datapipe: PlanStage = source_datapipe
         self.weights: Any = weights
         self.balance: str | Sequence[str] | None = balance
         self.temperature: float | None = temperature

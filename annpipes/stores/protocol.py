@@ -16,7 +16,7 @@ from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.caching.settings import SourceCache
 from annpipes.stores.genes import Genes
 from annpipes.stores.routes import Route
-from annpipes.stores.vocabularies import FoundGenes, Matching
+from annpipes.stores.vocabularies import AS_NAMED, FoundGenes, Matching
 from annpipes.types import Chunk, SparseRows
 
 __all__ = [
@@ -113,7 +113,7 @@ class Store(Protocol):
     def check(self, fields: Sequence[str]) -> None:
         """Raise the `FieldError` or `FormatError` that reading these fields would."""
 
-    def genes(self, chosen: Any, matching: Matching = ..., *, raw: bool = False) -> Genes:
+    def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:
         """Genes given as names, positions or a mask; of ``raw``, which has genes of its own, names alone."""
 
     def gene_table(self, *, raw: bool = False) -> pd.DataFrame:
