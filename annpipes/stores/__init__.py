@@ -29,6 +29,7 @@
 `indptr`        where the rows of a CSR matrix begin
 `row_space`     rows of several stores, one store after the other
 `witness`       what an AnnData in memory was
+`generics`      classes of pandas as annotations name them
 `surveying`     what a file holds, element by element
 `marks`         what a rewritten file says of itself
 `routes`        how a field is read, and why so

@@ -14,6 +14,7 @@ from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.plans.rows import Rows
 from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.caching.settings import SourceCache
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes
 from annpipes.stores.routes import Route
 from annpipes.stores.vocabularies import AS_NAMED, FoundGenes, Matching
@@ -57,7 +58,7 @@ class Store(Protocol):
         """Number of genes."""
 
     @property
-    def obs_names(self) -> pd.Index[Any]:
+    def obs_names(self) -> AnyIndex:
         """Names of the rows."""
 
     @property
@@ -65,7 +66,7 @@ class Store(Protocol):
         """Whether reading waits for a network."""
 
     @property
-    def var_names(self) -> pd.Index[Any]:
+    def var_names(self) -> AnyIndex:
         """Names of the genes."""
 
     @property
@@ -128,13 +129,13 @@ class Store(Protocol):
         """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of the fields that they cover."""
 
     @property
-    def obs_index(self) -> pd.Index[Any]:
+    def obs_index(self) -> AnyIndex:
         """The index of obs: the names of the rows, under the name that it has."""
 
     def obs_columns(self) -> Sequence[Hashable]:
         """The columns of obs, as they are called there."""
 
-    def series(self, column: Any) -> pd.Series[Any]:
+    def series(self, column: Any) -> AnySeries:
         """An obs column as pandas has it, in an index of any kind."""
 
     def column_values(self, column: str) -> NDArray[Any]:

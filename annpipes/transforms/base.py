@@ -185,7 +185,7 @@ class Lambda(Transform):
         return f"Lambda({name.rpartition('.')[2]}{', batched=True' if self.batched else ''})"
 
 
-Transforms: TypeAlias = "Transform | Callable[[Tensor], Tensor] | Sequence[Transform | Callable[[Tensor], Tensor]]"
+Transforms: TypeAlias = Transform | Callable[[Tensor], Tensor] | Sequence[Transform | Callable[[Tensor], Tensor]]
 """What a pipe takes for a transform."""
 
 

@@ -29,6 +29,7 @@ from annpipes.stores.collection.alignment import JoinedGenes, first_few, union
 from annpipes.stores.collection.joined import JoinedDense, JoinedSparse, Part
 from annpipes.stores.collection.patterns import is_pattern, paths_of, several_at
 from annpipes.stores.frame import Column, column_of
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.memory import MemoryStore
 from annpipes.stores.opening import open_one
@@ -187,8 +188,8 @@ class Collection(AlignedStore):
         return tuple(file for store in self.stores for file in store.files)
 
     @property
-    def obs_names(self) -> pd.Index[Any]:
-        names: pd.Index[Any] = pd.Index(np.concatenate([store.obs_names.astype(str) for store in self.stores]))
+    def obs_names(self) -> AnyIndex:
+        names: AnyIndex = pd.Index(np.concatenate([store.obs_names.astype(str) for store in self.stores]))
         return names
 
     def close(self) -> None:
@@ -233,9 +234,8 @@ class Collection(AlignedStore):
     def _skipped(self, field: str) -> bool:
         """Whether a field is left out because some store lacks it."""
         plain = field.removesuffix(":code")
-        return (
-            self.missing == "skip" and plain not in self.fields and any(plain in store.fields for store in self.stores)
-        )
+        owned = (plain in store.fields for store in self.stores)
+        return self.missing == "skip" and plain not in self.fields and any(owned)
 
     def _open(self, field: str) -> Any:
         if field == "file":
@@ -252,7 +252,7 @@ class Collection(AlignedStore):
     def _open_column(self, column: str) -> Column:
         return column_of(self.series(column), f"obs/{column} of {self.name}")
 
-    def series(self, column: Any) -> pd.Series[Any]:
+    def series(self, column: Any) -> AnySeries:
         columns = [store.series(column) if f"obs/{column}" in store.fields else None for store in self.stores]
         for store, values in zip(self.stores, columns, strict=True):
             if values is not None and len(values) != store.n_obs:
@@ -276,7 +276,7 @@ class Collection(AlignedStore):
         """The width of a field whose columns are no genes of ``var``; they must be the same everywhere."""
         owners = [store for store in self.stores if field in store.fields]
         first, width = owners[0], owners[0].matrix(field).shape[1]
-        named: tuple[str, pd.Index[Any]] | None = None  # the first one whose columns have names
+        named: tuple[str, AnyIndex] | None = None  # the first one whose columns have names
         for other in owners:
             theirs, their_width = other.column_names(field), other.matrix(field).shape[1]
             if width != their_width:

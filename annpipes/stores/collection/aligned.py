@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from annpipes.errors import ParameterError
 from annpipes.stores.base import FieldStore
 from annpipes.stores.collection.alignment import JoinedGenes, agreed_columns
+from annpipes.stores.generics import AnyIndex
 from annpipes.stores.genes import Genes
 from annpipes.stores.vocabularies import AS_NAMED, Matching
 
@@ -26,7 +27,7 @@ class AlignedStore(FieldStore):
     _joined: JoinedGenes
 
     @property
-    def var_names(self) -> pd.Index[Any]:
+    def var_names(self) -> AnyIndex:
         return self._joined.names
 
     @property
@@ -50,10 +51,10 @@ class AlignedStore(FieldStore):
             if not raw or "raw/X" in store.fields:
                 store.keep_genes(raw=raw)
 
-    def gene_keys(self, column: str | None, *, raw: bool = False) -> pd.Index[Any]:
+    def gene_keys(self, column: str | None, *, raw: bool = False) -> AnyIndex:
         return super().gene_keys(self.on if raw and column is None else column, raw=raw)
 
-    def column_names(self, field: str) -> pd.Index[Any] | None:
+    def column_names(self, field: str) -> AnyIndex | None:
         named = (store.column_names(field) for store in self.stores if field in store.fields)
         return next((names for names in named if names is not None), None)
 

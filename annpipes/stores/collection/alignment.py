@@ -14,6 +14,7 @@ from annpipes.errors import FormatError, ParameterError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
 from annpipes.stores.gene_tables import with_names
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes
 from annpipes.stores.series import TEXT, as_dtype, common_dtype, is_mixed
 from annpipes.stores.vocabularies import AS_NAMED, Matching, places_of_genes, refuse_repeated
@@ -46,16 +47,16 @@ class JoinedGenes:
             for store, keys in zip(stores, tables, strict=True):
                 self._need_all(store, keys)
         self._known = join_names(tables, files, join, matching, lambda: stores[0].var)
-        self.names: pd.Index[Any] = self._known if isinstance(join, str) else pd.Index(join)
+        self.names: AnyIndex = self._known if isinstance(join, str) else pd.Index(join)
         """What the genes of the whole are called."""
 
-    def _keys(self, store: FieldStore) -> pd.Index[Any]:
+    def _keys(self, store: FieldStore) -> AnyIndex:
         """What the genes of one store are recognised by; None where nothing is known."""
         keys = store.gene_keys(self.matching.column)
         keys = keys.astype(str) if self.matching.column is None else keys
         return keys if self.matching.versions == "keep" else pd.Index(self.matching.compared(keys), dtype=object)
 
-    def _need_all(self, store: FieldStore, keys: pd.Index[Any]) -> None:
+    def _need_all(self, store: FieldStore, keys: AnyIndex) -> None:
         unknown = store.var_names[keys.isna()]
         if len(unknown):
             raise ParameterError(
@@ -88,7 +89,7 @@ class JoinedGenes:
             maps.append(known[names])
         return maps
 
-    def _places(self, keys: pd.Index[Any]) -> RowArray:
+    def _places(self, keys: AnyIndex) -> RowArray:
         """Where each gene of the whole stands in one store, or -1."""
         if keys.is_unique:
             return keys.get_indexer(self._known).astype(np.int64)
@@ -111,12 +112,12 @@ class JoinedGenes:
 
 
 def join_names(
-    tables: Sequence[pd.Index[Any]],
+    tables: Sequence[AnyIndex],
     where: Sequence[str],
     join: str | Sequence[str],
     matching: Matching = AS_NAMED,
     table: Callable[[], pd.DataFrame] | None = None,
-) -> pd.Index[Any]:
+) -> AnyIndex:
     """The genes of the whole, of those that each file has; of a list of genes, as they are compared."""
     if isinstance(join, str) and all(index.equals(tables[0]) for index in tables):
         return tables[0]
@@ -130,16 +131,16 @@ def join_names(
                 f"in {where[-1]}): are {matching.column or 'var_names'} of one kind?"
             )
         return common
-    every: pd.Index[Any] = pd.Index(union(index[index.notna()] for index in tables))
+    every: AnyIndex = pd.Index(union(index[index.notna()] for index in tables))
     if join == "outer":
         return every
     refuse_repeated(list(join), matching, "join names the gene")
     places_of_genes(np.asarray(list(join), object), every, f"any of {len(tables)} files", matching, table)
-    chosen: pd.Index[Any] = pd.Index(matching.compared(join))
+    chosen: AnyIndex = pd.Index(matching.compared(join))
     return chosen
 
 
-def _refuse_twice(keys: pd.Index[Any], where: str, matching: Matching) -> None:
+def _refuse_twice(keys: AnyIndex, where: str, matching: Matching) -> None:
     if keys.is_unique:
         return
     twice = keys[keys.duplicated()][0]
@@ -160,7 +161,7 @@ def union(tables: Iterable[Iterable[str]]) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(tables)))
 
 
-def agreed_columns(frames: Sequence[pd.DataFrame], names: pd.Index[Any]) -> pd.DataFrame:
+def agreed_columns(frames: Sequence[pd.DataFrame], names: AnyIndex) -> pd.DataFrame:
     """The columns on which all frames that have them agree about each name."""
     frames = [frame.set_axis(frame.index.astype(str)) for frame in frames]
     if all(frame.equals(frames[0]) for frame in frames):
@@ -175,7 +176,7 @@ def agreed_columns(frames: Sequence[pd.DataFrame], names: pd.Index[Any]) -> pd.D
     return agreed
 
 
-def _agreed(columns: Sequence[pd.Series[Any]], names: pd.Index[Any]) -> pd.Series[Any] | None:
+def _agreed(columns: Sequence[AnySeries], names: AnyIndex) -> AnySeries | None:
     """One column of all, in the type that `common_dtype` gives them; None where they contradict each other."""
     dtypes = [column.dtype for column in columns]
     if is_mixed(dtypes):
@@ -185,7 +186,8 @@ def _agreed(columns: Sequence[pd.Series[Any]], names: pd.Index[Any]) -> pd.Serie
     try:
         found = _objects(columns, dtype, names)
     except FormatError:  # integers too large for floats
-        dtype = common_dtype([pd.array(column.array[:0].astype(column.dtype)).dtype for column in columns])
+        empty: list[Any] = [column.array[:0] for column in columns]
+        dtype = common_dtype([pd.array(none.astype(none.dtype)).dtype for none in empty])
         if isinstance(dtype, np.dtype):
             return None
         found = _objects(columns, dtype, names)
@@ -197,7 +199,7 @@ def _agreed(columns: Sequence[pd.Series[Any]], names: pd.Index[Any]) -> pd.Serie
     return values if dtype == TEXT else values.astype(dtype)
 
 
-def _objects(columns: Sequence[pd.Series[Any]], dtype: Any, names: pd.Index[Any]) -> list[pd.Series[Any]]:
+def _objects(columns: Sequence[AnySeries], dtype: Any, names: AnyIndex) -> list[AnySeries]:
     """The columns' values in the common type, as objects: these may be missing and stay what they are."""
     return [as_dtype(column, dtype, f"var column {column.name!r}").astype(object).reindex(names) for column in columns]
 

@@ -17,6 +17,7 @@ from annpipes.plans.rows import RowArray
 from annpipes.stores.collection.alignment import union
 from annpipes.stores.containers.slabs import rows_in_slabs
 from annpipes.stores.frame import MISSING_LABEL
+from annpipes.stores.generics import AnySeries
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import TEXT, as_dtype, common_dtype, is_mixed
 from annpipes.stores.surveying import encoding_of
@@ -85,7 +86,7 @@ class Table:
             self._known[name] = [_some_rows(store, self.path, name, none).dtype for store in self.stores]
         return self._known[name]
 
-    def _converted(self, values: pd.Series[Any], number: int, name: str | None, dtype: Any) -> pd.Series[Any]:
+    def _converted(self, values: AnySeries, number: int, name: str | None, dtype: Any) -> AnySeries:
         what = f"{self.path}/{name or 'index'} of {self.stores[number].path}"
         values = as_dtype(values, dtype, what)
         # A column of strings has no place for what is missing, as documented.
@@ -113,7 +114,7 @@ def _columns(store: Input, path: str) -> tuple[str, ...]:
         return frame_columns(file[path])
 
 
-def _some_rows(store: Input, path: str, column: str | None, rows: RowArray) -> pd.Series[Any]:
+def _some_rows(store: Input, path: str, column: str | None, rows: RowArray) -> AnySeries:
     """A column (None: the names) of ascending ``rows``."""
     with store.file.reading(f"{path}/{column or 'index'}") as file:
         frame = file[path]
