@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
 
@@ -259,7 +259,7 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         parts = np.split(rows, range(self.chunk_size, len(rows), self.chunk_size))
         return Batch.concat([self.request.read(Chunk.of(part)) for part in parts])
 
-    def get_collate_fn(self) -> Any:
+    def get_collate_fn(self) -> Callable[[Sequence[Item]], Item]:
         """The function that makes a batch from items: tensors stacked, strings in lists."""
         return collate_items
 

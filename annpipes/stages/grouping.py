@@ -97,9 +97,9 @@ class GroupSampler(RandomStage):
         self.set_size: int = as_count(set_size, "set_size")
         self.replace: bool = replace
         self.num_sets: int | None = num_sets
-        self.short = short
+        self.short: Short = short
         self.control: Any = control
-        self.missing = missing
+        self.missing: Literal["error", "drop"] = missing
         rows = np.asarray(source.row_set)
         groups, n_groups = class_numbers(store, source, self.columns)
         controls = pool_of = None

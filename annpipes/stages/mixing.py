@@ -71,7 +71,7 @@ class SourceMixer(RandomStage, Source):
                 raise ParameterError(f"proportions must be above 0, got {proportion} for {name!r}")
         self.sources: dict[str, PlanStage] = dict(sources)
         self.proportions: dict[str, float] = dict(proportions)
-        self.until = until
+        self.until: Literal["first", "longest"] = until
         stores: list[Store] = []
         plans, first_rows = [], []
         for name, stage in sources.items():

@@ -92,9 +92,10 @@ class RowReader(ReadStage):
         )
         self.fields: tuple[str, ...] = self.request.fields
         self.genes: Genes | None = self.request.chosen
-        self.unknown = unknown
+        self.unknown: Unknown = unknown
         self.genes_from: str | None = genes_from
-        self.missing_genes, self.gene_versions = missing_genes, gene_versions
+        self.missing_genes: MissingGenes = missing_genes
+        self.gene_versions: GeneVersions = gene_versions
         self.categories: dict[str, tuple[Any, ...]] | None = self.request.labels.given or None
 
     def each(self, item: Chunk) -> Batch:

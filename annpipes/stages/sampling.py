@@ -91,7 +91,7 @@ class RowSampler(RandomStage):
         self.temperature: float | None = temperature
         self.frequencies: Mapping[Any, float] | None = frequencies
         self.num_rows: int | None = num_rows
-        self.unit = unit
+        self.unit: Unit = unit
         if balance is not None:
             found: Any = class_weights(store, source, balance, temperature or 0.0, frequencies)
         elif callable(weights):
