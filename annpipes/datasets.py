@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
 
@@ -14,9 +14,20 @@ from torch.utils.data import DataLoader, Dataset
 from annpipes.errors import ParameterError, ParameterTypeError, RowIndexError
 from annpipes.messages.brevity import brief_named
 from annpipes.messages.showing import Labelled, Part, Shown, Title
-from annpipes.plans.rows import RowArray, as_count, take_rows
+from annpipes.plans.rows import RowArray, Rows, as_count, take_rows
 from annpipes.stages.collating import collate
-from annpipes.stores import Answers, GeneVersions, Matching, MissingGenes, Obs, Request, Unknown, as_fields, open_store
+from annpipes.stores import (
+    Answers,
+    GeneVersions,
+    Matching,
+    MissingGenes,
+    Obs,
+    Request,
+    Store,
+    Unknown,
+    as_fields,
+    open_store,
+)
 from annpipes.transforms.applying import Applied, needed_by
 from annpipes.transforms.base import Transform, as_transform
 from annpipes.types import Batch, Chunk
@@ -136,25 +147,20 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         chunk_size: int = 6000,
         cache: Any = None,
     ) -> None:
-        self.store = open_store(adata, cache)
-        self.transform = None if transform is None else as_transform(transform)
+        self.store: Store = open_store(adata, cache)
+        self.transform: Transform | None = None if transform is None else as_transform(transform)
         if rows is not None and obs_subset is not None:
             raise ParameterError("rows and obs_subset are two names for the same parameter: give only one")
         named = "rows" if obs_subset is None else "obs_subset"
-        self.rows = self.store.rows(rows if obs_subset is None else obs_subset, argument=named)
-        self.chunk_size = as_count(chunk_size, "chunk_size")
+        self.rows: Rows = self.store.rows(rows if obs_subset is None else obs_subset, argument=named)
+        self.chunk_size: int = as_count(chunk_size, "chunk_size")
         every = ("X", *(field for field in self.store.fields if field.startswith("obs/")))
-        self.fields = every if fields is None else as_fields(fields)
+        self.fields: tuple[str, ...] = every if fields is None else as_fields(fields)
         if transform is not None and "X" not in self.fields:
             raise ParameterError(f"transform is applied to X, which is not among fields ({', '.join(self.fields)})")
-        self.request = Request.of(
-            self.store,
-            self.fields,
-            genes=genes,
-            matching=Matching.of(genes_from, missing_genes, gene_versions),
-            categories=categories,
-            unknown=unknown,
-            rows=self.rows,
+        known = Matching.of(genes_from, missing_genes, gene_versions)
+        self.request: Request = Request.of(
+            self.store, self.fields, genes=genes, matching=known, categories=categories, unknown=unknown, rows=self.rows
         )
         self._applied: Applied | None = None
         if self.transform is not None:
@@ -253,7 +259,7 @@ class AnnDataset(Answers, Shown, Dataset[Item]):
         parts = np.split(rows, range(self.chunk_size, len(rows), self.chunk_size))
         return Batch.concat([self.request.read(Chunk.of(part)) for part in parts])
 
-    def get_collate_fn(self) -> Any:
+    def get_collate_fn(self) -> Callable[[Sequence[Item]], Item]:
         """The function that makes a batch from items: tensors stacked, strings in lists."""
         return collate_items
 

@@ -16,7 +16,7 @@ class Tally(defaultdict[str, float]):
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(float)
-        self.meter = meter
+        self.meter: Meter = meter
 
 
 class _Here(threading.local):
@@ -66,10 +66,10 @@ class metering:
     __slots__ = ("before", "meter")
 
     def __init__(self, meter: Meter | None) -> None:
-        self.meter = meter
+        self.meter: Meter | None = meter
 
     def __enter__(self) -> None:
-        self.before = _here.tally
+        self.before: Tally | None = _here.tally
         _here.tally = None if self.meter is None else self.meter.tally()
 
     def __exit__(self, *error: object) -> None:
@@ -85,10 +85,11 @@ class measured:
     __slots__ = ("begin", "name", "tally")
 
     def __init__(self, name: str) -> None:
-        self.name, self.tally = name, _here.tally
+        self.name: str = name
+        self.tally: Tally | None = _here.tally
 
     def __enter__(self) -> None:
-        self.begin = perf_counter()
+        self.begin: float = perf_counter()
 
     def __exit__(self, *error: object) -> None:
         if self.tally is not None:

@@ -6,7 +6,7 @@ import importlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.plans.rows import as_natural
 from annpipes.running.loader import Loader
+from annpipes.tools import pictures
 from annpipes.tools.diversity import PlannedBatches, batch_entropies, file_parts, population_of
 from annpipes.tools.pictures import COLOURS, SMALL, Mark, canvas, label
 from annpipes.tools.tuning.results import Tuning, TuningPoint
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["Recorder", "plot_coverage", "plot_mixing", "plot_throughput", "plot_tuning"]
 
@@ -32,7 +30,7 @@ _FEW = 32  # batches that make a short pass
 _WINDOW_BATCHES, _WINDOW_GAPS = 16, 3  # of batches on average, and of the longest wait, in a span whose speed is taken
 
 
-def plot_tuning(tuning: Tuning, *, ax: Axes | None = None, save: Any = None) -> Axes:
+def plot_tuning(tuning: Tuning, *, ax: pictures.Axes | None = None, save: Any = None) -> pictures.Axes:
     """Speed against mixing of each setting that `~annpipes.tune` measured, one line for each chunk size.
 
     >>> tuning = tune("pbmc.h5ad", "louvain", blocks=[1, 16], chunks=[512], seconds=1)
@@ -82,9 +80,9 @@ def plot_mixing(
     loaders: Loader | Mapping[str, Loader],
     column: str | None = None,
     *,
-    ax: Axes | None = None,
+    ax: pictures.Axes | None = None,
     save: Any = None,
-) -> Axes:
+) -> pictures.Axes:
     """The entropy of labels in each batch of an epoch, next to the average of random batches.
 
     >>> loaders = {"shuffled": stream("pbmc.h5ad", 32), "as it stands": stream("pbmc.h5ad", 32, shuffle=False)}
@@ -127,7 +125,7 @@ def plot_mixing(
     return done()
 
 
-def _draw_batches(axes: Axes, places: NDArray[Any], values: NDArray[Any], colour: str, name: str) -> None:
+def _draw_batches(axes: pictures.Axes, places: NDArray[Any], values: NDArray[Any], colour: str, name: str) -> None:
     if len(values) <= _SINGLE:
         axes.plot(places, values, "o", color=colour, ms=3 if len(values) > _FEW else 5, label=name, ls="none")
         return
@@ -184,7 +182,9 @@ def _n_rows(batch: Any) -> int:
     return _n_rows(batch[0]) if isinstance(batch, tuple) and batch else len(batch)
 
 
-def plot_throughput(recorders: Recorder | Mapping[str, Recorder], *, ax: Axes | None = None, save: Any = None) -> Axes:
+def plot_throughput(
+    recorders: Recorder | Mapping[str, Recorder], *, ax: pictures.Axes | None = None, save: Any = None
+) -> pictures.Axes:
     """Cells per second over the time of a pass, and the mean of the whole pass.
 
     Speed is computed over time spans that are longer than any wait for a batch. A pass too short for that, with
@@ -232,7 +232,9 @@ def _spans(seconds: NDArray[Any]) -> int:
     return int(np.clip(seconds[-1] / least, 1, _MOST_CELLS))
 
 
-def plot_coverage(loader: Loader, *, epoch: int | None = None, ax: Axes | None = None, save: Any = None) -> Axes:
+def plot_coverage(
+    loader: Loader, *, epoch: int | None = None, ax: pictures.Axes | None = None, save: Any = None
+) -> pictures.Axes:
     """Which parts of the file the rows come from in the course of an epoch, compared with an even spread.
 
     >>> plot_coverage(stream("pbmc.h5ad", batch_size=32), save="coverage.png").get_title()

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NoReturn, overload
+from typing import Any, ClassVar, NoReturn, overload
 
 import numpy as np
 import torch
@@ -194,9 +194,8 @@ class CsrTensors:
 
     def to_dense(self) -> Tensor:
         """A dense tensor ``(n, n_vars)``, made on the device where the values are."""
-        n, width = self.shape
-        dense = torch.zeros(n * width, dtype=self.dtype, device=self.device)
-        return dense.index_add_(0, self._places, self.values).view(n, width)
+        dense = torch.zeros(len(self) * self.n_vars, dtype=self.dtype, device=self.device)
+        return dense.index_add_(0, self._places, self.values).view(self.shape)
 
     def to_scipy(self) -> csr_matrix:
         """A `scipy.sparse.csr_matrix`, which shares the memory unless that is on a GPU."""
@@ -260,8 +259,7 @@ class CsrTensors:
     @classmethod
     def of(cls, rows: SparseRows) -> CsrTensors:
         """Sparse rows as tensors of the types that torch wants; over the same memory where they have them."""
-        wide = rows.n_vars > _NARROW or len(rows.data) > _NARROW  # torch wants both of one type
-        dtype = np.int64 if wide else np.int32
+        dtype = np.int64 if max(rows.n_vars, len(rows.data)) > _NARROW else np.int32  # torch wants both of one type
         return cls(
             torch.from_numpy(rows.indptr.astype(dtype)),
             torch.from_numpy(rows.indices.astype(dtype, copy=False)),
@@ -269,13 +267,23 @@ class CsrTensors:
             rows.n_vars,
         )
 
-    __add__ = __radd__ = _refused("+")
-    __sub__ = __rsub__ = __neg__ = _refused("-")
-    __mul__ = __rmul__ = _refused("*")
-    __truediv__ = __rtruediv__ = _refused("/")
-    __matmul__ = __rmatmul__ = _refused("@")
-    __pow__ = __rpow__ = _refused("**")
-    __lt__ = __le__ = __gt__ = __ge__ = _refused("comparison")
+    __add__: ClassVar[Callable[..., NoReturn]] = _refused("+")
+    __radd__: ClassVar[Callable[..., NoReturn]] = _refused("+")
+    __sub__: ClassVar[Callable[..., NoReturn]] = _refused("-")
+    __rsub__: ClassVar[Callable[..., NoReturn]] = _refused("-")
+    __neg__: ClassVar[Callable[..., NoReturn]] = _refused("-")
+    __mul__: ClassVar[Callable[..., NoReturn]] = _refused("*")
+    __rmul__: ClassVar[Callable[..., NoReturn]] = _refused("*")
+    __truediv__: ClassVar[Callable[..., NoReturn]] = _refused("/")
+    __rtruediv__: ClassVar[Callable[..., NoReturn]] = _refused("/")
+    __matmul__: ClassVar[Callable[..., NoReturn]] = _refused("@")
+    __rmatmul__: ClassVar[Callable[..., NoReturn]] = _refused("@")
+    __pow__: ClassVar[Callable[..., NoReturn]] = _refused("**")
+    __rpow__: ClassVar[Callable[..., NoReturn]] = _refused("**")
+    __lt__: ClassVar[Callable[..., NoReturn]] = _refused("comparison")
+    __le__: ClassVar[Callable[..., NoReturn]] = _refused("comparison")
+    __gt__: ClassVar[Callable[..., NoReturn]] = _refused("comparison")
+    __ge__: ClassVar[Callable[..., NoReturn]] = _refused("comparison")
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:

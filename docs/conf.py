@@ -97,5 +97,5 @@ intersphinx_mapping = {name: (url, (*_asked, f"inventories/{name}.txt")) for nam
 nitpick_ignore_regex = [
     ("py:class", r"(accelerate|transformers)\..*"),  # they publish no inventory that is kept here
     ("py:class", r"torch\.utils\.data\.datapipes\.datapipe\.IterDataPipe"),
-    ("py:class", r"annpipes\.(plans|running|stores)\..*|Rows"),
+    ("py:class", r"annpipes\.(plans|running|stores)\..*"),
 ]

@@ -56,7 +56,7 @@ LAYERS = [
 """DESIGN §3 from the bottom up: a module imports from lower layers alone, or from its own room."""
 
 ROOMS_OF_STORES = [
-    {"indptr", "routes", "by_columns", "begun"},
+    {"indptr", "routes", "begun", "by_columns", "generics"},
     {"damage", "choices", "witness", "unknown", "columns", "series", "row_space", "compiled", "vocabularies"},
     {"refusals", "expressions", "bytes.mapping"},
     {"bytes"},

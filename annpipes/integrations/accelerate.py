@@ -11,10 +11,10 @@ from annpipes.running.loader import Loader
 try:
     from accelerate import Accelerator
     from accelerate.data_loader import DataLoaderStateMixin
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        "annpipes.integrations.accelerate needs Accelerate: pip install 'annpipes[accelerate]'", name=error.name
-    ) from error
+        "annpipes.integrations.accelerate needs Accelerate: pip install 'annpipes[accelerate]'", name=_missing.name
+    ) from _missing
 
 __all__ = ["AcceleratedLoader"]
 
@@ -50,8 +50,8 @@ class AcceleratedLoader(DataLoaderStateMixin):  # type: ignore[misc] # published
             raise ParameterTypeError(f"loader must be a Loader, got {loader!r:.80}: use stream(…) or Loader(pipe)")
         place = accelerator.process_index, accelerator.num_processes
         found = loader.with_ranks()  # where torch.distributed says the same, ranks compare what they were given
-        self.loader = found if found.ranks[:2] == place else loader.with_ranks(*place)
-        self.gradient_state = accelerator.gradient_state
+        self.loader: Loader = found if found.ranks[:2] == place else loader.with_ranks(*place)
+        self.gradient_state: Any = accelerator.gradient_state
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -62,10 +62,10 @@ class AcceleratedLoader(DataLoaderStateMixin):  # type: ignore[misc] # published
         schedule = self.loader.planned().schedule
         self.begin()
         if self.loader.ranks.world_size == 1:  # rows of a short last batch; for several ranks none is short
-            self.remainder = schedule.n_rows % schedule.global_batch
+            self.remainder: int = schedule.n_rows % schedule.global_batch
         try:
             for number, batch in enumerate(batches, first):
-                self.end_of_dataloader = number == last
+                self.end_of_dataloader: bool = number == last
                 yield batch
         finally:
             self.end()

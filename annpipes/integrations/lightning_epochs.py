@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from annpipes.errors import StateError
 from annpipes.plans.state import State
@@ -30,7 +30,10 @@ def _framework() -> Any:
     raise ImportError("annpipes.integrations.lightning needs Lightning: python -m pip install 'annpipes[lightning]'")
 
 
-lightning = _framework()
+if TYPE_CHECKING:
+    import lightning.pytorch as lightning
+else:
+    lightning = _framework()
 
 
 class Trained(Resumable, Protocol):
@@ -141,7 +144,7 @@ class _Training:
         self.resumes = True
 
 
-class _Recount(lightning.Callback):  # type: ignore[misc, name-defined]
+class _Recount(lightning.Callback):  # type: ignore[misc]
     """The epochs of a checkpoint as a run without interruption would count them.
 
     Lightning counts an epoch that ``max_steps`` or an early stop broke off as a whole one, and would give its other

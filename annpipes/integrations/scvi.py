@@ -16,6 +16,7 @@ from annpipes.plans.rows import RowArray, Rows, as_count, as_natural
 from annpipes.running.loader import Loader
 from annpipes.running.ranks import find_ranks
 from annpipes.stages.sources import IndexSource
+from annpipes.stores import Store
 
 try:
     import scvi
@@ -23,10 +24,10 @@ try:
     from scvi.train import SemiSupervisedTrainingPlan
 
     from annpipes.integrations.lightning_epochs import Evaluation, ResumingDataModule
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        "annpipes.integrations.scvi needs scvi-tools: pip install 'annpipes[scvi]'", name=error.name
-    ) from error
+        "annpipes.integrations.scvi needs scvi-tools: pip install 'annpipes[scvi]'", name=_missing.name
+    ) from _missing
 
 __all__ = ["ScviDataModule"]
 
@@ -119,17 +120,21 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
         **loading: Any,
     ) -> None:
         super().__init__()
-        self.source = IndexSource(data, cache=cache)
-        self.store = self.source.store
-        self.genes, self.block_size, self.chunk_size, self.loading = genes, block_size, chunk_size, loading
-        self.batch_size, self.seed = as_count(batch_size, "batch_size"), as_natural(seed, "seed")
+        self.source: IndexSource = IndexSource(data, cache=cache)
+        self.store: Store = self.source.store
+        self.genes: Any = genes
+        self.block_size: int | None = block_size
+        self.chunk_size: int = chunk_size
+        self.loading: dict[str, Any] = loading
+        self.batch_size: int = as_count(batch_size, "batch_size")
+        self.seed: int = as_natural(seed, "seed")
         given = dict(categories or {})
 
         def known(column: str | None, argument: str) -> ScviLabels:
             return ScviLabels() if column is None else labels_of(self.store, column, argument, given.get(column))
 
         covariates = categorical_covariate_keys or ()
-        self.registered = Registered(
+        self.registered: Registered = Registered(
             layer,
             known(batch_key, "batch_key"),
             cell_labels_of(self.store, labels_key, unlabeled_category, given),
@@ -140,9 +145,11 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
             unlabeled_category,
         )
         self.registered.check(self.store)
-        self.parts = parts_of(self.store, split or {"train": 0.9, "val": 0.1}, groupby, stratify, self.seed)
+        self.parts: dict[str, Rows] = parts_of(
+            self.store, split or {"train": 0.9, "val": 0.1}, groupby, stratify, self.seed
+        )
         looked_at = self.inference_dataloader(range(min(_LOOKED_AT, self.n_obs)), _LOOKED_AT)
-        self.var_names = [str(name) for name in looked_at.var.index]
+        self.var_names: list[str] = [str(name) for name in looked_at.var.index]
         self._look_for_counts(looked_at)
 
     @classmethod

@@ -77,7 +77,8 @@ class LabeledBeside:
     """
 
     def __init__(self, every: Loader, labeled: Loader) -> None:
-        self.every, self.labeled = every, labeled
+        self.every: Loader = every
+        self.labeled: Loader = labeled
 
     @property
     def epoch(self) -> int:

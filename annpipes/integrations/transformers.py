@@ -15,10 +15,11 @@ from annpipes.running.loader import Loader
 try:
     from transformers import Trainer, TrainerCallback
     from transformers.trainer_callback import ExportableState
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        "annpipes.integrations.transformers needs Transformers: pip install 'annpipes[transformers]'", name=error.name
-    ) from error
+        "annpipes.integrations.transformers needs Transformers: pip install 'annpipes[transformers]'",
+        name=_missing.name,
+    ) from _missing
 
 __all__ = ["LoaderTrainer"]
 

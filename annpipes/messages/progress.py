@@ -22,7 +22,9 @@ class Steps:
     """Tells ``progress`` what is done of ``total`` steps, from any thread."""
 
     def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
+        self.progress: Progress = progress
+        self.total: int = total
+        self.done: int = 0
         self._lock = threading.Lock()
         progress(0, total)
 

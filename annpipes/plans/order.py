@@ -100,8 +100,8 @@ class _BlockEpoch:
         self.source = source
         self.permutation = permutation
         last = source.n_blocks - 1
-        self.missing = source.n_blocks * source.block_size - source.n_rows  # rows the last block is short of
-        self.short_slot = permutation.position_of(last) if self.missing else last
+        self.missing: int = source.n_blocks * source.block_size - source.n_rows  # rows the last block is short of
+        self.short_slot: int = permutation.position_of(last) if self.missing else last
 
     def rows(self, start: int, stop: int) -> RowArray:
         if start >= stop:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 RowArray: TypeAlias = NDArray[np.int64]
-Rows: TypeAlias = "range | RowArray"
+Rows: TypeAlias = range | RowArray
 """All rows from a first to a last as a range, or any rows in any order as an array ``(n,)``."""
 
 

@@ -16,9 +16,9 @@ from annpipes.plans.rows import RowArray, as_bytes, as_natural
 from annpipes.plans.schedule import Schedule, ScheduledEpoch, Tail, as_tail
 from annpipes.plans.state import State
 from annpipes.running.making import BatchMaker
-from annpipes.running.nodes import LoaderNode
+from annpipes.running.nodes import BaseNode, LoaderNode
 from annpipes.running.placing import Placer
-from annpipes.running.ranks import agree, find_ranks
+from annpipes.running.ranks import Ranks, agree, find_ranks
 from annpipes.running.statistics import Statistics
 from annpipes.running.steps import need_cut
 from annpipes.stages.base import fingerprint_of, pipe_table
@@ -115,13 +115,13 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         self.pipe = pipe
         # What the repr says: values as they were given, before any is looked at.
         self._given = {name: value for name, value in locals().items() if name not in ("self", "pipe")}
-        self.seed = as_natural(seed, "seed")
+        self.seed: int = as_natural(seed, "seed")
         self._placer = Placer(pipe, pin_memory, device)
-        self.ranks = find_ranks(rank, world_size)
+        self.ranks: Ranks = find_ranks(rank, world_size)
         self._batcher = upstream(pipe, RowBatcher, "Loader", RowBatcher.verb)
         need_cut(self._batcher, self._batcher.cut)
         self._sorter = upstream(self._batcher, ChunkSorter, "Loader", ChunkSorter.verb)
-        self.source = upstream(self._sorter, Source, "Loader")
+        self.source: Source = upstream(self._sorter, Source, "Loader")
         self._chunk_size = self._sorter.chunk_size if memory is None else self._fit(as_bytes(memory, "memory"))
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         known = as_tail(tail, drop_last=self._batcher.drop_last, world_size=self.ranks.world_size)
@@ -130,7 +130,8 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         self._maker = BatchMaker(
             made, self._batcher, self._sorter, num_workers, method, multiprocessing_context, prefetch, num_threads
         )
-        self.num_workers, self.prefetch = self._maker.num_workers, self._maker.prefetch
+        self.num_workers: int = self._maker.num_workers
+        self.prefetch: int = self._maker.prefetch
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received
 
     def _fit(self, memory: int) -> int:
@@ -259,8 +260,8 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         """The same loader for another rank, by default that of `torch.distributed`, before its epoch 0."""
         return type(self)(self.pipe, **{**self._given, "rank": rank, "world_size": world_size})
 
-    def to_node(self) -> LoaderNode:
-        """The loader as a ``BaseNode`` of torchdata: each ``reset()`` is the next epoch, and its state is exact."""
+    def to_node(self) -> BaseNode[Any]:
+        """The loader as a node of torchdata: each ``reset()`` is the next epoch, and its state is exact."""
         return LoaderNode(self)
 
     def stats(self) -> Statistics:

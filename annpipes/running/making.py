@@ -50,12 +50,14 @@ class BatchMaker:
         prefetch: int | None,
         num_threads: int | None,
     ) -> None:
-        self.pipe, self.batcher, self.sorter = pipe, batcher, sorter
-        self.num_workers = as_natural(num_workers, "num_workers")
-        self.start_method = start_method_of(method, multiprocessing_context)
+        self.pipe: IterDataPipe[Any] = pipe
+        self.batcher: RowBatcher = batcher
+        self.sorter: ChunkSorter = sorter
+        self.num_workers: int = as_natural(num_workers, "num_workers")
+        self.start_method: str | None = start_method_of(method, multiprocessing_context)
         distant = upstream(sorter, Source, "Loader").store.distant
-        self.prefetch = as_natural(_READ_AHEAD[distant] if prefetch is None else prefetch, "prefetch")
-        self.num_threads = None if num_threads is None else as_count(num_threads, "num_threads")
+        self.prefetch: int = as_natural(_READ_AHEAD[distant] if prefetch is None else prefetch, "prefetch")
+        self.num_threads: int | None = None if num_threads is None else as_count(num_threads, "num_threads")
         self._processes = ProcessPool()
 
     @contextmanager

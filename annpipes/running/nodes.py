@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torchdata.nodes import BaseNode
 
-__all__ = ["LoaderNode", "Resumable"]
+__all__ = ["BaseNode", "LoaderNode", "Resumable"]
 
 
 class Resumable(Protocol):
@@ -33,7 +33,7 @@ class Resumable(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-class LoaderNode(BaseNode):  # type: ignore[misc] # torchdata has no types
+class LoaderNode(BaseNode[Any]):  # type: ignore[misc] # torchdata has no types
     """The batches of a loader, epoch after epoch, for what `torchdata.nodes` are chained to.
 
     Each ``reset()`` begins the next epoch, and ``reset(state)`` goes on after the batch that the state was taken

@@ -41,10 +41,12 @@ class Placer:
     """
 
     def __init__(self, pipe: IterDataPipe[Any], pin_memory: bool, device: Any) -> None:
-        self.pin_memory, self.device = _can_pin(pin_memory), as_device(device)
+        self.pin_memory: bool = _can_pin(pin_memory)
+        self.device: torch.device | None = as_device(device)
         self._ahead = self.device is not None and self.device.type == "cuda"
         self._densify = self._ahead and type(pipe) is Collator and pipe.form == "dense"
-        self.pipe = pipe.dense_elsewhere() if self._densify and isinstance(pipe, Collator) else pipe
+        dense = isinstance(pipe, Collator) and self._densify
+        self.pipe: IterDataPipe[Any] = pipe.dense_elsewhere() if dense else pipe
         """The pipe that is to make the batches in place of the one given."""
 
     @contextmanager

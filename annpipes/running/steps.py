@@ -26,8 +26,8 @@ class Stretch:
 
     def __init__(self, last: IterDataPipe[Any], first: IterDataPipe[Any]) -> None:
         self.inlet: IterDataPipe[Any] = IterableWrapper([])
-        self.last = graft(last, first, self.inlet)
-        self.each = _composed(self.last, self.inlet)
+        self.last: IterDataPipe[Any] = graft(last, first, self.inlet)
+        self.each: Callable[[Any], Any] | None = _composed(self.last, self.inlet)
 
     def __call__(self, item: Chunk | Batch) -> list[Any]:
         if self.each is not None:
@@ -110,7 +110,11 @@ class ReadChunk:
         meter: Meter,
         num_threads: int | None,
     ) -> None:
-        self.read, self.begin, self.batcher, self.meter, self.num_threads = read, begin, batcher, meter, num_threads
+        self.read: Stretch = read
+        self.begin: Callable[[Chunk, int], Begun] | None = begin
+        self.batcher: RowBatcher = batcher
+        self.meter: Meter = meter
+        self.num_threads: int | None = num_threads
 
     def __call__(self, chunk: Chunk | Early) -> Iterable[Batch]:
         with metering(self.meter), threading_with(self.num_threads), measured("read"):
@@ -138,7 +142,8 @@ class One:
     """The one result of a stretch."""
 
     def __init__(self, stretch: Stretch, meter: Meter | None) -> None:
-        self.stretch, self.meter = stretch, meter
+        self.stretch: Stretch = stretch
+        self.meter: Meter | None = meter
 
     def __call__(self, batch: Batch) -> Any:
         with metering(self.meter):

@@ -51,7 +51,7 @@ class Workers:
     """
 
     def __init__(self, function: Callable[[Any], Any], count: int, *, processes: str | None = None) -> None:
-        self.function = function
+        self.function: Callable[[Any], Any] = function
         self.count = count
         self.executor: Executor | None = None
         self._pending: set[Future[Any]] = set()

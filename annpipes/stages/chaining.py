@@ -31,6 +31,10 @@ def chained_by(verb: str) -> Callable[[type[C]], type[C]]:
         method.__signature__ = signature.replace(  # type: ignore[attr-defined] # what `inspect.signature` looks for
             parameters=[first.replace(name="self", annotation=first.empty), *others], return_annotation=kind
         )
+        # The same for `typing.get_type_hints`, which evaluates them where the function is from that a method wraps.
+        hints = getattr(kind.__init__, "__annotations__", {})
+        given = {other.name: hints[other.name] for other in others if other.name in hints}
+        method.__wrapped__, method.__annotations__ = kind.__init__, {**given, "return": kind}  # type: ignore[attr-defined]
         method.__name__, method.__qualname__, method.__doc__ = verb, f"Stage.{verb}", kind.__doc__
         setattr(Stage, verb, method)
         kind.verb = verb

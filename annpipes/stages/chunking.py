@@ -44,10 +44,10 @@ class ChunkSorter(ChunkStage):
     def __init__(self, source_datapipe: PlanStage, chunk_size: int = 16_384) -> None:
         plan = plan_before(source_datapipe, "sort_within_chunks", Plan, "IndexSource or a stage that orders its rows")
         self.source_datapipe: PlanStage = source_datapipe
-        self.chunk_size = as_count(chunk_size, "chunk_size")
+        self.chunk_size: int = as_count(chunk_size, "chunk_size")
         # Workers are dealt chunks, which must not cut sets apart.
-        self.chunks = ChunkPlan(plan, max(self.chunk_size // plan.set_rows, 1) * plan.set_rows)
-        self.first_row = 0
+        self.chunks: ChunkPlan = ChunkPlan(plan, max(self.chunk_size // plan.set_rows, 1) * plan.set_rows)
+        self.first_row: int = 0
         self._skipped_rows = 0
         self._shards: dict[int, tuple[int, int]] = {}
 

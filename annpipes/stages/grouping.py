@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class GroupSampler(RandomStage):
         There is no such obs column, or it holds floats.
     """
 
-    attributes = {"groupby": "columns"}  # noqa: RUF012 (never changed)
+    attributes: ClassVar[Mapping[str, str]] = {"groupby": "columns"}
 
     def __init__(
         self,
@@ -90,12 +90,16 @@ class GroupSampler(RandomStage):
             raise ParameterError(f"missing must be 'error' or 'drop', got {missing!r}")
         if num_sets is not None and not replace:
             raise ParameterError("num_sets needs replace=True: without it, the rows determine how many sets there are")
-        self.source_datapipe = source_datapipe
+        self.source_datapipe: PlanStage = source_datapipe
         # Named otherwise than the parameter: every DataPipe already has a method `groupby`, torch's.
-        self.columns, self.match = as_columns(groupby), as_columns(match)
-        self.set_size = as_count(set_size, "set_size")
-        self.replace, self.num_sets, self.short = replace, num_sets, short
-        self.control, self.missing = control, missing
+        self.columns: tuple[str, ...] = as_columns(groupby)
+        self.match: tuple[str, ...] = as_columns(match)
+        self.set_size: int = as_count(set_size, "set_size")
+        self.replace: bool = replace
+        self.num_sets: int | None = num_sets
+        self.short: Short = short
+        self.control: Any = control
+        self.missing: Literal["error", "drop"] = missing
         rows = np.asarray(source.row_set)
         groups, n_groups = class_numbers(store, source, self.columns)
         controls = pool_of = None

@@ -69,7 +69,9 @@ class SourceMixer(RandomStage, Source):
         for name, proportion in proportions.items():
             if not (math.isfinite(proportion) and proportion > 0):
                 raise ParameterError(f"proportions must be above 0, got {proportion} for {name!r}")
-        self.sources, self.proportions, self.until = dict(sources), dict(proportions), until
+        self.sources: dict[str, PlanStage] = dict(sources)
+        self.proportions: dict[str, float] = dict(proportions)
+        self.until: Literal["first", "longest"] = until
         stores: list[Store] = []
         plans, first_rows = [], []
         for name, stage in sources.items():
@@ -83,13 +85,14 @@ class SourceMixer(RandomStage, Source):
             first_rows.append(sum(store.n_obs for store in stores))
             stores.append(upstream(stage, Source, "SourceMixer").store)
             plans.append(plan)
-        self.store, self._collection = Collection(stores, **collection), collection
+        self.store: Store = Collection(stores, **collection)
+        self._collection = collection
         total = sum(proportions.values())
         shares = [proportions[name] / total for name in sources]
         mixed = Mixed(plans, first_rows, shares, shuffled=all(plan.shuffled for plan in plans))
         _check_turns(mixed, list(sources))
         lengths = [mixed.length(number) for number in range(len(plans) if until == "longest" else 1)]
-        self.plan = replace(mixed, n_rows=max(lengths))
+        self.plan: Mixed = replace(mixed, n_rows=max(lengths))
 
     def __repr__(self) -> str:
         joined = "".join(f", {name}={brief(value)}" for name, value in self._collection.items())

@@ -13,7 +13,7 @@ from annpipes.stages.chaining import chained_by
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.stages.graph import last_of, upstream
 from annpipes.stages.origins import Source
-from annpipes.stores import Begun, FoundGenes, GeneVersions, Matching, MissingGenes, Request, Unknown
+from annpipes.stores import Begun, FoundGenes, Genes, GeneVersions, Matching, MissingGenes, Request, Unknown
 from annpipes.types import Batch, Chunk
 
 __all__ = ["RowBatcher", "RowReader"]
@@ -81,7 +81,7 @@ class RowReader(ReadStage):
         need_chunks(source_datapipe, "read_rows")
         self.source_datapipe = source_datapipe
         source = upstream(source_datapipe, Source, "read_rows")
-        self.request = Request.of(
+        self.request: Request = Request.of(
             source.store,
             fields,
             genes=genes,
@@ -90,9 +90,13 @@ class RowReader(ReadStage):
             unknown=unknown,
             rows=source.plan.row_set,
         )
-        self.fields, self.genes, self.unknown = self.request.fields, self.request.chosen, unknown
-        self.genes_from, self.missing_genes, self.gene_versions = genes_from, missing_genes, gene_versions
-        self.categories = self.request.labels.given or None
+        self.fields: tuple[str, ...] = self.request.fields
+        self.genes: Genes | None = self.request.chosen
+        self.unknown: Unknown = unknown
+        self.genes_from: str | None = genes_from
+        self.missing_genes: MissingGenes = missing_genes
+        self.gene_versions: GeneVersions = gene_versions
+        self.categories: dict[str, tuple[Any, ...]] | None = self.request.labels.given or None
 
     def each(self, item: Chunk) -> Batch:
         """The rows of one chunk."""
@@ -157,7 +161,7 @@ class RowBatcher(BatchStage):
     def __init__(self, source_datapipe: IterDataPipe[Batch], batch_size: int = 256, *, drop_last: bool = False) -> None:
         need_batches(source_datapipe, "batch_rows")
         self.source_datapipe: IterDataPipe[Batch] = source_datapipe
-        self.batch_size = as_count(batch_size, "batch_size")
+        self.batch_size: int = as_count(batch_size, "batch_size")
         chunker = last_of(source_datapipe, ChunkStage)
         if chunker is not None and self.batch_size % chunker.chunks.source.set_rows:
             raise PipelineError(

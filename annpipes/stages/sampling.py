@@ -85,9 +85,13 @@ class RowSampler(RandomStage):
             raise ParameterError(f"unit must be one of {', '.join(get_args(Unit))}, got {unit!r}")
         if source.n_rows == 0:
             raise ParameterError("there are no rows to draw from")
-        self.source_datapipe = source_datapipe
-        self.weights, self.balance, self.temperature, self.frequencies = weights, balance, temperature, frequencies
-        self.num_rows, self.unit = num_rows, unit
+        self.source_datapipe: PlanStage = source_datapipe
+        self.weights: Any = weights
+        self.balance: str | Sequence[str] | None = balance
+        self.temperature: float | None = temperature
+        self.frequencies: Mapping[Any, float] | None = frequencies
+        self.num_rows: int | None = num_rows
+        self.unit: Unit = unit
         if balance is not None:
             found: Any = class_weights(store, source, balance, temperature or 0.0, frequencies)
         elif callable(weights):
@@ -95,7 +99,7 @@ class RowSampler(RandomStage):
             found(0)
         else:
             found = as_weights(store, source, weights)
-        self.plan = Weighted(
+        self.plan: Weighted = Weighted(
             source,
             found,
             source.n_rows if num_rows is None else as_count(num_rows, "num_rows"),

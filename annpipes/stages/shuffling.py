@@ -33,7 +33,7 @@ class BlockShuffler(RandomStage):
     """
 
     def __init__(self, source_datapipe: PlanStage) -> None:
-        self.plan = BlockShuffled(plan_before(source_datapipe, "shuffle_blocks", InOrder))
+        self.plan: BlockShuffled = BlockShuffled(plan_before(source_datapipe, "shuffle_blocks", InOrder))
         self.source_datapipe: PlanStage = source_datapipe
         super().__init__()
 

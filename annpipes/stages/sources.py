@@ -10,7 +10,7 @@ from annpipes.messages.showing import Labelled, Part, Title
 from annpipes.plans.order import InOrder
 from annpipes.plans.rows import as_count, brief_rows
 from annpipes.stages.origins import Source
-from annpipes.stores import as_cache, open_store
+from annpipes.stores import Cache, Store, as_cache, open_store
 
 __all__ = ["IndexSource"]
 
@@ -50,11 +50,12 @@ class IndexSource(Source):
     """
 
     def __init__(self, data: Any, rows: Any = None, block_size: int | None = None, cache: Any = None) -> None:
-        self.cache = as_cache(cache)
-        self.store = open_store(data, self.cache)
+        self.cache: Cache | None = as_cache(cache)
+        self.store: Store = open_store(data, self.cache)
         chosen = self.store.rows(rows)
-        size, self.block_reason = self.store.block_advice() if block_size is None else (block_size, "as given")
-        self.block_size = as_count(size, "block_size")
+        size, reason = self.store.block_advice() if block_size is None else (block_size, "as given")
+        self.block_size: int = as_count(size, "block_size")
+        self.block_reason: str = reason
         self.plan: InOrder = InOrder(chosen, self.block_size)
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from annpipes.stages.graph import graft, last_of
 from annpipes.stages.verbs import BatchVerbs
 from annpipes.stores import field_key, is_matrix_field
 from annpipes.transforms.applying import Applied, needed_by
-from annpipes.transforms.base import Transforms, chained_transform
+from annpipes.transforms.base import Transform, Transforms, chained_transform
 from annpipes.types import Batch, Need
 
 __all__ = ["RowTransformer"]
@@ -47,14 +47,15 @@ class RowTransformer(BatchVerbs, EachStage[Batch, Batch]):
 
     def __init__(self, source_datapipe: IterDataPipe[Batch], transform: Transforms, field: str = "X") -> None:
         # Named otherwise than the parameter: every DataPipe already has a method `transform`, this stage.
-        self.given, self.field = chained_transform(transform), field
+        self.given: Transform = chained_transform(transform)
+        self.field: str = field
         need_batches(source_datapipe, "transform")
-        self.source_datapipe = source_datapipe
+        self.source_datapipe: IterDataPipe[Batch] = source_datapipe
         if not is_matrix_field(field):
             raise ParameterError(
                 f"field must be a matrix, such as 'X' or 'layers/counts', got {field!r}; for all fields, use .map"
             )
-        self.applied = Applied(self.given, field, field_key(field), self._ask())
+        self.applied: Applied = Applied(self.given, field, field_key(field), self._ask())
 
     def _ask(self) -> Sequence[Need]:
         """Have the reader know what the transform needs; which that is."""

@@ -30,6 +30,7 @@
 `indptr`        where the rows of a CSR matrix begin
 `row_space`     rows of several stores, one store after the other
 `witness`       what an AnnData in memory was
+`generics`      classes of pandas as annotations name them
 `surveying`     what a file holds, element by element
 `marks`         what a rewritten file says of itself
 `routes`        how a field is read, and why so
@@ -64,6 +65,7 @@ from annpipes.stores.caching.contents import Kept, kept_in, remove_kept
 from annpipes.stores.caching.settings import Cache, as_cache
 from annpipes.stores.checking import Found, check_file
 from annpipes.stores.checking.ledgers import Damage
+from annpipes.stores.codecs.base import Encoding
 from annpipes.stores.codecs.encoding import CODECS, codec_of
 from annpipes.stores.collection import Collection
 from annpipes.stores.collection.patterns import addresses_of, is_pattern, paths_of, several_at
@@ -108,6 +110,7 @@ __all__ = [
     "Collection",
     "Damage",
     "Element",
+    "Encoding",
     "FieldReport",
     "FieldStore",
     "Finding",

@@ -7,7 +7,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes.errors import ChangedError, DamageError, FieldError, FormatError, ParameterError
@@ -20,6 +19,7 @@ from annpipes.stores.choices import in_order, plain_choice
 from annpipes.stores.expressions import rows_where
 from annpipes.stores.frame import Codes, Column, Labels, Strings, positions_of
 from annpipes.stores.gene_tables import GeneTables
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.protocol import FieldReader, MatrixReader, field_key, is_matrix, no_such_field
 from annpipes.stores.refusals import refuse_numbers
@@ -65,7 +65,7 @@ class FieldStore(GeneTables):
         raise NotImplementedError
 
     @property
-    def obs_names(self) -> pd.Index[Any]:
+    def obs_names(self) -> AnyIndex:
         """Names of the rows."""
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class FieldStore(GeneTables):
         return (*self._list_fields(), "obs_names", "rows")
 
     @property
-    def obs_index(self) -> pd.Index[Any]:
+    def obs_index(self) -> AnyIndex:
         """The index of obs: the names of the rows, under the name that it has."""
         return self.obs_names
 
@@ -92,7 +92,7 @@ class FieldStore(GeneTables):
         """The columns of obs, as they are called there."""
         return [field.removeprefix("obs/") for field in self.fields if field.startswith("obs/")]
 
-    def series(self, column: Any) -> pd.Series[Any]:
+    def series(self, column: Any) -> AnySeries:
         """An obs column as pandas has it, in an index of any kind."""
         raise NotImplementedError
 

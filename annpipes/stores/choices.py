@@ -13,10 +13,11 @@ from scipy import sparse
 
 from annpipes.errors import ParameterError, ParameterTypeError
 from annpipes.plans.rows import names_of, refuse_missing
+from annpipes.stores.generics import AnyIndex
 
 __all__ = ["in_order", "plain_choice"]
 
-_Names = Callable[[], "pd.Index[Any]"]
+_Names = Callable[[], AnyIndex]
 
 
 def plain_choice(chosen: Any, length: int, names: _Names, argument: str, of: str = "rows") -> Any:
@@ -103,7 +104,7 @@ def in_order(values: Any, length: int, names: _Names, argument: str) -> Any:
     return values.to_numpy()[_order_of(values.index, length, names, argument, "rows")]
 
 
-def _order_of(index: pd.Index[Any], length: int, names: _Names, argument: str, of: str) -> Any:
+def _order_of(index: AnyIndex, length: int, names: _Names, argument: str, of: str) -> Any:
     """Where in a Series each of the data stands: its index must say the names in any order, or nothing."""
     if pd.api.types.is_integer_dtype(index.dtype) and np.array_equal(index, np.arange(length)):
         return slice(None)

@@ -15,6 +15,7 @@ from pandas.core.computation.parsing import clean_column_name  # type: ignore[im
 
 from annpipes.errors import AnnpipesError, ParameterError
 from annpipes.messages.warning import warn
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.unknown import unknown_labels
 
 __all__ = ["rows_where"]
@@ -72,8 +73,8 @@ _ATTRIBUTES = frozenset({"str", "dt", "cat"}.union(*(names.split() for names in 
 def rows_where(
     expression: str,
     columns: Sequence[Hashable],
-    series: Callable[[Any], pd.Series[Any]],
-    index: Callable[[], pd.Index[Any]],
+    series: Callable[[Any], AnySeries],
+    index: Callable[[], AnyIndex],
     where: str,
     argument: str = "rows",
 ) -> NDArray[np.int64]:

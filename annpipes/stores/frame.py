@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes.errors import FieldError, FormatError, ParameterError
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.refusals import refuse_numbers
 from annpipes.types import Chunk
 
@@ -108,7 +109,7 @@ class Codes:
         return self.labels.codes[chunk.drawn].astype(np.int64)
 
 
-def column_of(values: pd.Series[Any], where: str = "an obs column") -> Column:
+def column_of(values: AnySeries, where: str = "an obs column") -> Column:
     """A pandas column in its narrowest form.
 
     Numbers and booleans keep their type. Nullable ones with a missing value become float64,
@@ -140,7 +141,7 @@ def _factorized(values: NDArray[Any], there: NDArray[np.bool_]) -> Labels:
     return Labels(codes, tuple(categories.tolist()))
 
 
-def _as_floats(values: pd.Series[Any], where: str) -> NDArray[np.float64]:
+def _as_floats(values: AnySeries, where: str) -> NDArray[np.float64]:
     floats: NDArray[np.float64] = values.to_numpy(np.float64, na_value=np.nan)
     large = np.flatnonzero(np.abs(floats) > _WHOLE)
     if not pd.api.types.is_integer_dtype(values.dtype):
@@ -166,7 +167,7 @@ def refuse_twice(columns: Sequence[str], column: str, where: str) -> None:
         )
 
 
-def positions_of(names: NDArray[Any], index: pd.Index[Any], where: str) -> NDArray[np.int64]:
+def positions_of(names: NDArray[Any], index: AnyIndex, where: str) -> NDArray[np.int64]:
     """Where each name stands in ``index``; a `FieldError` or `ParameterError` if that has no one answer."""
     if not index.is_unique:
         twice = index[index.duplicated()][0]

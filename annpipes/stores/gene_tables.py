@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes.errors import DamageError
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes, as_genes
 from annpipes.stores.vocabularies import AS_NAMED, FoundGenes, Matching, as_keys, need_column
 
@@ -28,7 +29,7 @@ class GeneTables:
         return (self.name,)
 
     @property
-    def var_names(self) -> pd.Index[Any]:
+    def var_names(self) -> AnyIndex:
         """Names of the genes."""
         raise NotImplementedError
 
@@ -37,7 +38,7 @@ class GeneTables:
         """What is known about the genes; index: their names."""
         raise NotImplementedError
 
-    def column_names(self, field: str) -> pd.Index[Any] | None:
+    def column_names(self, field: str) -> AnyIndex | None:
         """The names of the columns of ``raw/X`` or of a table in obsm; None where they have no names."""
         return None
 
@@ -51,7 +52,7 @@ class GeneTables:
     def _raw_var(self) -> pd.DataFrame:
         raise NotImplementedError
 
-    def gene_keys(self, column: str | None, *, raw: bool = False) -> pd.Index[Any]:
+    def gene_keys(self, column: str | None, *, raw: bool = False) -> AnyIndex:
         """The names of the genes of var, or of raw, or what a column has in their place; None where that has none."""
         names = self.column_names("raw/X") if raw else self.var_names
         assert names is not None  # raw has names as var has
@@ -63,7 +64,7 @@ class GeneTables:
             raise DamageError(f"{what} has {len(keys)} values, but there are {len(names)} genes")
         return keys
 
-    def gene_column(self, column: str, *, raw: bool = False) -> pd.Series[Any]:
+    def gene_column(self, column: str, *, raw: bool = False) -> AnySeries:
         """One column of var, or of raw's; a store that can reads no other."""
         return need_column(self.gene_table(raw=raw), column, self.genes_where(raw=raw))
 

@@ -18,6 +18,7 @@ from annpipes.plans.rows import RowArray, as_rows, brief_rows
 from annpipes.stores.choices import plain_choice
 from annpipes.stores.compiled.kernels import copy_values, keep_columns, renumber_columns
 from annpipes.stores.engine.pools import Work, empty, run
+from annpipes.stores.generics import AnyIndex
 from annpipes.stores.vocabularies import AS_NAMED, Matching, places_of_genes, refuse_repeated
 from annpipes.types import SparseRows
 
@@ -99,8 +100,8 @@ class Genes:
 
 def as_genes(
     genes: Any,
-    names: pd.Index[Any],
-    keys: Callable[[], pd.Index[Any]],
+    names: AnyIndex,
+    keys: Callable[[], AnyIndex],
     where: str,
     matching: Matching = AS_NAMED,
     *,

@@ -17,10 +17,12 @@ import pandas as pd
 
 from annpipes.stores.arrays import DenseByNumpy
 from annpipes.stores.base import FieldStore
+from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.bytes.remote_file import RemoteFile
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.elements import Element, open_element
 from annpipes.stores.frame import Column, column_of, refuse_twice
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.protocol import MatrixReader
 from annpipes.stores.refusals import refuse_other_hdf5
 from annpipes.stores.routes import Route
@@ -48,13 +50,14 @@ class H5adStore(FieldStore):
 
     def __init__(self, path: str | os.PathLike[str] | RemoteFile) -> None:
         super().__init__()
-        self.remote = path.remote if isinstance(path, RemoteFile) else None
-        self.name = path.remote.last if isinstance(path, RemoteFile) else os.path.basename(path)
-        self.file = Hdf5File(path if isinstance(path, RemoteFile) else os.fspath(path))
-        self.distant = self.file.source.distant
+        self.remote: Remote | None = path.remote if isinstance(path, RemoteFile) else None
+        self.name: str = path.remote.last if isinstance(path, RemoteFile) else os.path.basename(path)
+        self.file: Hdf5File = Hdf5File(path if isinstance(path, RemoteFile) else os.fspath(path))
+        self.distant: bool = self.file.source.distant
         with self.file.open() as file:
             refuse_other_hdf5(file, self.file.path)
-            self.n_obs, self.n_vars = frame_length(file["obs"]), frame_length(file["var"])
+            self.n_obs: int = frame_length(file["obs"])
+            self.n_vars: int = frame_length(file["var"])
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Size rather than name: a file that was moved is still the same."""
@@ -73,25 +76,25 @@ class H5adStore(FieldStore):
         return self.file.source.size
 
     @property
-    def obs_names(self) -> pd.Index[Any]:
+    def obs_names(self) -> AnyIndex:
         return self._index_of("obs")
 
     @property
-    def obs_index(self) -> pd.Index[Any]:
+    def obs_index(self) -> AnyIndex:
         with self.file.reading("obs") as file:
             key = index_key(file["obs"])
         return self.obs_names.rename(None if key == "_index" else key)  # as anndata calls it
 
-    def series(self, column: Any) -> pd.Series[Any]:
+    def series(self, column: Any) -> AnySeries:
         with self.file.reading(f"obs/{column}") as file:
             refuse_twice(frame_columns(file["obs"]), column, self.name)
             return read_column(file, "obs", column)
 
     @property
-    def var_names(self) -> pd.Index[Any]:
+    def var_names(self) -> AnyIndex:
         return self._index_of("var")
 
-    def _index_of(self, name: str) -> pd.Index[Any]:
+    def _index_of(self, name: str) -> AnyIndex:
         with self.file.reading(name) as file:
             return read_index(file, name)
 
@@ -110,7 +113,7 @@ class H5adStore(FieldStore):
     def _raw_var_path(self) -> str:
         return self._raw.replace("X", "var")
 
-    def gene_column(self, column: str, *, raw: bool = False) -> pd.Series[Any]:
+    def gene_column(self, column: str, *, raw: bool = False) -> AnySeries:
         path = self._raw_var_path if raw else "var"
         with self.file.reading(path) as file:
             if frame_columns(file[path]).count(column) == 1:
@@ -120,7 +123,7 @@ class H5adStore(FieldStore):
     def close(self) -> None:
         self.file.source.close()
 
-    def column_names(self, field: str) -> pd.Index[Any] | None:
+    def column_names(self, field: str) -> AnyIndex | None:
         if field == "raw/X":
             return self._index_of(self._raw_var_path)
         with self.file.reading(field) as file:

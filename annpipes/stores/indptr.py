@@ -49,7 +49,8 @@ class PlainIndptr:
     """An array ``(n_rows + 1,)`` as it is: what is changed in it shows."""
 
     def __init__(self, values: NDArray[Any]) -> None:
-        self.values, self.n_rows = values, len(values) - 1
+        self.values: NDArray[Any] = values
+        self.n_rows: int = len(values) - 1
 
     @property
     def first(self) -> int:
@@ -97,7 +98,10 @@ class CompactIndptr:
 
     def __init__(self, pieces: Iterable[NDArray[Any]], n_rows: int, where: str) -> None:
         lengths, bases = [np.zeros(0, np.uint8)], [np.zeros(0, np.int64)]
-        self.n_rows, self.first, self.last, entries = 0, 0, 0, 0  # of what was read so far: a file may promise more
+        self.n_rows: int = 0
+        self.first: int = 0
+        self.last: int = 0
+        entries = 0  # of what was read so far: a file may promise more
         for values in filter(len, pieces):
             piece = values.astype(np.int64)
             if not entries:

@@ -46,7 +46,8 @@ class LabelTables:
     ) -> None:
         if unknown not in get_args(Unknown):
             raise ParameterError(f"unknown must be one of {', '.join(get_args(Unknown))}, got {unknown!r}")
-        self.store, self.unknown = store, unknown
+        self.store: Store = store
+        self.unknown = unknown
         if given is not None and not isinstance(given, Mapping):
             raise ParameterTypeError(f"categories must be a dict of lists of labels, got {given!r}")
         self.given: dict[str, tuple[Any, ...]] = {}

@@ -58,10 +58,13 @@ class DenseRows(BegunMatrix):
         container: Container | None = None,
         route: Route | None = None,
     ) -> None:
-        self.values, self.advice, self.container = values, advice, container
-        self.shape, self.route = values.shape, route or values.route
-        self.dtype = values.dtype
-        self.row_bytes = self.shape[1] * self.dtype.itemsize
+        self.values: Dataset = values
+        self.advice: BlockAdvice | None = advice
+        self.container: Container | None = container
+        self.shape: tuple[int, ...] = values.shape
+        self.route: Route = route or values.route
+        self.dtype: np.dtype[Any] = values.dtype
+        self.row_bytes: int = self.shape[1] * self.dtype.itemsize
         self._narrowed: WeakKeyDictionary[Genes, tuple[Dataset, Genes] | None] = WeakKeyDictionary()
 
     @property
@@ -129,10 +132,16 @@ class CsrRows(BegunMatrix):
         container: Container | None = None,
         route: Route | None = None,
     ) -> None:
-        self.data, self.indices, self.indptr, self.shape = data, indices, indptr, shape
-        self.where, self.advice, self.container = where, advice, container
-        self.route = route or Route.of_parts({"data": data.route, "indices": indices.route})
-        self.dtype, self.index_dtype = data.dtype, indices.dtype
+        self.data: Dataset = data
+        self.indices: Dataset = indices
+        self.indptr: Indptr = indptr
+        self.shape: tuple[int, int] = shape
+        self.where: str = where
+        self.advice: BlockAdvice | None = advice
+        self.container: Container | None = container
+        self.route: Route = route or Route.of_parts({"data": data.route, "indices": indices.route})
+        self.dtype: np.dtype[Any] = data.dtype
+        self.index_dtype: np.dtype[Any] = indices.dtype
         self._check()
 
     @property

@@ -17,6 +17,7 @@ from annpipes.stores.base import FieldStore
 from annpipes.stores.by_columns import columns_refused
 from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import column_of, refuse_twice
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.h5ad import open_matrix, raw_x
 from annpipes.stores.protocol import MatrixReader, names_crc
@@ -45,11 +46,11 @@ class MemoryStore(FieldStore):
                     f"data is a view of a backed AnnData: pass its file {str(adata.filename)!r} and choose rows instead"
                 )
             self.file = Hdf5File(str(adata.filename))
-        self.n_obs = int(adata.n_obs)
-        self.name = f"AnnData({self.n_obs} × {self.n_vars})"
+        self.n_obs: int = int(adata.n_obs)
+        self.name: str = f"AnnData({self.n_obs} × {self.n_vars})"
         self._witness = Witness(adata)
         self._snapshots: dict[str, Snapshot] = {}
-        self._known: tuple[pd.Index[Any], str] | None = None  # names, and what they are recognised by
+        self._known: tuple[AnyIndex, str] | None = None  # names, and what they are recognised by
 
     @property
     def n_vars(self) -> int:  # type: ignore[override] # genes may be filtered in place
@@ -97,18 +98,18 @@ class MemoryStore(FieldStore):
             self._witness.touch(plain)
 
     @property
-    def obs_names(self) -> pd.Index[Any]:
-        names: pd.Index[Any] = pd.Index(self.adata.obs_names)
+    def obs_names(self) -> AnyIndex:
+        names: AnyIndex = pd.Index(self.adata.obs_names)
         return names
 
     @property
-    def obs_index(self) -> pd.Index[Any]:
-        index: pd.Index[Any] = self.adata.obs.index
+    def obs_index(self) -> AnyIndex:
+        index: AnyIndex = self.adata.obs.index
         return index
 
     @property
-    def var_names(self) -> pd.Index[Any]:
-        names: pd.Index[Any] = pd.Index(self.adata.var_names)
+    def var_names(self) -> AnyIndex:
+        names: AnyIndex = pd.Index(self.adata.var_names)
         return names
 
     @property
@@ -128,14 +129,14 @@ class MemoryStore(FieldStore):
         if self.file is not None:
             self.file.source.close()
 
-    def column_names(self, field: str) -> pd.Index[Any] | None:
+    def column_names(self, field: str) -> AnyIndex | None:
         if field == "raw/X":
-            names: pd.Index[Any] = self._raw_var().index
+            names: AnyIndex = self._raw_var().index
             return names
         values = element_of(owner_of(self.adata), field) if field.startswith("obsm/") else None
         if not isinstance(values, pd.DataFrame):
             return None
-        columns: pd.Index[Any] = values.columns
+        columns: AnyIndex = values.columns
         return columns
 
     def _list_fields(self) -> Sequence[str]:
@@ -157,11 +158,11 @@ class MemoryStore(FieldStore):
     def obs_columns(self) -> Sequence[Hashable]:
         return list(self.adata.obs.columns)
 
-    def series(self, column: Any) -> pd.Series[Any]:
+    def series(self, column: Any) -> AnySeries:
         obs = self.adata.obs
         names = [name for name in obs.columns if str(name) == str(column)]  # a name may be a number
         refuse_twice([str(name) for name in obs.columns], str(column), self.name)
-        values: pd.Series[Any] = obs[names[0]]
+        values: AnySeries = obs[names[0]]
         self._snapshots[f"obs/{column}"] = Snapshot(values, copied=True)
         return values
 

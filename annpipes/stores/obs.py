@@ -8,6 +8,7 @@ from typing import Any, overload
 import pandas as pd
 
 from annpipes.plans.rows import Rows
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.protocol import Store, no_such_field
 
 __all__ = ["Obs"]
@@ -36,7 +37,7 @@ class Obs:
         self._store, self._rows = store, rows
 
     @property
-    def index(self) -> pd.Index[Any]:
+    def index(self) -> AnyIndex:
         """The names of the rows."""
         index = self._store.obs_index
         return index if self._rows is None else index.take(pd.Index(self._rows).to_numpy())
@@ -65,7 +66,7 @@ class Obs:
         return column in self.columns
 
     @overload
-    def __getitem__(self, column: str) -> pd.Series[Any]: ...
+    def __getitem__(self, column: str) -> AnySeries: ...
     @overload
     def __getitem__(self, column: list[str]) -> pd.DataFrame: ...
     def __getitem__(self, column: Any) -> Any:

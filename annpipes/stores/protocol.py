@@ -15,9 +15,10 @@ from annpipes.plans.rows import Rows
 from annpipes.stores.begun import Begun
 from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.caching.settings import SourceCache
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes
 from annpipes.stores.routes import Route
-from annpipes.stores.vocabularies import FoundGenes, Matching
+from annpipes.stores.vocabularies import AS_NAMED, FoundGenes, Matching
 from annpipes.types import Chunk, SparseRows
 
 __all__ = [
@@ -55,7 +56,7 @@ class Store(Protocol):
         """Number of genes."""
 
     @property
-    def obs_names(self) -> pd.Index[Any]:
+    def obs_names(self) -> AnyIndex:
         """Names of the rows."""
 
     @property
@@ -63,7 +64,7 @@ class Store(Protocol):
         """Whether reading waits for a network."""
 
     @property
-    def var_names(self) -> pd.Index[Any]:
+    def var_names(self) -> AnyIndex:
         """Names of the genes."""
 
     @property
@@ -111,7 +112,7 @@ class Store(Protocol):
     def check(self, fields: Sequence[str]) -> None:
         """Raise the `FieldError` or `FormatError` that reading these fields would."""
 
-    def genes(self, chosen: Any, matching: Matching = ..., *, raw: bool = False) -> Genes:
+    def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:
         """Genes given as names, positions or a mask; of ``raw``, which has genes of its own, names alone."""
 
     def gene_table(self, *, raw: bool = False) -> pd.DataFrame:
@@ -129,13 +130,13 @@ class Store(Protocol):
         """The fields of the chunk's rows, in the drawn order, by batch key; ``genes`` of the fields that they cover."""
 
     @property
-    def obs_index(self) -> pd.Index[Any]:
+    def obs_index(self) -> AnyIndex:
         """The index of obs: the names of the rows, under the name that it has."""
 
     def obs_columns(self) -> Sequence[Hashable]:
         """The columns of obs, as they are called there."""
 
-    def series(self, column: Any) -> pd.Series[Any]:
+    def series(self, column: Any) -> AnySeries:
         """An obs column as pandas has it, in an index of any kind."""
 
     def column_values(self, column: str) -> NDArray[Any]:

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from annpipes.errors import FormatError
+from annpipes.stores.generics import AnyIndex, AnySeries
 
 __all__ = ["TEXT", "as_dtype", "common_dtype", "is_mixed", "join_series"]
 
@@ -23,9 +24,7 @@ TEXT = np.dtype(object)
 _NUMBERS = {"number", "boolean"}
 
 
-def join_series(
-    columns: Sequence[pd.Series[Any] | None], lengths: Sequence[int], what: str = "a column"
-) -> pd.Series[Any]:
+def join_series(columns: Sequence[AnySeries | None], lengths: Sequence[int], what: str = "a column") -> AnySeries:
     """Columns one after the other, in a type that suits all; None, with so many rows, where there is no such column.
 
     What is missing stays missing. An error says ``what`` could not be joined.
@@ -61,7 +60,7 @@ def common_dtype(dtypes: Sequence[Any]) -> Any:
     return TEXT
 
 
-def _missing(length: int, dtype: Any) -> pd.Series[Any]:
+def _missing(length: int, dtype: Any) -> AnySeries:
     """So many rows without a value; of a type that `common_dtype` found where there is no column."""
     return pd.Series([None if dtype != TEXT else np.nan] * length, dtype=dtype)
 
@@ -72,7 +71,7 @@ def is_mixed(dtypes: Sequence[Any]) -> bool:
     return len(kinds) > 1 and not kinds <= _NUMBERS
 
 
-def as_dtype(values: pd.Series[Any], dtype: Any, what: str) -> pd.Series[Any]:
+def as_dtype(values: AnySeries, dtype: Any, what: str) -> AnySeries:
     """``values`` in the common type of all columns, missing ones still missing; refused where one would change."""
     if values.dtype == dtype:
         return values
@@ -129,7 +128,7 @@ def _number_dtype(present: Sequence[Any], absent: bool) -> Any:
 _FLOAT = np.dtype(np.float64)
 
 
-def _labels(tables: Sequence[pd.Index[Any]]) -> pd.Index[Any]:
+def _labels(tables: Sequence[AnyIndex]) -> AnyIndex:
     """Categories of several tables in one: the first table's, then new ones in the order in which they come."""
     filled = [table for table in tables if len(table)] or [*tables[:1]]
     kinds = {_kind(table.dtype) for table in filled}
@@ -141,12 +140,12 @@ def _labels(tables: Sequence[pd.Index[Any]]) -> pd.Index[Any]:
         values = np.array(list(labels), common)
         if any(int(value) != label for value, label in zip(values, labels, strict=True) if isinstance(label, int)):
             return pd.Index([str(label) for label in labels], dtype=object)
-        joined: pd.Index[Any] = pd.Index(values)
+        joined: AnyIndex = pd.Index(values)
         return joined
     return pd.Index(list(labels), dtype=bool if kinds == {"boolean"} else object)
 
 
-def _recoded(values: pd.Series[Any], dtype: pd.CategoricalDtype) -> pd.Series[Any]:
+def _recoded(values: AnySeries, dtype: pd.CategoricalDtype) -> AnySeries:
     categories = values.cat.categories
     if _kind(dtype) == "text":
         categories = pd.Index([str(label) for label in categories], dtype=object)
@@ -154,12 +153,12 @@ def _recoded(values: pd.Series[Any], dtype: pd.CategoricalDtype) -> pd.Series[An
     return pd.Series(pd.Categorical.from_codes(places[values.cat.codes.to_numpy()], dtype=dtype), values.index)
 
 
-def _as_text(values: pd.Series[Any]) -> pd.Series[Any]:
+def _as_text(values: AnySeries) -> AnySeries:
     missing = values.isna()
     return values.map(str).astype(object).where(~missing, np.nan)
 
 
-def _as_numbers(values: pd.Series[Any], dtype: Any, what: str) -> pd.Series[Any]:
+def _as_numbers(values: AnySeries, dtype: Any, what: str) -> AnySeries:
     if _is_table(values.dtype):
         values = _values_of_table(values)
     target = _numpy_dtype(dtype)
@@ -177,7 +176,7 @@ def _as_numbers(values: pd.Series[Any], dtype: Any, what: str) -> pd.Series[Any]
     return masked
 
 
-def _values_of_table(values: pd.Series[Any]) -> pd.Series[Any]:
+def _values_of_table(values: AnySeries) -> AnySeries:
     """The numbers that categories are; nullable, for some may be missing."""
     categories, codes = values.cat.categories, values.cat.codes.to_numpy()
     if not len(categories):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from annpipes.errors import FormatError
 from annpipes.stores.columns import column_length, read_values, text_of
 from annpipes.stores.containers.hdf5_tables import need_filters
+from annpipes.stores.generics import AnyIndex, AnySeries
 
 __all__ = [
     "frame_columns",
@@ -62,7 +63,7 @@ def frame_columns(frame: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
     return tuple(str(text_of(column)) for column in np.atleast_1d(ordered))  # one column alone may be no array
 
 
-def read_index(file: h5py.File, path: str) -> pd.Index[Any]:
+def read_index(file: h5py.File, path: str) -> AnyIndex:
     """The names of a table's rows, as text."""
     frame = file[path]
     values = _readable(frame, index_key(frame))
@@ -71,10 +72,10 @@ def read_index(file: h5py.File, path: str) -> pd.Index[Any]:
     return names_of(read_values(values))
 
 
-def names_of(found: Any) -> pd.Index[Any]:
+def names_of(found: Any) -> AnyIndex:
     """The values of a table's index as names: text."""
     found = found.astype(np.float64) if found.dtype == np.float16 else found  # pandas has no such index
-    names: pd.Index[Any] = pd.Index(found)
+    names: AnyIndex = pd.Index(found)
     if isinstance(found, np.ndarray) and found.dtype.kind in "cfbiu":
         return names.astype(str)
     return pd.Index(
@@ -83,7 +84,7 @@ def names_of(found: Any) -> pd.Index[Any]:
     ).astype(str)
 
 
-def read_column(file: h5py.File, path: str, column: str) -> pd.Series[Any]:
+def read_column(file: h5py.File, path: str, column: str) -> AnySeries:
     """One column of a table."""
     frame = file[path]
     if not isinstance(frame, h5py.Dataset):

@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 from pandas.core.computation.parsing import clean_column_name  # type: ignore[import-not-found]
 
+from annpipes.stores.generics import AnySeries
+
 __all__ = ["unknown_labels"]
 
 _SHOWN = 5
@@ -60,7 +62,7 @@ def _pairs(column: ast.AST, labels: ast.AST) -> Iterator[tuple[str, Any]]:
                 yield column.id, label.value
 
 
-def _labels_of(values: pd.Series[Any]) -> list[Any] | None:
+def _labels_of(values: AnySeries) -> list[Any] | None:
     """What a column has; None of one whose values are neither strings nor whole numbers nor categories."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return values.cat.categories.tolist()

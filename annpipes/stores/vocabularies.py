@@ -16,6 +16,7 @@ from annpipes.errors import FieldError, ParameterError, ParameterTypeError
 from annpipes.messages.brevity import brief_named
 from annpipes.messages.reporting import Report
 from annpipes.messages.showing import Labelled, Part, Shown, Table, Title, text_of
+from annpipes.stores.generics import AnyIndex, AnySeries
 
 __all__ = [
     "AS_NAMED",
@@ -95,7 +96,7 @@ def without_version(name: str) -> str:
     return versioned[1] if versioned else name
 
 
-def need_column(table: pd.DataFrame, column: str, where: str) -> pd.Series[Any]:
+def need_column(table: pd.DataFrame, column: str, where: str) -> AnySeries:
     """A column of var; the error names those that there are."""
     if column not in table:
         columns = ", ".join(map(str, table)) or "none"
@@ -105,7 +106,7 @@ def need_column(table: pd.DataFrame, column: str, where: str) -> pd.Series[Any]:
     return table[column]
 
 
-def as_keys(column: pd.Series[Any], what: str) -> pd.Index[Any]:
+def as_keys(column: AnySeries, what: str) -> AnyIndex:
     """The values of a var column as names, None where they are missing."""
     plain, missing = column.astype(object), column.isna()
     kind = pd.api.types.infer_dtype(plain[~missing], skipna=False)
@@ -119,7 +120,7 @@ def as_keys(column: pd.Series[Any], what: str) -> pd.Index[Any]:
 
 def places_of_genes(
     given: NDArray[Any],
-    names: pd.Index[Any],
+    names: AnyIndex,
     where: str,
     matching: Matching = AS_NAMED,
     table: Callable[[], pd.DataFrame] | None = None,
@@ -179,9 +180,7 @@ def _refuse_ambiguous(name: str, meant: Sequence[str], where: str) -> None:
     raise ParameterError(f"gene {name!r} occurs more than once in {where}: choose genes by position")
 
 
-def _hint(
-    unknown: Sequence[str], names: pd.Index[Any], matching: Matching, table: Callable[[], pd.DataFrame] | None
-) -> str:
+def _hint(unknown: Sequence[str], names: AnyIndex, matching: Matching, table: Callable[[], pd.DataFrame] | None) -> str:
     """What may have been meant: another version, another column, or a name that is written alike."""
     bare = Matching(versions="drop")
     if matching.versions == "keep":

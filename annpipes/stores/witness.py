@@ -13,6 +13,7 @@ from scipy import sparse
 
 from annpipes.errors import ChangedError
 from annpipes.plans.rows import RowArray
+from annpipes.stores.generics import AnyIndex, AnySeries
 
 __all__ = ["COMPRESSED", "Snapshot", "Witness", "element_of", "owner_of"]
 
@@ -32,7 +33,7 @@ class Witness:
     def __init__(self, adata: AnnData) -> None:
         self.genes_stay = False
         """Whether something was made of the genes as they are, such as a choice of some."""
-        self._raw: pd.Index[Any] | None = None
+        self._raw: AnyIndex | None = None
         self._whole = _Names(adata)
         self._owner = _Names(owner_of(adata))
         self._elements: dict[str, tuple[Any, int]] = {}  # by field: the element, and how often it was another one
@@ -84,7 +85,7 @@ class _Names:
             self.var = _unchanged(self.var, adata.var_names, "genes", "var_names")
 
 
-def _unchanged(before: pd.Index[Any], now: pd.Index[Any], what: str, names: str) -> pd.Index[Any]:
+def _unchanged(before: AnyIndex, now: AnyIndex, what: str, names: str) -> AnyIndex:
     if before is not now and not before.equals(now):
         difference = f"{len(before)} {what} and now has {len(now)}" if len(before) != len(now) else f"other {names}"
         raise ChangedError(f"the AnnData had {difference} when a source was made from it: make the source again")
@@ -160,14 +161,16 @@ class Snapshot:
         Whether what was made of it is a copy in any case; else numbers and codes are views, which show everything.
     """
 
-    def __init__(self, column: pd.Series[Any], *, copied: bool) -> None:
-        self.column, dtype = column, column.dtype
+    def __init__(self, column: AnySeries, *, copied: bool) -> None:
+        self.column: AnySeries = column
+        dtype = column.dtype
         views = isinstance(dtype, pd.CategoricalDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biuf")
-        self.before = None if _COPIES_ON_WRITE or (views and not copied) else column.array.copy()
+        self.before: Any | None = None if _COPIES_ON_WRITE or (views and not copied) else column.array.copy()
 
     def holds(self, rows: RowArray) -> bool:
         """Whether these rows are as they were, as far as that does not show by itself."""
-        return self.before is None or bool(self.column.array.take(rows).equals(self.before.take(rows)))
+        now: Any = self.column.array  # whose `equals` pandas' stubs do not have
+        return self.before is None or bool(now.take(rows).equals(self.before.take(rows)))
 
 
 _COPIES_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3

@@ -16,10 +16,12 @@ import pandas as pd
 from anndata.io import read_elem
 
 from annpipes.stores.base import FieldStore
+from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.containers.zarr import ZarrGroup
 from annpipes.stores.containers.zarr_places import Places
 from annpipes.stores.elements import Element, open_element
 from annpipes.stores.frame import Column, column_of, refuse_twice
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.protocol import MatrixReader
 from annpipes.stores.refusals import refuse_other_zarr
 from annpipes.stores.surveying import encoding_of, sparse_shape
@@ -39,12 +41,14 @@ class ZarrStore(FieldStore):
 
     def __init__(self, path: str | os.PathLike[str] | Places) -> None:
         super().__init__()
-        self.container = ZarrGroup(path if isinstance(path, Places) else os.fspath(path))
-        self.remote, self.path = self.container.places.remote, self.container.path
-        self.distant = self.remote is not None
-        self.name = os.path.basename(os.path.normpath(self.path))
+        self.container: ZarrGroup = ZarrGroup(path if isinstance(path, Places) else os.fspath(path))
+        self.remote: Remote | None = self.container.places.remote
+        self.path: str = self.container.path
+        self.distant: bool = self.remote is not None
+        self.name: str = os.path.basename(os.path.normpath(self.path))
         refuse_other_zarr(self.container.group, self.path)
-        self.n_obs, self.n_vars = self._length("obs"), self._length("var")
+        self.n_obs: int = self._length("obs")
+        self.n_vars: int = self._length("var")
 
     def __repr__(self) -> str:
         return repr(self.path if self.remote is None else self.remote)
@@ -69,16 +73,16 @@ class ZarrStore(FieldStore):
         return self.container.bytes_below("")
 
     @property
-    def obs_names(self) -> pd.Index[Any]:
+    def obs_names(self) -> AnyIndex:
         return self._index_of("obs")
 
     @property
-    def obs_index(self) -> pd.Index[Any]:
+    def obs_index(self) -> AnyIndex:
         key = self._index_key("obs")
         return self.obs_names.rename(None if key == "_index" else key)  # as anndata calls it
 
     @property
-    def var_names(self) -> pd.Index[Any]:
+    def var_names(self) -> AnyIndex:
         return self._index_of("var")
 
     @property
@@ -88,17 +92,17 @@ class ZarrStore(FieldStore):
     def _raw_var(self) -> pd.DataFrame:
         return self._frame("raw/var")
 
-    def gene_column(self, column: str, *, raw: bool = False) -> pd.Series[Any]:
+    def gene_column(self, column: str, *, raw: bool = False) -> AnySeries:
         path = "raw/var" if raw else "var"
         if self._columns(path).count(column) != 1 or not self._by_columns(path):
             return super().gene_column(column, raw=raw)  # whose error names those that there are
         with self.container.reading(path):
             return pd.Series(read_elem(self.container.group[path][column]))
 
-    def series(self, column: Any) -> pd.Series[Any]:
+    def series(self, column: Any) -> AnySeries:
         refuse_twice(self._columns("obs"), column, self.name)
         if not self._by_columns("obs"):
-            whole: pd.Series[Any] = self._frame("obs")[column]
+            whole: AnySeries = self._frame("obs")[column]
             return whole.reset_index(drop=True)
         with self.container.reading(f"obs/{column}"):
             values = read_elem(self.container.group["obs"][column])
@@ -108,7 +112,7 @@ class ZarrStore(FieldStore):
     def close(self) -> None:
         self.container.close()
 
-    def column_names(self, field: str) -> pd.Index[Any] | None:
+    def column_names(self, field: str) -> AnyIndex | None:
         if field == "raw/X":
             return self._index_of("raw/var")
         if self._is_table(field):
@@ -171,7 +175,7 @@ class ZarrStore(FieldStore):
         with self.container.reading(path):
             return self.container.length(f"{path}/{self._index_key(path)}")
 
-    def _index_of(self, path: str) -> pd.Index[Any]:
+    def _index_of(self, path: str) -> AnyIndex:
         with self.container.reading(path):
             return names_of(read_elem(self.container.group[path][self._index_key(path)]))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from annpipes.errors import ParameterError, ParameterTypeError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.axes import Axes as Axes
 
 __all__ = ["COLOURS", "SMALL", "Mark", "canvas", "label"]
 
@@ -25,6 +25,13 @@ _ENDINGS = (".png", ".svg", ".pdf")
 # Where a word may stand beside its point, the best first: right or left, and above, level or below; in points.
 _BESIDE = ((1, 0.7), (1, -0.7), (-1, 0.7), (-1, -0.7), (1, 0), (-1, 0), (0, 1.2), (0, -1.2))
 _AWAY = 8
+
+
+def __getattr__(name: str) -> Any:
+    """The `Axes` of matplotlib, which is imported by whoever evaluates an annotation, and not before."""
+    if name != "Axes":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("matplotlib.axes").Axes
 
 
 class Mark(NamedTuple):

@@ -56,7 +56,10 @@ class Applied:
     """
 
     def __init__(self, transform: Transform, field: str = "X", key: str = "X", required: Sequence[Need] = ()) -> None:
-        self.transform, self.field, self.key, self.required = transform, field, key, tuple(required)
+        self.transform: Transform = transform
+        self.field: str = field
+        self.key: str = key
+        self.required: tuple[Need, ...] = tuple(required)
         self._told = False
 
     def __call__(self, batch: Batch) -> Batch:

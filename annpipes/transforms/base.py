@@ -132,7 +132,9 @@ class Compose(Transform):
     def __init__(self, transforms: Iterable[Transform]) -> None:
         if not isinstance(transforms, Iterable):
             raise ParameterTypeError(f"transforms must be a list of Transforms, got {transforms!r}")
-        self.transforms = tuple(as_transform(transform, "transforms") for transform in transforms)
+        self.transforms: tuple[Transform, ...] = tuple(
+            as_transform(transform, "transforms") for transform in transforms
+        )
         if not self.transforms:
             raise ParameterError(
                 "transforms must hold at least one Transform, got none; leave the transform out instead"
@@ -172,7 +174,8 @@ class Lambda(Transform):
     def __init__(self, function: Callable[[Tensor], Tensor], batched: bool = False) -> None:
         if not callable(function) or isinstance(function, Transform):
             raise ParameterTypeError(f"function must be a function, got {function!r}")
-        self.function, self.batched = function, batched
+        self.function: Callable[[Tensor], Tensor] = function
+        self.batched = batched
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.function(x)
@@ -182,7 +185,7 @@ class Lambda(Transform):
         return f"Lambda({name.rpartition('.')[2]}{', batched=True' if self.batched else ''})"
 
 
-Transforms: TypeAlias = "Transform | Callable[[Tensor], Tensor] | Sequence[Transform | Callable[[Tensor], Tensor]]"
+Transforms: TypeAlias = Transform | Callable[[Tensor], Tensor] | Sequence[Transform | Callable[[Tensor], Tensor]]
 """What a pipe takes for a transform."""
 
 

@@ -47,7 +47,8 @@ class NormalizeTotal(Transform):
             raise ParameterError(f"target_sum must be greater than 0, got {target_sum}")
         if total not in ("all", "genes") and not str(total).startswith("obs/"):
             raise ParameterError(f"total must be 'all', 'genes' or a column such as 'obs/n_counts', got {total!r}")
-        self.target_sum, self.total = target_sum, total
+        self.target_sum: float = target_sum
+        self.total: str = total
 
     def needs(self, field: str) -> tuple[Need, ...]:
         if self.total == "genes":
@@ -130,8 +131,8 @@ class Scale(Transform):
     def __init__(
         self, mean: ArrayLike, std: ArrayLike, *, max_value: float | None = None, zero_center: bool = True
     ) -> None:
-        self.mean = torch.as_tensor(np.array(mean, np.float32))  # (n_vars,)
-        self.std = torch.as_tensor(np.array(std, np.float32))  # (n_vars,)
+        self.mean: Tensor = torch.as_tensor(np.array(mean, np.float32))  # (n_vars,)
+        self.std: Tensor = torch.as_tensor(np.array(std, np.float32))  # (n_vars,)
         if self.mean.ndim != 1 or self.mean.shape != self.std.shape:
             raise ParameterError(
                 f"mean and std must be of one length, got shapes {tuple(self.mean.shape)} and {tuple(self.std.shape)}"

@@ -29,7 +29,8 @@ class ByFsspec:
     looks = True
 
     def __init__(self, root: str, options: Mapping[str, Any]) -> None:
-        self.root, self.options = root, dict(options)
+        self.root: str = root
+        self.options: dict[str, Any] = dict(options)
 
     def _at(self, key: str) -> tuple[Any, str]:
         # fsspec keeps file systems by their options, in each process its own

@@ -50,8 +50,9 @@ class ByObstore:
     looks = False
 
     def __init__(self, root: str, options: Mapping[str, Any]) -> None:
-        self.root, self.options = root, pickle.dumps(dict(options))
-        self.web = root.startswith(("http://", "https://"))
+        self.root: str = root
+        self.options: bytes = pickle.dumps(dict(options))
+        self.web: bool = root.startswith(("http://", "https://"))
 
     def head(self, key: str) -> Seen:
         return Seen(*self._call("head", key))

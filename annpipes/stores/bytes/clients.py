@@ -30,7 +30,8 @@ class Failure(Exception):  # noqa: N818 (never seen outside of this room)
 
     def __init__(self, kind: Kind, told: str) -> None:
         super().__init__(told)
-        self.kind, self.told = kind, told
+        self.told: str = told
+        self.kind = kind
 
 
 class Client(Protocol):

@@ -40,7 +40,9 @@ class FileSequence:
 
     def __init__(self, folder: str, names: Sequence[str], stamps: NDArray[np.int64]) -> None:
         self.name = folder  # as given
-        self.folder, self.names, self.stamps = os.path.abspath(folder), tuple(names), stamps
+        self.folder: str = os.path.abspath(folder)
+        self.names: tuple[str, ...] = tuple(names)
+        self.stamps: NDArray[np.int64] = stamps
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_looked_at"}

@@ -34,10 +34,11 @@ class Helper:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-P", calls.__file__, str(theirs.fileno())]
-            self.program = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603 (our own)
-        self.connection, self.lock = Connection(ours.detach()), threading.Lock()
+            self.program: subprocess.Popen[bytes] = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603 (our own)
+        self.connection: Connection[Any, Any] = Connection(ours.detach())
+        self.lock: threading.Lock = threading.Lock()
         self.waiting: dict[int, Future[tuple[bool, Any]]] = {}
-        self.number = 0
+        self.number: int = 0
         threading.Thread(target=self._receive, daemon=True, name="annpipes-requests").start()
 
     def call(self, *arguments: Any) -> tuple[bool, Any]:

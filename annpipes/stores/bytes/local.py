@@ -48,8 +48,8 @@ class LocalFile:
 
     def __init__(self, path: str) -> None:
         self.name = path  # as given
-        self.path = os.path.abspath(path)
-        self.stamp = stamp_of(self.path)
+        self.path: str = os.path.abspath(path)
+        self.stamp: tuple[int, int] = stamp_of(self.path)
         self._opened: dict[int, FileBytes] = {}  # by process
 
     def __getstate__(self) -> dict[str, Any]:

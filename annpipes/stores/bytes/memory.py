@@ -28,7 +28,8 @@ class MemoryBytes:
 
     def __init__(self, values: NDArray[Any], name: str = "memory") -> None:
         assert values.flags.c_contiguous
-        self.values, self.name = values, name
+        self.values: NDArray[Any] = values
+        self.name: str = name
 
     @property
     def size(self) -> int:

@@ -38,8 +38,10 @@ class RemoteObjects:
     distant = True
 
     def __init__(self, requests: Requests, keys: Sequence[str], seen: Sequence[Seen]) -> None:
-        self.requests, self.keys, self.seen = requests, tuple(keys), tuple(seen)
-        self.name = requests.name(keys[0]) if len(keys) == 1 else requests.remote.name
+        self.requests: Requests = requests
+        self.keys: tuple[str, ...] = tuple(keys)
+        self.seen: tuple[Seen, ...] = tuple(seen)
+        self.name: str = requests.name(keys[0]) if len(keys) == 1 else requests.remote.name
 
     @cached_property
     def firsts(self) -> Offsets:

@@ -56,9 +56,10 @@ class Remote:
             raise ParameterError(f"url must begin with a protocol, such as 's3://', got {url!r}")
         if not url.partition("://")[2].strip("/"):
             raise ParameterError(f"url must name something after its protocol, got {url!r}")
-        self.url, self.options = url, dict(options)
-        self.requests = as_count(requests, "requests")
-        self.retries = as_count(retries, "retries", least=0)
+        self.url: str = url
+        self.options: dict[str, Any] = dict(options)
+        self.requests: int = as_count(requests, "requests")
+        self.retries: int = as_count(retries, "retries", least=0)
 
     @property
     def protocol(self) -> str:

@@ -25,8 +25,9 @@ class RemoteFile(RemoteObjects):
         self.remote = remote
         requests = Requests(remote)
         super().__init__(requests, [""], [requests.head("")])
-        self.name = self.path = remote.name
-        self.blocks = Blocks()
+        self.name: str = remote.name
+        self.path: str = remote.name
+        self.blocks: Blocks = Blocks()
 
     @property
     def beginning(self) -> bytes:

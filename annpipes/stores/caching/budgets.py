@@ -32,7 +32,7 @@ class Budget:
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
-        self.full = False
+        self.full: bool = False
         self._left, self._expected = 0, 0  # what is on the disk once all is written that was granted
         self._lock = threading.Lock()
 

@@ -27,8 +27,11 @@ class _Known:
     """What one process knows of an array: where it is kept, and which storage chunks were found to be right."""
 
     def __init__(self, folder: str, inode: int, budget: Budget, count: int) -> None:
-        self.folder, self.inode, self.budget = folder, inode, budget
-        self.verified, self.failed = np.zeros(count, np.uint8), np.zeros(1, np.uint8)
+        self.folder: str = folder
+        self.inode: int = inode
+        self.budget: Budget = budget
+        self.verified: NDArray[np.uint8] = np.zeros(count, np.uint8)
+        self.failed: NDArray[np.uint8] = np.zeros(1, np.uint8)
 
     @classmethod
     def of(cls, cache: Cache, about: About) -> _Known:
@@ -54,7 +57,8 @@ class CachedArray:
     """
 
     def __init__(self, cache: Cache, about: About) -> None:
-        self.cache, self.about = cache, about
+        self.cache: Cache = cache
+        self.about: About = about
         self._known: dict[int, _Known | None] = {}  # by process
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,8 +89,10 @@ class OpenCache:
     """The files of one array, open for one read."""
 
     def __init__(self, array: CachedArray, known: _Known, files: Files) -> None:
-        self.array, self.known, self.files = array, known, files
-        self.size = array.about.chunk_bytes
+        self.array: CachedArray = array
+        self.known: _Known = known
+        self.files: Files = files
+        self.size: int = array.about.chunk_bytes
         self.budget: Budget = known.budget
 
     def verified(self, numbers: RowArray) -> NDArray[np.bool_]:

@@ -130,9 +130,11 @@ class Files:
     """The files of one array, open in this process until their last user lets go of them."""
 
     def __init__(self, folder: str) -> None:
-        paths = [os.path.join(folder, name) for name in ("data", "table")]
-        self.data, self.table = map(FileBytes, paths)
-        self.data_writer, self.table_writer = (os.open(path, os.O_WRONLY) for path in paths)
+        data, table = (os.path.join(folder, name) for name in ("data", "table"))
+        self.data: FileBytes = FileBytes(data)
+        self.table: FileBytes = FileBytes(table)
+        self.data_writer: int = os.open(data, os.O_WRONLY)
+        self.table_writer: int = os.open(table, os.O_WRONLY)
         for descriptor in (self.data_writer, self.table_writer):
             weakref.finalize(self, os.close, descriptor).atexit = False
 

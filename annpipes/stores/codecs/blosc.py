@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
@@ -44,8 +44,9 @@ _QUICK = (0, 1, 2)
 class Blosc(Codec):
     """Blosc buffers; the seventh of its parameters is the compressor's number."""
 
-    name, number = "blosc", 32001
-    zarr = ("blosc",)
+    name: ClassVar[str] = "blosc"
+    number: ClassVar[int | None] = 32001
+    zarr: ClassVar[tuple[str, ...]] = ("blosc",)
 
     def parameters_of(self, configuration: Mapping[str, Any]) -> Parameters:
         number = _COMPRESSORS.get(str(configuration.get("cname")))

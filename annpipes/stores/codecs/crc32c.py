@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from annpipes.stores.codecs.base import Buffer, Codec, Parameters
@@ -13,7 +15,7 @@ class Crc32c(Codec):
     """A checksum in four bytes at the end."""
 
     name = "crc32c"
-    zarr = ("crc32c", "numcodecs.crc32c")
+    zarr: ClassVar[tuple[str, ...]] = ("crc32c", "numcodecs.crc32c")
     compresses = False
     added_bytes = 4
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from annpipes.stores.codecs.base import Buffer, Codec, Parameters
@@ -12,8 +14,9 @@ __all__ = ["Fletcher32"]
 class Fletcher32(Codec):
     """A checksum in four bytes at the end."""
 
-    name, number = "fletcher32", 3
-    zarr = ("fletcher32", "numcodecs.fletcher32")
+    name: ClassVar[str] = "fletcher32"
+    number: ClassVar[int | None] = 3
+    zarr: ClassVar[tuple[str, ...]] = ("fletcher32", "numcodecs.fletcher32")
     compresses = False
     added_bytes = 4
 

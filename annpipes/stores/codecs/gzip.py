@@ -10,7 +10,7 @@ import sys
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
@@ -41,8 +41,9 @@ WORK = "inflating gzip"
 class Gzip(Codec):
     """zlib streams, which HDF5 calls gzip; what Zarr calls gzip has another header (RFC 1952)."""
 
-    name, number = "gzip", 1
-    zarr = ("zlib", "numcodecs.zlib")
+    name: ClassVar[str] = "gzip"
+    number: ClassVar[int | None] = 1
+    zarr: ClassVar[tuple[str, ...]] = ("zlib", "numcodecs.zlib")
     costs = COSTS
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from isal import igzip_lib
 
 from annpipes.stores.codecs.base import Buffer, Codec, Parameters
@@ -14,7 +16,7 @@ class GzipMember(Codec):
     """One gzip member; what HDF5 calls gzip is a zlib stream."""
 
     name = "gzip member"
-    zarr = ("gzip", "numcodecs.gzip")
+    zarr: ClassVar[tuple[str, ...]] = ("gzip", "numcodecs.gzip")
     costs = COSTS
 
     @property

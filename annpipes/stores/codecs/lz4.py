@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import ClassVar
 
 from numcodecs import lz4
 
@@ -14,7 +15,8 @@ __all__ = ["Lz4"]
 class Lz4(Codec):
     """LZ4 in HDF5's own frames; what Zarr calls lz4 has others."""
 
-    name, number = "lz4", 32004
+    name: ClassVar[str] = "lz4"
+    number: ClassVar[int | None] = 32004
 
     def quick(self, parameters: Parameters) -> bool:
         return True

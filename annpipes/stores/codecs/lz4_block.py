@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from numcodecs import lz4
@@ -17,7 +18,7 @@ class Lz4Block(Codec):
     """One LZ4 block behind its decoded size; what HDF5 calls lz4 has frames of its own."""
 
     name = "lz4 block"
-    zarr = ("lz4", "numcodecs.lz4")
+    zarr: ClassVar[tuple[str, ...]] = ("lz4", "numcodecs.lz4")
 
     def quick(self, parameters: Parameters) -> bool:
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from annpipes.stores.codecs.base import Buffer, Codec, Parameters
 
 __all__ = ["Lzf"]
@@ -10,7 +12,8 @@ __all__ = ["Lzf"]
 class Lzf(Codec):
     """Only h5py has its decoder, which cannot be called without HDF5."""
 
-    name, number = "lzf", 32000
+    name: ClassVar[str] = "lzf"
+    number: ClassVar[int | None] = 32000
 
     def refusal(self, parameters: Parameters) -> str:
         return f"filter {self.name} ({self.number}) is decoded only by HDF5"

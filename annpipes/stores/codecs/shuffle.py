@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
@@ -19,8 +19,9 @@ __all__ = ["Shuffle"]
 class Shuffle(Codec):
     """Bytes arranged so that they compress better; its one parameter is the size of an element."""
 
-    name, number = "shuffle", 2
-    zarr = ("shuffle", "numcodecs.shuffle")
+    name: ClassVar[str] = "shuffle"
+    number: ClassVar[int | None] = 2
+    zarr: ClassVar[tuple[str, ...]] = ("shuffle", "numcodecs.shuffle")
     compresses = False
 
     def parameters_of(self, configuration: Mapping[str, Any]) -> Parameters:

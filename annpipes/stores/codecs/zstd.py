@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
@@ -33,8 +33,9 @@ _LOW = 0xFFFFFFFF  # of a result, all that a called function gives back
 class Zstd(Codec):
     """Zstandard frames, one as a rule."""
 
-    name, number = "zstd", 32015
-    zarr = ("zstd", "numcodecs.zstd")
+    name: ClassVar[str] = "zstd"
+    number: ClassVar[int | None] = 32015
+    zarr: ClassVar[tuple[str, ...]] = ("zstd", "numcodecs.zstd")
 
     def decode(self, encoded: Buffer, size: int, parameters: Parameters) -> Buffer:
         stated = _stated_size(memoryview(encoded))

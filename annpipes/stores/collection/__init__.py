@@ -24,12 +24,13 @@ from annpipes.plans.rows import RowArray, as_count
 from annpipes.stores.base import FieldStore
 from annpipes.stores.begun import Begun
 from annpipes.stores.bytes.remote import as_remote
-from annpipes.stores.caching.settings import as_cache
+from annpipes.stores.caching.settings import Cache, as_cache
 from annpipes.stores.collection.aligned import AlignedStore
 from annpipes.stores.collection.alignment import JoinedGenes, first_few, union
 from annpipes.stores.collection.joined import JoinedDense, JoinedSparse, Part, common_width
 from annpipes.stores.collection.patterns import is_pattern, paths_of, several_at
 from annpipes.stores.frame import Column, column_of
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes
 from annpipes.stores.memory import MemoryStore
 from annpipes.stores.opening import open_one
@@ -137,11 +138,14 @@ class Collection(AlignedStore):
             raise ParameterTypeError(f"fill_value must be a number, got {fill_value!r}")
         self.join: str | list[str] = join if isinstance(join, str) else [str(gene) for gene in join]
         self._matching = Matching.of(on, missing_genes, gene_versions, argument="on")
-        self.on, self.missing_genes, self.gene_versions = on, missing_genes, gene_versions
+        self.on: str | None = on
+        self.missing_genes, self.gene_versions = missing_genes, gene_versions
         self.missing: Missing = missing
         self.fill_value: float = float(fill_value)
         self.max_open_files: int = as_count(max_open_files, "max_open_files")
-        self.cache, self.data, self.stores = as_cache(cache), list[Any](), list[FieldStore]()
+        self.cache: Cache | None = as_cache(cache)
+        self.data: list[Any] = list[Any]()
+        self.stores: list[FieldStore] = list[FieldStore]()
         for one in data:
             store = open_one(one, self.cache)
             self.data.append(os.fspath(one) if isinstance(one, str | os.PathLike) and as_remote(one) is None else store)
@@ -150,9 +154,11 @@ class Collection(AlignedStore):
             raise ParameterError("data is an empty list: a collection needs at least one file")
         self.keep_genes()
         self.space = RowSpace([store.n_obs for store in self.stores])
-        self.n_obs, self.name = len(self.space), f"{len(self.stores)} files"
+        self.n_obs: int = len(self.space)
+        self.name: str = f"{len(self.stores)} files"
         self._of_var = JoinedGenes(self.stores, self.join, self._matching)
-        self.n_vars, self.distant = len(self._of_var.names), any(store.distant for store in self.stores)
+        self.n_vars: int = len(self._of_var.names)
+        self.distant: bool = any(store.distant for store in self.stores)
 
     def parts(self) -> list[FieldStore]:
         """The stores, to be part of another collection, which has rules for all of them."""
@@ -180,8 +186,8 @@ class Collection(AlignedStore):
         return tuple(file for store in self.stores for file in store.files)
 
     @property
-    def obs_names(self) -> pd.Index[Any]:
-        names: pd.Index[Any] = pd.Index(np.concatenate([store.obs_names.astype(str) for store in self.stores]))
+    def obs_names(self) -> AnyIndex:
+        names: AnyIndex = pd.Index(np.concatenate([store.obs_names.astype(str) for store in self.stores]))
         return names
 
     def close(self) -> None:
@@ -226,9 +232,8 @@ class Collection(AlignedStore):
     def _skipped(self, field: str) -> bool:
         """Whether a field is left out because some store lacks it."""
         plain = field.removesuffix(":code")
-        return (
-            self.missing == "skip" and plain not in self.fields and any(plain in store.fields for store in self.stores)
-        )
+        owned = (plain in store.fields for store in self.stores)
+        return self.missing == "skip" and plain not in self.fields and any(owned)
 
     def _open(self, field: str) -> Any:
         if field == "file":
@@ -245,7 +250,7 @@ class Collection(AlignedStore):
     def _open_column(self, column: str) -> Column:
         return column_of(self.series(column), f"obs/{column} of {self.name}")
 
-    def series(self, column: Any) -> pd.Series[Any]:
+    def series(self, column: Any) -> AnySeries:
         columns = [store.series(column) if f"obs/{column}" in store.fields else None for store in self.stores]
         for store, values in zip(self.stores, columns, strict=True):
             if values is not None and len(values) != store.n_obs:

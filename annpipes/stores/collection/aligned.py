@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from annpipes.errors import ParameterError
 from annpipes.stores.base import FieldStore
 from annpipes.stores.collection.alignment import JoinedGenes
+from annpipes.stores.generics import AnyIndex
 from annpipes.stores.genes import Genes, has_genes
 from annpipes.stores.vocabularies import AS_NAMED, Matching
 
@@ -43,7 +44,7 @@ class AlignedStore(FieldStore):
         return self._joined(raw=field == "raw/X") if field == "raw/X" or has_genes(field) else None
 
     @property
-    def var_names(self) -> pd.Index[Any]:
+    def var_names(self) -> AnyIndex:
         return self._of_var.names
 
     @property
@@ -54,7 +55,7 @@ class AlignedStore(FieldStore):
     def _raw_var(self) -> pd.DataFrame:
         return self._of_raw.table
 
-    def column_names(self, field: str) -> pd.Index[Any] | None:
+    def column_names(self, field: str) -> AnyIndex | None:
         if field == "raw/X":
             return self._of_raw.names
         named = (store.column_names(field) for store in self.stores if field in store.fields)

@@ -15,6 +15,7 @@ from annpipes.errors import FormatError, ParameterError
 from annpipes.plans.rows import RowArray
 from annpipes.stores.base import FieldStore
 from annpipes.stores.gene_tables import with_names
+from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes
 from annpipes.stores.protocol import MatrixReader, names_crc
 from annpipes.stores.series import TEXT, as_dtype, common_dtype, is_mixed
@@ -41,7 +42,9 @@ class JoinedGenes:
     def __init__(
         self, stores: Sequence[FieldStore], join: str | Sequence[str], matching: Matching, *, raw: bool = False
     ) -> None:
-        self.stores, self.matching, self.raw = stores, matching, raw
+        self.stores: Sequence[FieldStore] = stores
+        self.matching: Matching = matching
+        self.raw: bool = raw
         self._having = list(filter(self._has, stores))
         tables = [self._keys(store) for store in self._having]
         if isinstance(join, str):
@@ -51,7 +54,7 @@ class JoinedGenes:
                 self._need_all(store, keys)
         where = [f"{'raw of ' if raw else ''}{store.files[0]}" for store in self._having]
         self._known = join_names(tables, where, join, matching, raw=raw, table=lambda: self._table(self._having[0]))
-        self.names = self._known if isinstance(join, str) else pd.Index(join)
+        self.names: AnyIndex = self._known if isinstance(join, str) else pd.Index(join)
         """What the genes of the whole are called."""
 
     def _has(self, store: FieldStore) -> bool:
@@ -60,13 +63,13 @@ class JoinedGenes:
     def _table(self, store: FieldStore) -> pd.DataFrame:
         return store.gene_table(raw=self.raw)
 
-    def _keys(self, store: FieldStore) -> pd.Index[Any]:
+    def _keys(self, store: FieldStore) -> AnyIndex:
         """What the genes of one store are recognised by; None where nothing is known."""
         keys = store.gene_keys(self.matching.column, raw=self.raw)
         keys = keys.astype(str) if self.matching.column is None else keys
         return keys if self.matching.versions == "keep" else pd.Index(self.matching.compared(keys), dtype=object)
 
-    def _need_all(self, store: FieldStore, keys: pd.Index[Any]) -> None:
+    def _need_all(self, store: FieldStore, keys: AnyIndex) -> None:
         unknown = store.gene_keys(None, raw=self.raw)[keys.isna()]
         if len(unknown):
             raise ParameterError(
@@ -103,7 +106,7 @@ class JoinedGenes:
             maps.append(known[names])
         return maps
 
-    def _places(self, keys: pd.Index[Any]) -> RowArray:
+    def _places(self, keys: AnyIndex) -> RowArray:
         """Where each gene of the whole stands in one store, or -1."""
         if keys.is_unique:
             return keys.get_indexer(self._known).astype(np.int64)
@@ -148,14 +151,14 @@ class JoinedGenes:
 
 
 def join_names(
-    tables: Sequence[pd.Index[Any]],
+    tables: Sequence[AnyIndex],
     where: Sequence[str],
     join: str | Sequence[str],
     matching: Matching = AS_NAMED,
     *,
     raw: bool = False,
     table: Callable[[], pd.DataFrame] | None = None,
-) -> pd.Index[Any]:
+) -> AnyIndex:
     """The genes of the whole, of those that each file has; of a list of genes, as they are compared."""
     if isinstance(join, str) and all(index.equals(tables[0]) for index in tables):
         return tables[0]
@@ -169,17 +172,17 @@ def join_names(
                 f"in {where[-1]}): are {matching.column or 'var_names'} of one kind?"
             )
         return common
-    every: pd.Index[Any] = pd.Index(union(index[index.notna()] for index in tables))
+    every: AnyIndex = pd.Index(union(index[index.notna()] for index in tables))
     if join == "outer":
         return every
     refuse_repeated(list(join), matching, "join names the gene")
     any_file = f"{'raw of ' if raw else ''}any of {len(tables)} files"
     places_of_genes(np.asarray(list(join), object), every, any_file, matching, table)
-    chosen: pd.Index[Any] = pd.Index(matching.compared(join))
+    chosen: AnyIndex = pd.Index(matching.compared(join))
     return chosen
 
 
-def _refuse_twice(keys: pd.Index[Any], where: str, matching: Matching, *, raw: bool) -> None:
+def _refuse_twice(keys: AnyIndex, where: str, matching: Matching, *, raw: bool) -> None:
     if keys.is_unique:
         return
     twice = keys[keys.duplicated()][0]
@@ -202,7 +205,7 @@ def union(tables: Iterable[Iterable[str]]) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(tables)))
 
 
-def agreed_columns(frames: Sequence[pd.DataFrame], names: pd.Index[Any]) -> pd.DataFrame:
+def agreed_columns(frames: Sequence[pd.DataFrame], names: AnyIndex) -> pd.DataFrame:
     """The columns on which all frames that have them agree about each name."""
     frames = [frame.set_axis(frame.index.astype(str)) for frame in frames]
     if all(frame.equals(frames[0]) for frame in frames):
@@ -217,7 +220,7 @@ def agreed_columns(frames: Sequence[pd.DataFrame], names: pd.Index[Any]) -> pd.D
     return agreed
 
 
-def _agreed(columns: Sequence[pd.Series[Any]], names: pd.Index[Any]) -> pd.Series[Any] | None:
+def _agreed(columns: Sequence[AnySeries], names: AnyIndex) -> AnySeries | None:
     """One column of all, in the type that `common_dtype` gives them; None where they contradict each other."""
     dtypes = [column.dtype for column in columns]
     if is_mixed(dtypes):
@@ -227,7 +230,8 @@ def _agreed(columns: Sequence[pd.Series[Any]], names: pd.Index[Any]) -> pd.Serie
     try:
         found = _objects(columns, dtype, names)
     except FormatError:  # integers too large for floats
-        dtype = common_dtype([pd.array(column.array[:0].astype(column.dtype)).dtype for column in columns])
+        empty: list[Any] = [column.array[:0] for column in columns]
+        dtype = common_dtype([pd.array(none.astype(none.dtype)).dtype for none in empty])
         if isinstance(dtype, np.dtype):
             return None
         found = _objects(columns, dtype, names)
@@ -239,7 +243,7 @@ def _agreed(columns: Sequence[pd.Series[Any]], names: pd.Index[Any]) -> pd.Serie
     return values if dtype == TEXT else values.astype(dtype)
 
 
-def _objects(columns: Sequence[pd.Series[Any]], dtype: Any, names: pd.Index[Any]) -> list[pd.Series[Any]]:
+def _objects(columns: Sequence[AnySeries], dtype: Any, names: AnyIndex) -> list[AnySeries]:
     """The columns' values in the common type, as objects: these may be missing and stay what they are."""
     return [as_dtype(column, dtype, f"var column {column.name!r}").astype(object).reindex(names) for column in columns]
 

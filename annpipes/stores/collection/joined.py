@@ -7,7 +7,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 from toolz import partition_all
 
@@ -17,6 +16,7 @@ from annpipes.stores.begun import Begun, nothing
 from annpipes.stores.blocks import BlockAdvice
 from annpipes.stores.compiled.kernels import copy_values
 from annpipes.stores.engine.pools import Work, begin, empty, run
+from annpipes.stores.generics import AnyIndex
 from annpipes.stores.genes import Genes, fill_columns, move_columns, take_genes
 from annpipes.stores.matrices import CsrRows, DenseRows, places_of
 from annpipes.stores.protocol import BegunMatrix, MatrixReader
@@ -44,7 +44,9 @@ class Part:
     """
 
     def __init__(self, store: FieldStore, matrix: MatrixReader | None, genes: Genes | None) -> None:
-        self.store, self.matrix, self.genes = store, matrix, genes
+        self.store: FieldStore = store
+        self.matrix: MatrixReader | None = matrix
+        self.genes: Genes | None = genes
         self._chosen: WeakKeyDictionary[Genes, Genes] = WeakKeyDictionary()
 
     def kept(self, chosen: Genes | None) -> Genes | None:
@@ -60,10 +62,13 @@ class _Joined(BegunMatrix):
     """What joined matrices have in common."""
 
     def __init__(self, space: RowSpace, parts: Sequence[Part], n_columns: int, fill: float, at_once: int) -> None:
-        self.space, self.parts, self.fill, self.at_once = space, parts, fill, at_once
-        self.shape = (len(space), n_columns)
+        self.space: RowSpace = space
+        self.parts: Sequence[Part] = parts
+        self.fill: float = fill
+        self.at_once: int = at_once
+        self.shape: tuple[int, int] = (len(space), n_columns)
         self.present: list[MatrixReader] = [part.matrix for part in parts if part.matrix is not None]
-        self.dtype = np.result_type(*(matrix.dtype for matrix in self.present))
+        self.dtype: np.dtype[Any] = np.result_type(*(matrix.dtype for matrix in self.present))
         filled = any(part.matrix is None or (part.genes is not None and len(part.genes.absent)) for part in parts)
         if filled and not _holds(self.dtype, fill):
             self.dtype = np.result_type(self.dtype, np.float32)
@@ -116,7 +121,7 @@ class JoinedSparse(_Joined):
         # 32 bits at least, as scipy has them: columns of the join may have larger numbers than those of a file.
         wide = n_columns > np.iinfo(np.int32).max + 1  # also of matrices in memory
         dtypes = [np.int64 if matrix.index_dtype == np.uint64 else matrix.index_dtype for matrix in files]
-        self.index_dtype = np.result_type(np.int64 if wide else np.int32, *dtypes)
+        self.index_dtype: np.dtype[Any] = np.result_type(np.int64 if wide else np.int32, *dtypes)
 
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
         width = self.shape[1] if genes is None else len(genes)
@@ -208,7 +213,7 @@ def common_width(stores: Sequence[FieldStore], field: str) -> int:
     """The width of a field whose columns are no genes; they must be the same in every store that has it."""
     owners = [store for store in stores if field in store.fields]
     first, width = owners[0], owners[0].matrix(field).shape[1]
-    named: tuple[str, pd.Index[Any]] | None = None  # the first one whose columns have names
+    named: tuple[str, AnyIndex] | None = None  # the first one whose columns have names
     for other in owners:
         theirs, their_width = other.column_names(field), other.matrix(field).shape[1]
         if width != their_width:

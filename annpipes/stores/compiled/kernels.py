@@ -54,9 +54,9 @@ class Output(NamedTuple):
 
 # libc's functions by name, unlike ctypes pointers, can be cached on disk. Addresses travel as
 # integers, so that an offset can be added to them.
-memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
-pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
-pwrite = types.ExternalFunction("pwrite", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+memcpy: Any = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
+pread: Any = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+pwrite: Any = types.ExternalFunction("pwrite", types.intp(types.intc, types.uintp, types.uintp, types.int64))
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]

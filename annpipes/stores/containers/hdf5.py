@@ -6,7 +6,7 @@ import atexit
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import h5py
 from h5py._objects import phil
@@ -34,7 +34,7 @@ class Hdf5File(Container):
     through a fork. Plain bytes stay open, in ``source``, which refuses a file that changed since it was first seen.
     """
 
-    library = "h5py"
+    library: ClassVar[Literal["h5py", "zarr"]] = "h5py"
 
     def __init__(self, path: str | RemoteFile) -> None:
         self.source: LocalFile | RemoteFile

@@ -153,7 +153,8 @@ class OpenedChunks:
     """
 
     def __init__(self, sources: tuple[ByteSource, ...], owners: RowArray) -> None:
-        self.sources, self.owners = sources, owners
+        self.sources: tuple[ByteSource, ...] = sources
+        self.owners: RowArray = owners
         self.opened: tuple[OpenBytes, ...] = tuple(source.opened() for source in sources)
 
     @property

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, ClassVar, Literal
 from weakref import WeakSet
 
 import numpy as np
@@ -34,11 +34,11 @@ _LEAST = {"zarr": (3, 0), "anndata": (0, 12)}
 class ZarrGroup(Container):
     """A group of arrays and groups, in a folder or a zip archive, that zarr has open in each process for itself."""
 
-    library = "zarr"
+    library: ClassVar[Literal["h5py", "zarr"]] = "zarr"
 
     def __init__(self, path: str | Places) -> None:
-        self.places = path if isinstance(path, Places) else _places_at(path)
-        self.stamp = self.places.stamp
+        self.places: Places = path if isinstance(path, Places) else _places_at(path)
+        self.stamp: tuple[Any, ...] = self.places.stamp
         self._absent: dict[str, Absent] = {}  # of each array that was asked for
         self._layouts: WeakSet[Layout] = WeakSet()
 

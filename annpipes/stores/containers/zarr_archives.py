@@ -18,6 +18,7 @@ import numpy as np
 
 from annpipes.errors import DamageError
 from annpipes.stores.bytes.local import LocalFile, stamp_of
+from annpipes.stores.bytes.remote import Remote
 from annpipes.stores.bytes.remote_file import RemoteFile
 from annpipes.stores.containers.zarr_places import ROOTS, Objects, Places
 
@@ -33,8 +34,9 @@ class Zip(Places):
     """A store in a zip archive: one file, whose parts are stored as they are."""
 
     def __init__(self, source: LocalFile | RemoteFile) -> None:
-        self.source, self.path = source, source.name
-        self.remote = source.remote if isinstance(source, RemoteFile) else None
+        self.source: LocalFile | RemoteFile = source
+        self.path: str = source.name
+        self.remote: Remote | None = source.remote if isinstance(source, RemoteFile) else None
         self._archives: dict[int, ZipFile] = {}  # of a remote one, by process
 
     def __getstate__(self) -> dict[str, Any]:

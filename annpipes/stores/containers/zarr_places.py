@@ -99,7 +99,8 @@ class Folder(Places):
     """A store whose objects are files."""
 
     def __init__(self, path: str) -> None:
-        self.path, self.absolute = path, os.path.abspath(path)
+        self.path: str = path
+        self.absolute: str = os.path.abspath(path)
 
     @property
     def stamp(self) -> tuple[Any, ...]:

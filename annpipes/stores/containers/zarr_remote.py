@@ -42,9 +42,12 @@ class RemotePlaces(Places):
     """
 
     def __init__(self, requests: Requests, root: tuple[str, bytes, Seen]) -> None:
-        self.requests, self.remote = requests, requests.remote
-        self.path, self.listed = requests.remote.name, not requests.remote.web
-        name, content, self.seen = root
+        self.requests: Requests = requests
+        self.remote: Remote = requests.remote
+        self.path: str = requests.remote.name
+        self.listed: bool = not requests.remote.web
+        name, content, seen = root
+        self.seen: Seen = seen
         self.zarr_format = 3 if name == _GROUPS[0] else 2
         self._told = False
         self._metadata: dict[str, bytes | None] = {name: content}  # of groups and arrays, as they were asked for

@@ -98,7 +98,8 @@ class Cached(Direct):
 
     def __init__(self, origin: Origin, layout: Layout, array: CachedArray, reason: str) -> None:
         super().__init__(origin, layout)
-        self.array, self.route = array, Route("direct", f"{reason}, cached")
+        self.array: CachedArray = array
+        self.route: Route = Route("direct", f"{reason}, cached")
         self.set_decoder(partial(_recall_or_decode, array, origin, layout))
 
     def kept(self, numbers: RowArray) -> Layout | None:

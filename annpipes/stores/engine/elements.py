@@ -97,10 +97,13 @@ class Direct:
     """An array whose bytes are read and decoded here, in parallel and without its container's lock."""
 
     def __init__(self, origin: Origin, layout: Layout) -> None:
-        self.origin, self.path, self.layout = origin, origin.path, layout
-        self.shape, self.dtype = layout.shape, layout.dtype
-        self.route = Route("direct", " + ".join(layout.pipeline.names) or "uncompressed")
-        self.step = 1 if layout.plain else layout.chunk_shape[0]
+        self.origin: Origin = origin
+        self.path: str = origin.path
+        self.layout: Layout = layout
+        self.shape: tuple[int, ...] = layout.shape
+        self.dtype: np.dtype[Any] = layout.dtype
+        self.route: Route = Route("direct", " + ".join(layout.pipeline.names) or "uncompressed")
+        self.step: int = 1 if layout.plain else layout.chunk_shape[0]
         self.set_decoder(partial(decode, origin, layout))
 
     def set_decoder(self, decode: Callable[[int], Bytes]) -> None:

@@ -27,9 +27,13 @@ class ThroughLibrary:
     """An array that only its container's library can decode, one thread at a time."""
 
     def __init__(self, container: Container, origin: Origin, found: StoredArray, reason: str) -> None:
-        self.container, self.origin, self.path = container, origin, origin.path
-        self.shape, self.dtype, self.step = found.shape, found.dtype, found.step
-        self.route = Route(container.library, reason)
+        self.container: Container = container
+        self.origin: Origin = origin
+        self.path: str = origin.path
+        self.shape: tuple[int, ...] = found.shape
+        self.dtype: np.dtype[Any] = found.dtype
+        self.step: int = found.step
+        self.route: Route = Route(container.library, reason)
 
     def copy_spans(self, spans: Spans, out: NDArray[Any], below: int | None = None) -> Work:
         return Work([partial(self._copy_spans, spans, out, below)], guards=[self.container.steady])

@@ -55,13 +55,22 @@ class Fetching:
         target: Target,
         shelf_of: Callable[[Offsets], Shelf | None] = no_shelf,
     ) -> None:
-        self.decode, self.opened, self.numbers, self.edges = decode, opened, numbers, edges
-        self.pieces, self.target = pieces, target
-        self.offsets, self.sizes = layout.offsets[numbers], layout.sizes[numbers]
-        self.addresses = np.zeros(len(numbers), np.int64)  # of what was read, each written by the task that decodes it
+        self.decode: Callable[[int, Any], Bytes] = decode
+        self.opened: OpenedChunks = opened
+        self.numbers: Offsets = numbers
+        self.edges: Offsets = edges
+        self.pieces: Pieces = pieces
+        self.target: Target = target
+        self.offsets: Offsets = layout.offsets[numbers]
+        self.sizes: Offsets = layout.sizes[numbers]
+        self.addresses: Offsets = np.zeros(
+            len(numbers), np.int64
+        )  # of what was read, each written by the task that decodes it
         decoder = decoder_of(layout, numbers)
         self.decoding: Decoding | None = None
-        self.recalled = np.zeros(len(numbers), np.bool_)  # those that need no request, unless they prove spoilt
+        self.recalled: NDArray[np.bool_] = np.zeros(
+            len(numbers), np.bool_
+        )  # those that need no request, unless they prove spoilt
         if decoder is not None and (shelf := shelf_of(numbers)) is not None:
             in_memory = np.full(len(numbers), -1)
             chunks = Chunks(in_memory, self.addresses, self.sizes, edges, decoder.steps, shelf)

@@ -49,12 +49,14 @@ class Stretches:
     """
 
     def __init__(self, container: Container, dataset: Any, path: str) -> None:
-        self.container, self.dataset = container, dataset
-        self.shape, self.dtype = tuple(dataset.shape), np.dtype(dataset.dtype)
-        self.row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * max(1, self.dtype.itemsize)
+        self.container: Container = container
+        self.dataset: Any = dataset
+        self.shape: tuple[int, ...] = tuple(dataset.shape)
+        self.dtype: np.dtype[Any] = np.dtype(dataset.dtype)
+        self.row_bytes: int = int(np.prod(self.shape[1:], dtype=np.int64)) * max(1, self.dtype.itemsize)
         self.step = dataset.chunks[0] if dataset.chunks else 1
         self.bad: list[Bad] = []
-        self.table = ""  # what is wrong with the table of storage chunks
+        self.table: str = ""  # what is wrong with the table of storage chunks
         self._text = h5py.check_string_dtype(self.dtype) if isinstance(dataset, h5py.Dataset) else None
         self._direct: Direct | None = None
         self._halved = 0

@@ -24,9 +24,12 @@ class Target:
     """The array that a dataset's pieces are copied to, and the check on what is copied."""
 
     def __init__(self, origin: Origin, layout: Layout, out: NDArray[Any], below: int | None) -> None:
-        self.origin, self.layout, self.below = origin, layout, below
-        self.limit = word_limit(out, below)
-        self.out, self.words = out.reshape(-1).view(np.uint8), as_words(out, below)
+        self.origin: Origin = origin
+        self.layout: Layout = layout
+        self.below: int | None = below
+        self.limit: int = word_limit(out, below)
+        self.out: NDArray[np.uint8] = out.reshape(-1).view(np.uint8)
+        self.words: NDArray[Any] = as_words(out, below)
 
     def fill(self, source: Bytes, froms: RowArray, pieces: Pieces, start: int, stop: int) -> None:
         """Copy the pieces ``start … stop-1`` from ``froms`` of ``source``."""
@@ -59,9 +62,10 @@ class Decoding:
     """Storage chunks that the compiled loop decodes, on their way to a target."""
 
     def __init__(self, loop: Loop, pieces: Pieces, target: Target) -> None:
-        self.loop, self.decoded = loop, target.layout.chunk_bytes
-        self.moves = Moves(pieces.froms, pieces.tos, pieces.lengths)
-        self.output = Output(target.out, target.words, target.limit if target.below is not None else -1)
+        self.loop: Loop = loop
+        self.decoded: int = target.layout.chunk_bytes
+        self.moves: Moves = Moves(pieces.froms, pieces.tos, pieces.lengths)
+        self.output: Output = Output(target.out, target.words, target.limit if target.below is not None else -1)
 
     def copy(self, again: Callable[[int, int], None], first: int, last: int) -> None:
         """Copy the pieces of the storage chunks ``first … last-1``; those that fail are left to ``again``."""

@@ -53,11 +53,12 @@ class BareReading:
 
     def __init__(self, data: Any, chunks: Sequence[Chunk]) -> None:
         store = open_one(data)
-        matrix, self.file_bytes = store.matrix("X"), store.stored_bytes
+        self.file_bytes: int = store.stored_bytes
+        matrix = store.matrix("X")
         container = matrix.container if isinstance(matrix, CsrRows | DenseRows) else None
         if not isinstance(matrix, CsrRows | DenseRows) or container is None:
             raise FormatError(f"X of {data} is read whole into memory, so there is nothing to measure")
-        self.sparse = matrix.sparse
+        self.sparse: bool = matrix.sparse
         parts = [matrix.data, matrix.indices] if isinstance(matrix, CsrRows) else [matrix.values]
         spans = [_spans(matrix, chunk) for chunk in chunks]
         self._direct = [

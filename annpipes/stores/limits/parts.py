@@ -33,10 +33,13 @@ class DirectPart:
     """An array whose bytes are at known places, and its pieces, in bytes, for each chunk."""
 
     def __init__(self, layout: Layout, pieces: Sequence[Pieces]) -> None:
-        self.layout, self.pieces = layout, pieces
-        self.needed = [np.unique(part.chunks) for part in pieces]  # for each chunk (storage chunks,)
-        self.row_bytes = sum(int(part.lengths.sum()) for part in pieces)
-        self.decoded_bytes = self.row_bytes if layout.plain else layout.chunk_bytes * sum(map(len, self.needed))
+        self.layout: Layout = layout
+        self.pieces: Sequence[Pieces] = pieces
+        self.needed: list[NDArray[np.int64]] = [
+            np.unique(part.chunks) for part in pieces
+        ]  # for each chunk (storage chunks,)
+        self.row_bytes: int = sum(int(part.lengths.sum()) for part in pieces)
+        self.decoded_bytes: int = self.row_bytes if layout.plain else layout.chunk_bytes * sum(map(len, self.needed))
 
     @property
     def stored_bytes(self) -> int:
@@ -124,7 +127,9 @@ class LibraryPart:
 
     def __init__(self, dataset: ThroughLibrary, spans: Sequence[tuple[RowArray, RowArray]]) -> None:
         self.dataset = dataset
-        self.stretches = [_stretches(firsts, firsts + lengths, dataset.step) for firsts, lengths in spans]
+        self.stretches: list[list[tuple[int, int]]] = [
+            _stretches(firsts, firsts + lengths, dataset.step) for firsts, lengths in spans
+        ]
         size = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
         self.row_bytes: int = size * sum(int(lengths.sum()) for _, lengths in spans)
         read = (min(end, dataset.shape[0]) - first for part in self.stretches for first, end in part)

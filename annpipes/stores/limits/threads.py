@@ -63,7 +63,7 @@ class Threads:
     """So many threads that share tasks; as many as decode when ``count`` is None."""
 
     def __init__(self, count: int | None = None) -> None:
-        self.count = thread_count() if count is None else count
+        self.count: int = thread_count() if count is None else count
         self._pool = ThreadPoolExecutor(self.count)
 
     def __enter__(self) -> Self:

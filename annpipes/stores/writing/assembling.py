@@ -21,7 +21,7 @@ from annpipes.stores.row_space import RowSpace
 from annpipes.stores.writing.carrying import Array, field_named, form_of, kept_fields, option_named
 from annpipes.stores.writing.datasets import append, create
 from annpipes.stores.writing.gathering import Table, scratch_file
-from annpipes.stores.writing.inputs import inputs_of
+from annpipes.stores.writing.inputs import Input, inputs_of
 from annpipes.stores.writing.parts import Matrix
 from annpipes.types import Chunk
 
@@ -70,15 +70,18 @@ class Assembly:
         memory: int,
         without: Sequence[str] = (),
     ) -> None:
-        self.store, self.matrices, self.encoding, self.memory = store, matrices, encoding, memory
+        self.store: FieldStore = store
+        self.matrices: Sequence[Matrix] = matrices
+        self.encoding: Encoding = encoding
+        self.memory: int = memory
         self.without = without
-        self.inputs = inputs_of(store)
-        self.space = RowSpace([one.n_obs for one in self.inputs])
+        self.inputs: list[Input] = inputs_of(store)
+        self.space: RowSpace = RowSpace([one.n_obs for one in self.inputs])
         in_parts = {matrix.field for matrix in matrices}
         forms = {field: form_of(store, field) for field in kept_fields(store, without) if field not in in_parts}
         framed = [field for field, form in forms.items() if form == "table"]
-        self.tables = [Table(self.inputs, path, self.space, without) for path in ("obs", *framed)]
-        self.dense = [field for field, form in forms.items() if form == "matrix"]
+        self.tables: list[Table] = [Table(self.inputs, path, self.space, without) for path in ("obs", *framed)]
+        self.dense: list[str] = [field for field, form in forms.items() if form == "matrix"]
         self.arrays: list[Array] = []
         for field, form in forms.items():
             if form == "array":

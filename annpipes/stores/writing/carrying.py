@@ -98,8 +98,9 @@ class Array:
     """
 
     def __init__(self, store: FieldStore, field: str) -> None:
-        self.files, self.field = inputs_of(store), field
-        self.space = RowSpace([one.n_obs for one in self.files])
+        self.files: list[Input] = inputs_of(store)
+        self.field: str = field
+        self.space: RowSpace = RowSpace([one.n_obs for one in self.files])
         shapes, dtypes, texts = [], [], []
         for one in self.files:
             with one.file.reading(field) as file:
@@ -114,9 +115,9 @@ class Array:
             other = next((one for one in self.files if not one.var_names.equals(store.var_names)), None)
             if other is not None:
                 raise FormatError(f"{field} has {len(shapes[0])} dimensions, and {other.name} has other genes")
-        self.text = texts[0]
-        self.shape = shapes[0][1:]  # of a row
-        self.dtype = np.dtype(object) if self.text else np.result_type(*dtypes)
+        self.text: bool = texts[0]
+        self.shape: tuple[int, ...] = shapes[0][1:]  # of a row
+        self.dtype: np.dtype[Any] = np.dtype(object) if self.text else np.result_type(*dtypes)
 
     @property
     def row_bytes(self) -> int:

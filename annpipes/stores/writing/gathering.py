@@ -17,6 +17,7 @@ from annpipes.plans.rows import RowArray
 from annpipes.stores.collection.alignment import union
 from annpipes.stores.containers.slabs import rows_in_slabs
 from annpipes.stores.frame import MISSING_LABEL
+from annpipes.stores.generics import AnySeries
 from annpipes.stores.row_space import RowSpace
 from annpipes.stores.series import TEXT, as_dtype, common_dtype, is_mixed
 from annpipes.stores.surveying import encoding_of
@@ -35,13 +36,15 @@ class Table:
     """
 
     def __init__(self, stores: Sequence[Input], path: str, space: RowSpace, without: Sequence[str] = ()) -> None:
-        self.stores, self.path, self.space = stores, path, space
+        self.stores: Sequence[Input] = stores
+        self.path: str = path
+        self.space: RowSpace = space
         listed = [_columns(store, path) for store in stores]
-        self.columns = [name for name in listed[0] if all(name in names for names in listed)]
+        self.columns: list[str] = [name for name in listed[0] if all(name in names for names in listed)]
         self.columns = [name for name in self.columns if f"{path}/{name}" not in without and path not in without]
-        self.left_out = [name for name in union(listed) if name not in self.columns]
+        self.left_out: list[str] = [name for name in union(listed) if name not in self.columns]
         with stores[0].file.reading(path) as file:
-            self.index_name = index_key(file[path])
+            self.index_name: str = index_key(file[path])
         self._known: dict[str, list[Any]] = {}
 
     def index(self, rows: RowArray) -> NDArray[Any]:
@@ -83,7 +86,7 @@ class Table:
             self._known[name] = [_some_rows(store, self.path, name, none).dtype for store in self.stores]
         return self._known[name]
 
-    def _converted(self, values: pd.Series[Any], number: int, name: str | None, dtype: Any) -> pd.Series[Any]:
+    def _converted(self, values: AnySeries, number: int, name: str | None, dtype: Any) -> AnySeries:
         what = f"{self.path}/{name or 'index'} of {self.stores[number].path}"
         values = as_dtype(values, dtype, what)
         # A column of strings has no place for what is missing, as documented.
@@ -111,7 +114,7 @@ def _columns(store: Input, path: str) -> tuple[str, ...]:
         return frame_columns(file[path])
 
 
-def _some_rows(store: Input, path: str, column: str | None, rows: RowArray) -> pd.Series[Any]:
+def _some_rows(store: Input, path: str, column: str | None, rows: RowArray) -> AnySeries:
     """A column (None: the names) of ascending ``rows``."""
     with store.file.reading(f"{path}/{column or 'index'}") as file:
         frame = file[path]

@@ -15,12 +15,12 @@ from typing import Any
 
 import anndata
 import h5py
-import pandas as pd
 from anndata.io import read_elem, write_elem
 
 from annpipes.stores.base import FieldStore
 from annpipes.stores.collection import Collection
 from annpipes.stores.containers.hdf5 import Hdf5File
+from annpipes.stores.generics import AnyIndex
 from annpipes.stores.h5ad import H5adStore
 from annpipes.stores.protocol import is_matrix_field
 from annpipes.stores.surveying import SPARSE, encoding_of
@@ -73,7 +73,7 @@ class Input:
         return self.store.fields
 
     @property
-    def var_names(self) -> pd.Index[Any]:
+    def var_names(self) -> AnyIndex:
         """The names of its genes."""
         return self.store.var_names
 

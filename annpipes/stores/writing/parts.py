@@ -130,8 +130,11 @@ class PartFile:
     """
 
     def __init__(self, path: str, chunk: Chunk, bases: Mapping[str, int], encoding: Encoding) -> None:
-        self.path, self.chunk, self.bases, self.encoding = path, chunk, bases, encoding
-        self.unfinished = f"{path}.{uuid.uuid4().hex[:8]}"  # another worker may have been given the same part
+        self.path: str = path
+        self.chunk: Chunk = chunk
+        self.bases: Mapping[str, int] = bases
+        self.encoding: Encoding = encoding
+        self.unfinished: str = f"{path}.{uuid.uuid4().hex[:8]}"  # another worker may have been given the same part
 
     def add(self, matrix: Matrix, values: Any) -> None:
         """Write the part's rows of a matrix."""

@@ -66,17 +66,21 @@ class TurnedRows(CsrRows):
     """
 
     def __init__(self, container: Container, field: str, path: str, shape: tuple[int, int], file: str) -> None:
-        self.field, self.file, where = field, file, f"{path} of {container.path}"
+        self.field: str = field
+        self.file: str = file
+        where = f"{path} of {container.path}"
         pieces = list(container.numbers(f"{path}/indptr"))
-        self.columns = np.concatenate(pieces or [np.zeros(0, np.int64)]).astype(np.int64)  # (n_vars + 1,)
+        self.columns: NDArray[np.int64] = np.concatenate(pieces or [np.zeros(0, np.int64)]).astype(
+            np.int64
+        )  # (n_vars + 1,)
         indptr = CompactIndptr(pieces, shape[1], f"{path}/indptr of {container.path}")
         data, indices = (open_dataset(container, f"{path}/{part}", indptr) for part in ("data", "indices"))
         if len(data.shape) != 1 or data.shape != indices.shape or indices.dtype.kind not in "iu":
             raise FormatError(f"{where} has values and rows that do not fit together")
         by_columns = CsrRows(data, indices, indptr, shape[::-1], f"{path}/indptr of {container.path}")
         refuse_lost(container, path, by_columns)
-        self.source = by_columns.data, by_columns.indices
-        self.bounds = np.concatenate([[0], np.cumsum(self._counts(shape[0]))])  # (n_obs + 1,)
+        self.source: tuple[Dataset, Dataset] = by_columns.data, by_columns.indices
+        self.bounds: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self._counts(shape[0]))])  # (n_obs + 1,)
         kind = np.dtype(np.int32) if shape[1] < 2**31 else np.dtype(np.int64)
         later = [_Later(self, part, dtype) for part, dtype in (("data", data.dtype), ("indices", kind))]
         super().__init__(later[0], later[1], PlainIndptr(self.bounds), shape, where, container=container)

@@ -141,19 +141,22 @@ class Trial:
     def __init__(
         self, sample: Sample, cold: Cold, seconds: float, *, fits_memory: bool | None, threads: Threads
     ) -> None:
-        self.cold, self.seconds, self.fits_memory, self.threads = cold, seconds, fits_memory, threads
+        self.cold: Cold = cold
+        self.seconds: float = seconds
+        self.fits_memory: bool | None = fits_memory
+        self.threads: Threads = threads
         if cold.limit is not None:  # a disk that seeks for each row would take minutes for a chunk
             most = int(cold.limit.cells_per_second * _COLD_PASSES[cold.limit.name] * seconds)
             sample = replace(sample, count=min(sample.count, max(sample.batch_size, most)))
         first = BareReading(sample.store, sample.chunks[:1])
         self.forms: tuple[Form, ...] = ("csr", "dense") if first.sparse else ("dense",)
         rates = [_first_rate(sample, form) for form in self.forms]
-        self.slow = len(sample.rows) / min(rates) > _SLOW
-        self.sample = _enlarged(sample, max(rates) * seconds / (_TURNS[0] + 1))
+        self.slow: bool = len(sample.rows) / min(rates) > _SLOW
+        self.sample: Sample = _enlarged(sample, max(rates) * seconds / (_TURNS[0] + 1))
         turns = int(min(rates) * seconds / 2 / len(self.sample.rows))
-        self.turns = min(_TURNS[1], max(_TURNS[0], turns))
-        self.filled = self._fill() if sample.cached else 0.0
-        self.reading = BareReading(sample.store, self.sample.chunks)
+        self.turns: int = min(_TURNS[1], max(_TURNS[0], turns))
+        self.filled: float = self._fill() if sample.cached else 0.0
+        self.reading: BareReading = BareReading(sample.store, self.sample.chunks)
         self._disk = self.reading.disk()
         self._cached: float | None = None
 

@@ -77,13 +77,14 @@ class Arrangement:
     """
 
     def __init__(self, n_rows: int, block_size: int, seed: int, labels: NDArray[Any] | None = None) -> None:
-        self.seed, self.labels = seed, labels
+        self.seed: int = seed
+        self.labels: NDArray[Any] | None = labels
         groups: list[Rows] = [range(n_rows)]
         if labels is not None:
             codes = _missing_last(labels)
             _, sizes = np.unique(codes, return_counts=True)
             groups = [*np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])]
-        self.bounds = np.cumsum([0, *map(len, groups)])  # (groups + 1,), in the new order
+        self.bounds: NDArray[np.int64] = np.cumsum([0, *map(len, groups)])  # (groups + 1,), in the new order
         self._epochs = [
             BlockShuffled(InOrder(rows, block_size)).epoch((seed, _GROUP, number)) for number, rows in enumerate(groups)
         ]

@@ -18,6 +18,7 @@ from annpipes.plans.state import State
 from annpipes.stores import (
     Assembly,
     Collection,
+    Encoding,
     FieldStore,
     Matrix,
     Remote,
@@ -149,17 +150,19 @@ class Workshop:
     """A job with its inputs open as one store, of which some matrices are turned first."""
 
     def __init__(self, job: Job, store: FieldStore, turned: Sequence[TurnedRows]) -> None:
-        self.job, self.store, self.turned = job, store, turned
+        self.job: Job = job
+        self.store: FieldStore = store
+        self.turned: Sequence[TurnedRows] = turned
         labels = None if job.groupby is None else self.store.codes(job.groupby)
-        self.arrangement = Arrangement(self.store.n_obs, job.block_size, job.seed, labels)
-        self.pieces = pieces_of(self.store.n_obs, job.rows_per_file, job.rows_per_part)
-        self.n_files = self.pieces[-1].file + 1
-        self.matrices = matrices_of(self.store, dict(job.dtypes), job.without)
-        self.encoding = codec_of(job.codec)
-        self.assembly = Assembly(self.store, self.matrices, self.encoding, job.memory // 4, job.without)
+        self.arrangement: Arrangement = Arrangement(self.store.n_obs, job.block_size, job.seed, labels)
+        self.pieces: list[Piece] = pieces_of(self.store.n_obs, job.rows_per_file, job.rows_per_part)
+        self.n_files: int = self.pieces[-1].file + 1
+        self.matrices: list[Matrix] = matrices_of(self.store, dict(job.dtypes), job.without)
+        self.encoding: Encoding = codec_of(job.codec)
+        self.assembly: Assembly = Assembly(self.store, self.matrices, self.encoding, job.memory // 4, job.without)
         self._lengths = {matrix.field: row_lengths(self.store, matrix) for matrix in self.matrices if matrix.sparse}
         self._before: dict[int, Bases] = {}  # of values, by part
-        self.lengths_known = None not in self._lengths.values()
+        self.lengths_known: bool = None not in self._lengths.values()
         """Whether it is known before reading how many values each row stores."""
 
     def read(self, chunk: Chunk, matrix: Matrix) -> Any:
