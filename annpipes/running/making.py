@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Event
 from typing import Any
 
 from annpipes.meters import Meter
@@ -62,10 +63,11 @@ class BatchMaker:
 
     @contextmanager
     def open(self, chunks: Iterable[Chunk], meter: Meter) -> Iterator[Iterator[Any]]:
-        """The batches of some chunks, in order, until the block ends, which waits for what was begun."""
+        """The batches of some chunks, in order, until the block ends, which waits for what cannot be left half done."""
+        left = Event()
         begin = in_turn(self.batcher, self.sorter) if self.prefetch else None
         stretch = Stretch(self.batcher.source_datapipe, self.sorter)
-        read = ReadChunk(stretch, begin, self.batcher, meter, self.num_threads)
+        read = ReadChunk(stretch, begin, self.batcher, meter, self.num_threads, left)
         finish = One(Stretch(self.pipe, self.batcher), meter if self.start_method is None else None)
         with ExitStack() as stack:
             if self.start_method is not None and self.num_workers:
@@ -73,6 +75,7 @@ class BatchMaker:
             else:
                 finishers = stack.enter_context(Workers(finish, self.num_workers).open())
             readers = stack.enter_context(Workers(read, self.prefetch).open())
+            stack.callback(left.set)  # before readers are waited for
             items = chunks if begin is None else _first_early(chunks, self.batcher.batch_size)
             batches = flatten_ahead(readers, items, self.prefetch)
             yield map_ahead(finishers, batches, 2 * self.num_workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from threading import Event
 from typing import Any
 
 from toolz import compose_left
@@ -15,7 +16,7 @@ from annpipes.stages.chunking import ChunkSorter
 from annpipes.stages.datapipes import IterableWrapper, IterDataPipe, Mapper
 from annpipes.stages.graph import graft
 from annpipes.stages.reading import RowBatcher, RowReader
-from annpipes.stores import Begun, threading_with
+from annpipes.stores import Begun, reading
 from annpipes.types import Batch, Chunk
 
 __all__ = ["One", "ReadChunk", "Stretch", "in_turn", "need_cut"]
@@ -100,6 +101,8 @@ class ReadChunk:
         What is told how long it takes.
     num_threads
         How many threads decode; what suits the machine when None.
+    left
+        Set once nobody wants the batches any more.
     """
 
     def __init__(
@@ -109,15 +112,17 @@ class ReadChunk:
         batcher: RowBatcher,
         meter: Meter,
         num_threads: int | None,
+        left: Event,
     ) -> None:
         self.read: Stretch = read
         self.begin: Callable[[Chunk, int], Begun] | None = begin
         self.batcher: RowBatcher = batcher
         self.meter: Meter = meter
         self.num_threads: int | None = num_threads
+        self.left: Event = left
 
     def __call__(self, chunk: Chunk | Early) -> Iterable[Batch]:
-        with metering(self.meter), threading_with(self.num_threads), measured("read"):
+        with metering(self.meter), reading(self.num_threads, self.left), measured("read"):
             count("chunks", 1)
             if isinstance(chunk, Early):
                 return self._in_turn(chunk)

@@ -73,7 +73,7 @@ from annpipes.stores.dense import densifiable, densify
 from annpipes.stores.describing.advice import Finding, findings_of
 from annpipes.stores.describing.fields import Element, FieldReport
 from annpipes.stores.describing.files import describe_file
-from annpipes.stores.engine.pools import core_count, threading_with
+from annpipes.stores.engine.pools import core_count, reading
 from annpipes.stores.genes import Genes
 from annpipes.stores.labels import LabelTables, Unknown
 from annpipes.stores.limits import BareReading, densifying
@@ -161,11 +161,11 @@ __all__ = [
     "open_store",
     "part_lengths",
     "paths_of",
+    "reading",
     "refuse_remote",
     "remove_kept",
     "row_lengths",
     "sync",
-    "threading_with",
     "turn_columns",
 ]
 

@@ -13,6 +13,9 @@ from storage_files import create, csr_of, matrix_values, places_of, relayout, wr
 
 import annpipes as ap
 from annpipes.errors import DamageError
+from annpipes.running.workers import Workers
+from annpipes.stores.engine import elements
+from annpipes.stores.engine.elements import Direct
 
 N_OBS, BATCH = 400, 8
 
@@ -79,6 +82,31 @@ def test_a_pass_may_be_left_after_its_first_batch(path: Path) -> None:
     for _ in range(5):
         next(iter(loader))
     assert loader.epoch == 5
+
+
+def test_a_pass_that_is_left_decodes_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indptr, drawn = anndata.read_h5ad(path).X.indptr, loader_of(path).planned(0).chunk(0).drawn
+    wanted = {place // 16 for row in drawn[:BATCH] for place in range(indptr[row], indptr[row + 1])}
+    decode, end = Direct.decode, Workers.end
+    left, others = threading.Event(), list[int]()
+
+    def held(self: Direct, number: int, again: bool) -> Any:
+        if number not in wanted:
+            others.append(number)
+            assert left.wait(60)
+        return decode(self, number, again)
+
+    def ended(self: Workers) -> None:
+        left.set()
+        end(self)
+
+    monkeypatch.setattr(elements, "loop_of", lambda *_: None)  # one storage chunk after the other, by Python
+    monkeypatch.setattr(Direct, "decode", held)
+    monkeypatch.setattr(Workers, "end", ended)
+    batches = iter(loader_of(path, num_threads=2))
+    assert next(batches)["rows"].tolist() == drawn[:BATCH].tolist()
+    batches.close()
+    assert len(others) <= 2 < len(places_of(path, "X/data")) - len(wanted)  # those that both threads were at
 
 
 class Halved(ap.RowReader):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from annpipes.errors import ParameterError
 from annpipes.meters import active_meter, metering
 
-__all__ = ["DISK_REQUESTS", "Work", "begin", "core_count", "empty", "run", "thread_count", "threading_with"]
+__all__ = ["DISK_REQUESTS", "Work", "begin", "core_count", "empty", "reading", "run", "thread_count"]
 
 _SMALL = 1 << 20
 _KEPT = 8
@@ -37,27 +37,39 @@ _executors: dict[int, dict[int, ThreadPoolExecutor]] = {}
 _free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
 
+class LeftError(Exception):
+    """Nobody wants any more what was being read."""
+
+
 class _Here(threading.local):
     count: int | None = None  # what was chosen for what this thread reads
+    left: threading.Event | None = None  # set once nobody wants it any more
 
 
 _here = _Here()
 
 
 @contextmanager
-def threading_with(count: int | None) -> Iterator[None]:
-    """Let so many threads decode what this one reads until the block ends; as many as otherwise when None."""
-    before, _here.count = _here.count, count
+def reading(count: int | None, left: threading.Event) -> Iterator[None]:
+    """Let so many threads decode what this one reads until the block ends; as many as otherwise when None.
+
+    Raises
+    ------
+    LeftError
+        The event was set before all was done.
+    """
+    before = _here.count, _here.left
+    _here.count, _here.left = count, left
     try:
         yield
     finally:
-        _here.count = before
+        _here.count, _here.left = before
 
 
 def thread_count() -> int:
     """How many threads decode.
 
-    What `threading_with` says, or ``ANNPIPES_NUM_THREADS``; else all cores, shared with the other ranks that torchrun
+    What `reading` says, or ``ANNPIPES_NUM_THREADS``; else all cores, shared with the other ranks that torchrun
     has started on this machine; one in a worker process, which has siblings.
 
     Raises
@@ -172,19 +184,18 @@ def _run(works: Sequence[Work]) -> None:
     tasks = [task for work in works for task in work.tasks]
     waiting, slow = any(work.at_once for work in works), [work.threads for work in works if not work.quick]
     threads = min(len(tasks), (max if waiting else min)(slow, default=1))
-    if threads <= 1:
-        for task in tasks:
-            task()
-        return
-    todo = iter(tasks)  # advancing a list's iterator is atomic
-
-    meter = active_meter()
+    todo, left, meter = iter(tasks), _here.left, active_meter()  # advancing a list's iterator is atomic
 
     def work() -> None:
         with metering(meter):
             for task in todo:
+                if left is not None and left.is_set():
+                    raise LeftError
                 task()
 
+    if threads <= 1:
+        work()
+        return
     executor = _executor(DISK_REQUESTS if threads <= DISK_REQUESTS else _MOST_REQUESTS)
     helpers = [executor.submit(work) for _ in range(threads - 1)]
     try:
