@@ -119,6 +119,12 @@ class TestFingerprint:
         for data in (sorted(path.name for path in paths), "*.h5ad", Collection("?.h5ad", max_open_files=2)):
             loader_of(data).load_state_dict(state)
 
+    def test_another_value_of_missing_genes_is_refused(self, paths: list[Path]) -> None:
+        zeros, filled = (Collection(paths, join="outer", fill_value=value) for value in (0, float("nan")))
+        for data, other in ((zeros, filled), (filled, zeros)):
+            assert "fill_value" in self.refused(other, self.state(data))
+        loader_of(filled).load_state_dict(self.state(Collection(paths, join="outer", fill_value=np.nan)))
+
     def test_another_number_or_order_of_files_is_refused(self, paths: list[Path]) -> None:
         state = self.state(paths)
         assert "n_obs was 101 and is 76" in self.refused(paths[:4], state)

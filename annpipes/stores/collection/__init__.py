@@ -175,11 +175,9 @@ class Collection(AlignedStore):
     def fingerprint(self) -> Mapping[str, str | int]:
         """All stores' fingerprints, and how they are joined."""
         parts = repr([sorted(store.fingerprint().items()) for store in self.stores]).encode()
-        return {
-            "n_obs": self.n_obs,
-            "files": f"{len(self.stores)}, crc {zlib.crc32(parts):08x}",
-            "genes": self._of_var.fingerprint,
-        }
+        known: dict[str, str | int] = {"n_obs": self.n_obs, "files": f"{len(self.stores)}, crc {zlib.crc32(parts):08x}"}
+        filled = {"fill_value": repr(float(self.fill_value))} if self.fill_value else {}
+        return {**known, "genes": self._of_var.fingerprint, **filled}
 
     @property
     def files(self) -> tuple[str, ...]:
