@@ -230,8 +230,8 @@ def _agreed(columns: Sequence[AnySeries], names: AnyIndex) -> AnySeries | None:
     try:
         found = _objects(columns, dtype, names)
     except FormatError:  # integers too large for floats
-        empty: list[Any] = [column.array[:0] for column in columns]
-        dtype = common_dtype([pd.array(none.astype(none.dtype)).dtype for none in empty])
+        empty: list[tuple[Any, Any]] = [(column.array[:0], column.dtype) for column in columns]
+        dtype = common_dtype([pd.array(none.astype(dtype)).dtype for none, dtype in empty])  # those that may be missing
         if isinstance(dtype, np.dtype):
             return None
         found = _objects(columns, dtype, names)
