@@ -63,14 +63,12 @@ class Fetching:
         self.target: Target = target
         self.offsets: Offsets = layout.offsets[numbers]
         self.sizes: Offsets = layout.sizes[numbers]
-        self.addresses: Offsets = np.zeros(
-            len(numbers), np.int64
-        )  # of what was read, each written by the task that decodes it
+        # Of what was read, each written by the task that decodes it.
+        self.addresses: Offsets = np.zeros(len(numbers), np.int64)
         decoder = decoder_of(layout, numbers)
         self.decoding: Decoding | None = None
-        self.recalled: NDArray[np.bool_] = np.zeros(
-            len(numbers), np.bool_
-        )  # those that need no request, unless they prove spoilt
+        # Those that need no request, unless they prove spoilt.
+        self.recalled: NDArray[np.bool_] = np.zeros(len(numbers), np.bool_)
         if decoder is not None and (shelf := shelf_of(numbers)) is not None:
             in_memory = np.full(len(numbers), -1)
             chunks = Chunks(in_memory, self.addresses, self.sizes, edges, decoder.steps, shelf)

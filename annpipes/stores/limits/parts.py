@@ -35,9 +35,8 @@ class DirectPart:
     def __init__(self, layout: Layout, pieces: Sequence[Pieces]) -> None:
         self.layout: Layout = layout
         self.pieces: Sequence[Pieces] = pieces
-        self.needed: list[NDArray[np.int64]] = [
-            np.unique(part.chunks) for part in pieces
-        ]  # for each chunk (storage chunks,)
+        # For each chunk (storage chunks,).
+        self.needed: list[NDArray[np.int64]] = [np.unique(part.chunks) for part in pieces]
         self.row_bytes: int = sum(int(part.lengths.sum()) for part in pieces)
         self.decoded_bytes: int = self.row_bytes if layout.plain else layout.chunk_bytes * sum(map(len, self.needed))
 

@@ -70,9 +70,8 @@ class TurnedRows(CsrRows):
         self.file: str = file
         where = f"{path} of {container.path}"
         pieces = list(container.numbers(f"{path}/indptr"))
-        self.columns: NDArray[np.int64] = np.concatenate(pieces or [np.zeros(0, np.int64)]).astype(
-            np.int64
-        )  # (n_vars + 1,)
+        begins = np.concatenate(pieces or [np.zeros(0, np.int64)])
+        self.columns: NDArray[np.int64] = begins.astype(np.int64)  # (n_vars + 1,)
         indptr = CompactIndptr(pieces, shape[1], f"{path}/indptr of {container.path}")
         data, indices = (open_dataset(container, f"{path}/{part}", indptr) for part in ("data", "indices"))
         if len(data.shape) != 1 or data.shape != indices.shape or indices.dtype.kind not in "iu":
