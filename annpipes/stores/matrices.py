@@ -196,7 +196,9 @@ class CsrRows(BegunMatrix):
 
     def _row(self, rows: RowArray) -> SparseRows | None:
         """A single row that lies in memory as it is; None if it does not, or has a column that it cannot have."""
-        begin, length = int(self.indptr.begins(rows)[0]), int(self.lengths(rows)[0])
+        begin, length = int(self.indptr.begins(rows)[0]), int(self.indptr.lengths(rows)[0])
+        if begin < 0 or length < 0:  # of a matrix in memory, which anybody may change
+            return None
         found = slices_of([self.data, self.indices], begin, begin + length)
         if found is None:
             return None

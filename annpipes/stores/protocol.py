@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -234,6 +235,7 @@ def as_fields(fields: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+@cache  # of the few fields that there are, and asked for with each row
 def field_key(field: str) -> str:
     """The batch key of a field.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annpipes.meters import count
+from annpipes.stores.bytes.memory import MemoryBytes
 from annpipes.stores.compiled.kernels import Bytes
 from annpipes.stores.containers.layout import Layout
 from annpipes.stores.engine.elements import Dataset, Direct
@@ -23,6 +24,11 @@ def slices_of(datasets: Sequence[Dataset], first: int, last: int) -> list[NDArra
 
     None if one of them does not lie in memory, uncompressed and row after row.
     """
+    arrays = [array for array in map(_array, datasets) if array is not None]
+    if len(arrays) == len(datasets):
+        found = [array[first:last].copy() for array in arrays]
+        _count(found)
+        return found
     layouts = [layout for layout in map(_layout, datasets) if layout is not None]
     if len(layouts) < len(datasets):
         return None
@@ -35,10 +41,21 @@ def slices_of(datasets: Sequence[Dataset], first: int, last: int) -> list[NDArra
             if octets is None:
                 return None
             found.append(np.concatenate(list(_parts(layout, octets, first, last))).view(layout.dtype))
-    for values in found:
-        count("decoded", values.nbytes)
-        count("copied", values.nbytes)
+    _count(found)
     return [values.reshape(-1, *layout.shape[1:]) for values, layout in zip(found, layouts, strict=True)]
+
+
+def _count(found: Sequence[NDArray[Any]]) -> None:
+    n_bytes = sum(values.nbytes for values in found)
+    count("decoded", n_bytes)
+    count("copied", n_bytes)
+
+
+def _array(dataset: Dataset) -> NDArray[Any] | None:
+    """The array itself, if it is one in memory."""
+    source = dataset.layout.sources[0] if type(dataset) is Direct and len(dataset.layout.sources) == 1 else None
+    values = source.values if isinstance(source, MemoryBytes) else None
+    return values if values is not None and values.shape == dataset.shape else None
 
 
 def _layout(dataset: Dataset) -> Layout | None:
