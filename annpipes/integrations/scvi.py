@@ -210,14 +210,14 @@ class ScviDataModule(ScviFacts, ResumingDataModule, LightningDataModule):  # typ
                 )
 
     def _part(self, name: str, *, shuffle: bool = False) -> Any:
-        """The batches of one part of the split; for a semi-supervised model beside labeled ones."""
+        """The batches of one part of the split; for a semi-supervised model beside labeled ones, or None."""
         rows = np.asarray(self.parts.get(name, ()), np.int64)
         if len(rows) == 0:
             return []  # Lightning's "none"
         found: Any = self._shared(rows, shuffle)
         if self.trainer is not None and isinstance(self.trainer.lightning_module, SemiSupervisedTrainingPlan):
             labeled = rows[self.registered.is_labeled(self.store)[rows]]
-            found = LabeledBeside(found, self._shared(labeled, shuffle)) if len(labeled) else found
+            found = LabeledBeside(found, self._shared(labeled, shuffle) if len(labeled) else None)
         return self._epochs_of(found) if shuffle else Evaluation(found)
 
     def _shared(self, rows: RowArray, shuffle: bool) -> Loader:

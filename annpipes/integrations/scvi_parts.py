@@ -68,17 +68,21 @@ def _refuse_shared(store: Store, parts: Mapping[str, Rows]) -> None:
 class LabeledBeside:
     """The batches of a loader, each beside one of labeled cells, of which there are fewer: they begin again.
 
+    Without labeled cells each stands beside None, which scvi-tools takes for that. A batch by itself would do in 1.4,
+    but 1.5 takes one that has both kinds of covariates for labeled cells.
+
     Parameters
     ----------
     every
         A loader of any cells.
     labeled
-        A loader of labeled ones. Each epoch of the first begins a new epoch of this one, known from its number.
+        A loader of labeled ones, if there are any. Each epoch of the first begins a new epoch of this one, known from
+        its number.
     """
 
-    def __init__(self, every: Loader, labeled: Loader) -> None:
+    def __init__(self, every: Loader, labeled: Loader | None) -> None:
         self.every: Loader = every
-        self.labeled: Loader = labeled
+        self.labeled: Loader | None = labeled
 
     @property
     def epoch(self) -> int:
@@ -97,30 +101,36 @@ class LabeledBeside:
     def state_dict(self, *, unused: int = 0, ended: bool | None = None) -> dict[str, Any]:
         """As for `Loader`: the place among any cells, from which that among labeled ones follows."""
         place = self.every.state_dict(unused=unused, ended=ended)
-        return {**place, "labeled": self._labeled_at(place["epoch"], place["batch"])}
+        labeled = None if self.labeled is None else self._beside(self.labeled, place["epoch"], place["batch"])
+        return {**place, "labeled": labeled}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """As for `Loader`."""
         if not isinstance(state, Mapping) or "labeled" not in state:
             raise StateError("the state is not from a semi-supervised model: it lacks labeled")
-        self.labeled.load_state_dict(state["labeled"])
+        if (state["labeled"] is None) != (self.labeled is None):
+            had, has = ("no" if none else "some" for none in (state["labeled"] is None, self.labeled is None))
+            raise StateError(f"the state is from {had} labeled cells to train on, but the data have {has}")
+        if self.labeled is not None:
+            self.labeled.load_state_dict(state["labeled"])
         self.every.load_state_dict(state)
 
     def __len__(self) -> int:
         return len(self.every)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        self.labeled.load_state_dict(self._labeled_at(self.every.epoch, self.every.first_batch))
+        if self.labeled is not None:
+            self.labeled.load_state_dict(self._beside(self.labeled, self.every.epoch, self.every.first_batch))
         with closing(self._again()) as labeled:
             for batch in self.every:
                 yield batch, next(labeled)
 
-    def _labeled_at(self, epoch: int, batch: int) -> dict[str, Any]:
+    def _beside(self, labeled: Loader, epoch: int, batch: int) -> dict[str, Any]:
         """The place among labeled cells beside this batch of any cells."""
-        turns = -(-len(self.every) // len(self.labeled))  # epochs of labeled cells within one of all
-        turn, own = divmod(batch, len(self.labeled))
-        return {**self.labeled.state_dict(), "epoch": epoch * turns + turn, "batch": own}
+        turns = -(-len(self.every) // len(labeled))  # epochs of labeled cells within one of all
+        turn, own = divmod(batch, len(labeled))
+        return {**labeled.state_dict(), "epoch": epoch * turns + turn, "batch": own}
 
     def _again(self) -> Any:
         while True:
-            yield from self.labeled
+            yield from (None,) if self.labeled is None else self.labeled

@@ -215,6 +215,7 @@ class Registered:
         size factors and options that are the module's alone, and with one covariate for several.
         """
         categorical, continuous = self.categorical, self.continuous
+        mappings = {some.column: some.mapping for some in categorical}
         asked = {"sample_key": self.sample.column, "unlabeled_category": self.unlabeled}  # not of every model
         return {
             "setup_method_name": "setup_anndata",
@@ -255,7 +256,9 @@ class Registered:
                     "obsm",
                     {
                         "field_keys": [some.column for some in categorical],
-                        "mappings": {some.column: some.mapping for some in categorical},
+                        "mappings": mappings,
+                        # scvi-tools 1.5 looks for them by this name when it decodes the batches of a loader.
+                        "mapping": mappings,
                         "n_cats_per_key": [len(some.table) for some in categorical],
                     },
                     n_extra_categorical_covs=len(categorical),

@@ -101,7 +101,8 @@ class Seen(Callback):
         self.losses.append(float(outputs["loss"]))
         self.epochs.append(trainer.current_epoch)
         parts = batch if isinstance(batch, tuple) else (batch,)
-        self.rows.append(tuple(part["ind_x"].ravel().tolist() for part in parts if "ind_x" in part))
+        named = [part for part in parts if part is not None and "ind_x" in part]
+        self.rows.append(tuple(part["ind_x"].ravel().tolist() for part in named))
 
 
 class OwnBatches(LightningDataModule):
