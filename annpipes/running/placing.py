@@ -48,7 +48,7 @@ class Placer:
         dense = isinstance(pipe, Collator) and self._densify
         self.pipe: IterDataPipe[Any] = pipe.dense_elsewhere() if dense else pipe
         """The pipe that is to make the batches in place of the one given."""
-        self._streams: dict[int, torch.cuda.Stream] = {}  # by GPU: memory is used again by the stream that had it before
+        self._streams: dict[int, torch.cuda.Stream] = {}  # by GPU: freed memory is used again by its stream alone
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_streams": {}}
@@ -64,7 +64,6 @@ class Placer:
             lane = _Lane(self._stream(), self._densify)
             with Workers(lane.send, 1).open() as sender:
                 yield map(lane.receive, map_ahead(sender, batches, _COPIED_AHEAD))
-
 
     def _stream(self) -> torch.cuda.Stream:
         """A stream of the GPU that was asked for; without an index, of the caller's (each thread has its own)."""
