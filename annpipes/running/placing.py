@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,10 @@ class Placer:
         dense = isinstance(pipe, Collator) and self._densify
         self.pipe: IterDataPipe[Any] = pipe.dense_elsewhere() if dense else pipe
         """The pipe that is to make the batches in place of the one given."""
+        self._streams: dict[int, torch.cuda.Stream] = {}  # by GPU: freed memory is used again by its stream alone
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_streams": {}}
 
     @contextmanager
     def open(self, batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
@@ -57,27 +61,33 @@ class Placer:
         elif not self._ahead:
             yield (_place(batch, self.pin_memory, self.device) for batch in batches)
         else:
-            lane = _Lane(self.device, self._densify)
+            lane = _Lane(self._stream(), self._densify)
             with Workers(lane.send, 1).open() as sender:
                 yield map(lane.receive, map_ahead(sender, batches, _COPIED_AHEAD))
 
+    def _stream(self) -> torch.cuda.Stream:
+        """A stream of the GPU that was asked for; without an index, of the caller's (each thread has its own)."""
+        assert self.device is not None
+        index = torch.cuda.current_device() if self.device.index is None else self.device.index
+        if index not in self._streams:
+            self._streams[index] = torch.cuda.Stream(torch.device("cuda", index))  # type: ignore[no-untyped-call]
+        return self._streams[index]
+
 
 class _Lane:
-    """A stream of the GPU on which batches travel while the consumer's stream computes.
+    """A stream of a GPU on which batches travel while the consumer's stream computes.
 
     Parameters
     ----------
-    device
-        A GPU of CUDA; without an index, the one that is current for the caller (each thread has its own).
+    stream
+        The stream.
     densify
         Whether sparse rows are made dense there.
     """
 
-    def __init__(self, device: torch.device | None, densify: bool) -> None:
-        assert device is not None
-        index = torch.cuda.current_device() if device.index is None else device.index
-        self.device, self.densify = torch.device("cuda", index), densify
-        self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+    def __init__(self, stream: torch.cuda.Stream, densify: bool) -> None:
+        self.stream, self.densify = stream, densify
+        self.device: torch.device = stream.device
 
     def send(self, batch: Any) -> tuple[Any, torch.cuda.Event]:
         """The batch on its way, and the event of its arrival."""
@@ -101,19 +111,35 @@ def _place(item: Any, pin_memory: bool, device: torch.device | None, densify: bo
         return type(item)((key, _place(value, pin_memory, device, densify)) for key, value in item.items())
     if not isinstance(item, Tensor | CsrTensors):
         return item
-    pinned = item.pin_memory() if pin_memory else item
+    pinned = item.pin_memory() if pin_memory and _pinnable(item) else item
     placed = pinned if device is None else pinned.to(device, non_blocking=True)
     return placed.to_dense() if densify and isinstance(placed, CsrTensors) else placed
 
 
+def _pinnable(item: Tensor | CsrTensors) -> bool:
+    """Whether it is in the machine's memory, and none of torch's own sparse tensors."""
+    return item.device.type == "cpu" and (isinstance(item, CsrTensors) or item.layout is torch.strided)
+
+
 def _tensors_of(item: Any) -> Iterator[Tensor]:
+    """All tensors of a batch; of torch's sparse ones, which streams do not know, their parts."""
     for value in item.values() if isinstance(item, dict) else [item]:
         if isinstance(value, Tensor):
-            yield value
+            yield from _parts_of(value)
         elif isinstance(value, CsrTensors):
             yield from (value.crow_indices, value.col_indices, value.values)
         elif isinstance(value, dict):
             yield from _tensors_of(value)
+
+
+def _parts_of(tensor: Tensor) -> Sequence[Tensor]:
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    return (tensor,)
 
 
 def _can_pin(pin_memory: bool) -> bool:

@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import current_thread
 from typing import Any
 
 from annpipes.errors import WorkerError
@@ -43,7 +44,7 @@ class ProcessPool:
             self.close()
             self._workers, self._known = Workers(function, count, processes=processes), known
             weakref.finalize(self, _end, self._workers, os.getpid())
-        self._busy = True
+        self._busy, opener = True, current_thread()
         try:
             yield self._workers
         except WorkerError:
@@ -52,7 +53,7 @@ class ProcessPool:
         finally:
             self._busy = False
             if self._workers is not None:
-                self._workers.settle()
+                self._workers.settle(wait=current_thread() is opener)  # as in `Workers.open`
 
     def close(self) -> None:
         """End the processes, if there are any."""

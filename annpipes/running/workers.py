@@ -9,7 +9,8 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -24,17 +25,6 @@ from annpipes.errors import ParameterError, WorkerError
 __all__ = ["Early", "Workers", "flatten_ahead", "map_ahead", "start_method_of"]
 
 _installed: Callable[[Any], Any] | None = None  # in a worker process: the function it is there for
-
-
-class _Here(threading.local):
-    works = False  # whether this thread is a worker
-
-
-_here = _Here()
-
-
-def _work_here() -> None:
-    _here.works = True
 
 
 class Workers:
@@ -56,7 +46,7 @@ class Workers:
         self.executor: Executor | None = None
         self._pending: set[Future[Any]] = set()
         if count and processes is None:
-            self.executor = ThreadPoolExecutor(count, thread_name_prefix="annpipes", initializer=_work_here)
+            self.executor = ThreadPoolExecutor(count, thread_name_prefix="annpipes")
         elif count:
             context = multiprocessing.get_context(processes)
             self.executor = ProcessPoolExecutor(count, context, initializer=_install, initargs=(function,))
@@ -64,22 +54,27 @@ class Workers:
 
     @contextmanager
     def open(self) -> Iterator[Workers]:
-        """The workers until the block ends, which then waits for what they have begun."""
+        """The workers until the block ends, which then waits for what they have begun.
+
+        It does not if another thread ends it than began it: a pass that was left may be collected as garbage by any
+        thread, even by one that a worker waits for.
+        """
+        opener = threading.current_thread()
         try:
             yield self
         finally:
-            self.end()
+            self.end(wait=threading.current_thread() is opener)
 
-    def end(self) -> None:
-        """Wait for what was begun, and end."""
+    def end(self, *, wait: bool = True) -> None:
+        """End, having waited for what was begun."""
         if self.executor is not None:
-            # A pass that was left may be collected as garbage by any thread, and no thread can wait for itself.
-            self.executor.shutdown(wait=not _here.works, cancel_futures=True)
+            self.executor.shutdown(wait=wait, cancel_futures=True)
 
-    def settle(self) -> None:
+    def settle(self, *, wait: bool = True) -> None:
         """Wait for what was begun; what was not is forgotten."""
         begun = [future for future in list(self._pending) if not future.cancel()]
-        wait(begun)
+        if wait:
+            wait_for(begun)
         self._pending.clear()
 
     def begin(self, item: Any) -> Callable[[], Any]:

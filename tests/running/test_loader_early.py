@@ -96,9 +96,9 @@ def test_a_pass_that_is_left_decodes_no_more(path: Path, monkeypatch: pytest.Mon
             assert left.wait(60)
         return decode(self, number, again)
 
-    def ended(self: Workers) -> None:
+    def ended(self: Workers, *, wait: bool = True) -> None:
         left.set()
-        end(self)
+        end(self, wait=wait)
 
     monkeypatch.setattr(elements, "loop_of", lambda *_: None)  # one storage chunk after the other, by Python
     monkeypatch.setattr(Direct, "decode", held)

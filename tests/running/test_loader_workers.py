@@ -75,16 +75,28 @@ def nothing_left(_what_stays_is_there: None) -> Iterator[None]:
 
 @pytest.mark.usefixtures("nothing_left")
 class Collecting:
-    """Once it is told to, it collects garbage in the worker that calls it, but for the first batch."""
+    """Once it is told to, it collects garbage in the worker that calls it, but for the first batch.
 
-    def __init__(self) -> None:
+    Or, as decoding may, in a thread for which that worker waits.
+    """
+
+    def __init__(self, waited_for: bool = False) -> None:
+        self.waited_for = waited_for
         self.begin, self.done, self.calls = threading.Event(), threading.Event(), count()
 
     def __call__(self, batch: Any) -> Any:
         if next(self.calls) and self.begin.wait(10):
-            gc.collect()
-            self.done.set()
+            if self.waited_for:
+                thread = threading.Thread(target=self.collect)
+                thread.start()
+                thread.join(5)
+            else:
+                self.collect()
         return batch
+
+    def collect(self) -> None:
+        gc.collect()
+        self.done.set()
 
 
 class TestStopping:
@@ -108,8 +120,9 @@ class TestStopping:
     def test_a_pass_that_was_never_begun(self, path: Path, options: dict[str, Any]) -> None:
         iter(loader_of(path, **options))
 
-    def test_a_pass_that_is_collected_by_a_worker_of_its_own(self, path: Path) -> None:
-        collecting = Collecting()
+    @pytest.mark.parametrize("waited_for", [False, True])
+    def test_a_pass_that_is_collected_by_a_worker_of_its_own(self, path: Path, waited_for: bool) -> None:
+        collecting = Collecting(waited_for)
         passes: list[Any] = [iter(mapped(path, collecting, num_workers=1))]
         passes.append(passes)  # so that only the garbage collector finds it
         gc.disable()
@@ -117,7 +130,7 @@ class TestStopping:
             next(passes[0])
             del passes
             collecting.begin.set()
-            assert collecting.done.wait(10)  # pytest raises what a worker could not do there
+            assert collecting.done.wait(3)  # pytest raises what a worker could not do there
         finally:
             gc.enable()
 

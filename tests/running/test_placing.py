@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ class Stream:
 
     def __init__(self, told: list[str], name: str) -> None:
         self.told, self.name, self.events = told, name, 0
+        self.device = torch.device("cuda", 3)
 
     def record_event(self) -> str:
         self.events += 1
@@ -135,6 +137,37 @@ class TestOnAStreamOfItsOwn:
         (found,) = placed(Placer(pipe, False, "cuda"), iter([batch]))
         assert (found["names"], found["number"]) == (["a"], 7)
         assert told.count("held for consumer's") == told.count("pinned") == 4
+
+    @pytest.mark.parametrize("kind", ["to_sparse_csr", "to_sparse_csc", "to_sparse_coo"])
+    def test_torchs_own_sparse_tensors_are_not_pinned_and_held_by_their_parts(
+        self, told: list[str], pipe: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        held: list[torch.layout] = []
+        monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: held.append(self.layout))
+        eye = getattr(torch.eye(3), kind)()
+        (found,) = placed(Placer(pipe, False, "cuda"), batches_of(eye))
+        assert found["rows"].layout is eye.layout
+        assert "pinned" not in told
+        assert held == [torch.strided] * (2 if kind == "to_sparse_coo" else 3)
+
+    def test_what_is_on_a_gpu_already_is_not_pinned(
+        self, told: list[str], pipe: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.Tensor, "to", lambda self, *given, **options: self)
+        placed(Placer(pipe, False, "cuda"), batches_of(torch.empty(2, device="meta")))
+        assert "pinned" not in told
+
+    def test_all_passes_of_a_loader_have_one_stream_whose_memory_each_can_use_again(
+        self, told: list[str], path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[Any] = []
+        make: Any = torch.cuda.Stream
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(device) or make(device))
+        loader = annpipes.stream(path, batch_size=64, device="cuda", fields=["rows"])
+        for _ in range(3):
+            next(iter(loader))
+        assert made == [torch.device("cuda", 3)]
+        pickle.loads(pickle.dumps(loader))
 
     def test_an_error_on_the_way_is_the_consumers(self, told: list[str], pipe: Any) -> None:
         def batches() -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections import deque
 from functools import lru_cache
 
 from annpipes.messages.warning import warn
@@ -34,11 +35,14 @@ class Budget:
         self.cache = cache
         self.full: bool = False
         self._left, self._expected = 0, 0  # what is on the disk once all is written that was granted
+        self._unused: deque[int] = deque()  # what was granted, but not written; its methods are atomic
+        self._stopped = False
         self._lock = threading.Lock()
 
     def take(self, count: int, size: int) -> int:
         """How many of ``count`` storage chunks of ``size`` bytes may be added."""
         with self._lock:
+            self._take_back()
             if self.full:
                 return 0
             if self._left < count * size:
@@ -53,10 +57,20 @@ class Budget:
             self.stop("it has used nine tenths of the free disk space (size= allows more)")
         return granted
 
+    def give_back(self, count: int, size: int) -> None:
+        """So many storage chunks of ``size`` bytes were granted, and not added; without a lock, as finalizers may."""
+        self._unused.append(count * size)
+
+    def _take_back(self) -> None:
+        while self._unused:
+            unused = self._unused.popleft()
+            self._left, self._expected = self._left + unused, self._expected - unused
+            self.full = self._stopped
+
     def stop(self, reason: str) -> None:
         """Add nothing more in this process, and say so once."""
         with self._lock:
-            before, self.full = self.full, True
+            before, self.full, self._stopped = self.full, True, True
         if not before:
             warn(f"this process caches nothing more in {self.cache.folder}: {reason}; reading continues without it")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -111,7 +112,10 @@ class OpenCache:
         absent = np.flatnonzero(entries == 0)
         modes = np.full(len(numbers), RECALL, np.uint8)
         modes[absent] = LEAVE
-        modes[absent[: self.budget.take(len(absent), self.size)]] = KEEP
+        granted = absent[: self.budget.take(len(absent), self.size)]
+        modes[granted] = KEEP
+        if len(granted):
+            weakref.finalize(modes, _give_back, self.budget, entries, granted, self.size).atexit = False
         descriptors = self.files.data.descriptor, self.files.data_writer, self.files.table_writer
         return Shelf(*descriptors, checksum, numbers, modes, entries, self.known.verified, self.known.failed)
 
@@ -176,6 +180,12 @@ class OpenCache:
             numbers * ENTRY_BYTES, places, size, 0, len(numbers), entries.view(np.uint8)
         )
         return entries if failed < 0 else np.zeros(len(numbers), np.int64)
+
+
+def _give_back(budget: Budget, entries: Offsets, granted: Offsets, size: int) -> None:
+    """Of storage chunks that were to be kept by a read that is over, those that were not: it was left, or failed."""
+    if unused := int((entries[granted] == 0).sum()):
+        budget.give_back(unused, size)
 
 
 def _write(descriptor: int, content: memoryview, offset: int) -> None:
