@@ -3,11 +3,14 @@
 The files are as large as they say and take little room: of X, only where its rows begin is written, and all of its
 values are a hole, which reads as zeros. Each row has 1,000 of them; obs has integers for names and a column of labels.
 Memory is what a process has that has read such a file of 10,000 rows before, so that chunks are not counted.
+
+*8 ranks* read one such file at the same time: what each of them has of its own, and what all have together.
 """
 
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,11 @@ import files
 import measuring
 
 PER_ROW, N_VARS, BATCH, CHUNK = 1_000, 20_000, 256, 4096
-CASES = {f"{n_obs:,} rows": n_obs for n_obs in (10**7, 5 * 10**7, 10**8)}
+RANKS = 8
+CASES = {
+    **{f"{n_obs:,} rows": (n_obs, 1) for n_obs in (10**7, 5 * 10**7, 10**8)},
+    f"{RANKS} ranks, 50,000,000 rows": (5 * 10**7, RANKS),
+}
 FIELDS = ["X", "obs/cell_type:code"]
 
 
@@ -66,24 +73,55 @@ def _hole(group: Any, name: str, length: int, dtype: np.dtype[Any]) -> None:
     h5py.h5d.create(group.id, name.encode(), kind, space, how).close()
 
 
-def measure(n_obs: int, quick: bool) -> dict[str, Any]:
-    rows = 10**6 if quick else n_obs
+def measure(case: tuple[int, int], quick: bool) -> dict[str, Any]:
+    rows, world_size = 10**6 if quick else case[0], case[1]
+    hollow_file(rows)
+    return opened(rows) if world_size == 1 else side_by_side(rows, world_size)
+
+
+def side_by_side(rows: int, world_size: int) -> dict[str, Any]:
+    """What each rank needs of its own, when all have read their first batch."""
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(world_size)
+    with context.Pool(world_size, _meet, (together,)) as pool:
+        found = pool.starmap(opened, [(rows, rank, world_size) for rank in range(world_size)], chunksize=1)
+    return {
+        "rows": rows,
+        "bytes_a_row_and_rank": max(one["bytes_a_row"] for one in found),
+        "seconds_to_first_batch": max(one["seconds_to_first_batch"] for one in found),
+        "all_mb": sum(one["bytes_a_row"] for one in found) * rows / 1e6,
+    }
+
+
+_together: Any = None  # in a rank: where it waits for the others
+
+
+def _meet(together: Any) -> None:
+    global _together
+    _together = together
+
+
+def opened(rows: int, rank: int = 0, world_size: int = 1) -> dict[str, Any]:
+    """What opening a file takes, and what stays."""
     path = hollow_file(rows)
     measuring.consume(ap.stream(hollow_file(10**4), BATCH, form="csr", fields=FIELDS))  # what is compiled once
     gc.collect()
     before = measuring.memory()["rss_anon_mb"]
     begin = time.perf_counter()
-    loader = ap.stream(path, BATCH, form="csr", fields=FIELDS, chunk_size=CHUNK, block_size=64, prefetch=0)
-    opened = time.perf_counter()
+    ranks: dict[str, Any] = {"rank": rank, "world_size": world_size}
+    loader = ap.stream(path, BATCH, form="csr", fields=FIELDS, chunk_size=CHUNK, block_size=64, prefetch=0, **ranks)
+    made = time.perf_counter()
     batches = iter(loader)
     next(batches)
     first = time.perf_counter()
     peak = measuring.memory()["max_rss_mb"] - before
+    if _together is not None:
+        _together.wait()  # all have it at the same time
     del batches
     gc.collect()
     return {
         "rows": rows,
-        "seconds_to_open": opened - begin,
+        "seconds_to_open": made - begin,
         "seconds_to_first_batch": first - begin,
         "bytes_a_row": (measuring.memory()["rss_anon_mb"] - before) * 1e6 / rows,
         "peak_mb": peak,
