@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,9 +107,15 @@ class _Lane:
 
 
 def _place(item: Any, pin_memory: bool, device: torch.device | None, densify: bool = False) -> Any:
-    """Tensors of a collated batch pinned and moved to a device; anything else as it is."""
+    """Tensors of a batch, in dicts, lists and tuples, pinned and moved to a device; anything else as it is."""
+    place = partial(_place, pin_memory=pin_memory, device=device, densify=densify)
     if isinstance(item, dict):
-        return type(item)((key, _place(value, pin_memory, device, densify)) for key, value in item.items())
+        return type(item)((key, place(value)) for key, value in item.items())
+    if isinstance(item, list | tuple):
+        if item and isinstance(item[0], str):  # names, of each row one
+            return item
+        placed_parts = map(place, item)
+        return type(item)(placed_parts) if type(item) in (list, tuple) else type(item)(*placed_parts)  # a named tuple
     if not isinstance(item, Tensor | CsrTensors):
         return item
     pinned = item.pin_memory() if pin_memory and _pinnable(item) else item
@@ -123,12 +130,12 @@ def _pinnable(item: Tensor | CsrTensors) -> bool:
 
 def _tensors_of(item: Any) -> Iterator[Tensor]:
     """All tensors of a batch; of torch's sparse ones, which streams do not know, their parts."""
-    for value in item.values() if isinstance(item, dict) else [item]:
-        if isinstance(value, Tensor):
-            yield from _parts_of(value)
-        elif isinstance(value, CsrTensors):
-            yield from (value.crow_indices, value.col_indices, value.values)
-        elif isinstance(value, dict):
+    if isinstance(item, Tensor):
+        yield from _parts_of(item)
+    elif isinstance(item, CsrTensors):
+        yield from (item.crow_indices, item.col_indices, item.values)
+    elif isinstance(item, dict | list | tuple):
+        for value in item.values() if isinstance(item, dict) else item:
             yield from _tensors_of(value)
 
 

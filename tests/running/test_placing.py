@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import current_thread, main_thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import anndata
 import numpy as np
@@ -25,6 +25,11 @@ from annpipes.tensors import CsrTensors
 from annpipes.types import Batch, SparseRows
 
 HERE = torch.device("cpu")
+
+
+class Pair(NamedTuple):
+    x: Any
+    y: Any
 
 
 class Stream:
@@ -168,6 +173,13 @@ class TestOnAStreamOfItsOwn:
             next(iter(loader))
         assert made == [torch.device("cuda", 3)]
         pickle.loads(pickle.dumps(loader))
+
+    def test_tensors_in_lists_and_tuples_go_along(self, told: list[str], pipe: Any) -> None:
+        pair, named = (torch.tensor([1]), ["a", "b"]), Pair(torch.tensor([2]), [torch.tensor([3])])
+        found = placed(Placer(pipe, False, "cuda"), iter([pair, named]))
+        assert found == [pair, named]
+        assert [type(batch) for batch in found] == [tuple, Pair]
+        assert told.count("pinned") == told.count("copied") == told.count("held for consumer's") == 3
 
     def test_an_error_on_the_way_is_the_consumers(self, told: list[str], pipe: Any) -> None:
         def batches() -> Iterator[dict[str, Any]]:
