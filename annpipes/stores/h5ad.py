@@ -106,12 +106,11 @@ class H5adStore(FieldStore):
         return self._frame(self._raw_var_path)
 
     def _frame(self, path: str) -> pd.DataFrame:
-        with self.file.reading(path) as file:
-            return read_frame(file, path)
+        return frame_at(self.file, path)
 
     @property
     def _raw_var_path(self) -> str:
-        return self._raw.replace("X", "var")
+        return var_of(self._raw)
 
     def gene_column(self, column: str, *, raw: bool = False) -> AnySeries:
         path = self._raw_var_path if raw else "var"
@@ -176,6 +175,17 @@ def raw_x(file: Hdf5File) -> str:
     """Where raw's X is; anndata < 0.7 had no group for raw."""
     with file.open() as opened:
         return "raw.X" if "raw.X" in opened else "raw/X"
+
+
+def var_of(path: str) -> str:
+    """Where the table of raw's genes is, beside raw's X at ``path``."""
+    return path.replace("X", "var")
+
+
+def frame_at(file: Hdf5File, path: str) -> pd.DataFrame:
+    """A table of a file."""
+    with file.reading(path) as opened:
+        return read_frame(opened, path)
 
 
 def open_matrix(file: Hdf5File, path: str) -> MatrixReader:

@@ -19,10 +19,10 @@ from annpipes.stores.containers.hdf5 import Hdf5File
 from annpipes.stores.frame import column_of, refuse_twice
 from annpipes.stores.generics import AnyIndex, AnySeries
 from annpipes.stores.genes import Genes, has_genes
-from annpipes.stores.h5ad import open_matrix, raw_x
+from annpipes.stores.h5ad import frame_at, open_matrix, raw_x, var_of
 from annpipes.stores.protocol import MatrixReader, names_crc
 from annpipes.stores.refusals import refuse_values
-from annpipes.stores.tables import matrix_of, read_frame
+from annpipes.stores.tables import matrix_of
 from annpipes.stores.witness import Snapshot, Witness, element_of, owner_of
 
 __all__ = ["MemoryStore"]
@@ -119,9 +119,7 @@ class MemoryStore(FieldStore):
 
     def _raw_var(self) -> pd.DataFrame:
         if self.file is not None:  # as raw/X is; the object does not take raw along into other processes
-            path = raw_x(self.file).replace("X", "var")
-            with self.file.reading(path) as file:
-                return read_frame(file, path)
+            return frame_at(self.file, var_of(raw_x(self.file)))
         frame: pd.DataFrame = self.adata.raw.var
         return frame
 
