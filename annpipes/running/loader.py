@@ -126,10 +126,9 @@ class Loader(Answers, OfSource, Shown, IterableDataset[Any]):
         self._any_tail = tail is None and not self._batcher.drop_last  # a state may say another
         known = as_tail(tail, drop_last=self._batcher.drop_last, world_size=self.ranks.world_size)
         self._schedule = self._schedule_for(self.ranks.world_size, known)
-        self._meter, made = Meter(), self._placer.pipe
-        self._maker = BatchMaker(
-            made, self._batcher, self._sorter, num_workers, method, multiprocessing_context, prefetch, num_threads
-        )
+        self._meter = Meter()
+        workers = num_workers, method, multiprocessing_context, prefetch, num_threads
+        self._maker = BatchMaker(self._placer.pipe, self._batcher, self._sorter, *workers)
         self.num_workers: int = self._maker.num_workers
         self.prefetch: int = self._maker.prefetch
         self._next = self._at = (0, 0)  # epoch and batch: where the next pass begins, and what has been received

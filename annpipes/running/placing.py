@@ -17,7 +17,7 @@ from annpipes.stages.collating import Collator
 from annpipes.stages.datapipes import IterDataPipe
 from annpipes.tensors import CsrTensors
 
-__all__ = ["Placer", "as_device"]
+__all__ = ["Placer"]
 
 _COPIED_AHEAD = 2  # batches: one is on its way while the next is pinned
 
@@ -43,12 +43,12 @@ class Placer:
 
     def __init__(self, pipe: IterDataPipe[Any], pin_memory: bool, device: Any) -> None:
         self.pin_memory: bool = _can_pin(pin_memory)
-        self.device: torch.device | None = as_device(device)
-        self._ahead = self.device is not None and self.device.type == "cuda"
-        self._densify = self._ahead and type(pipe) is Collator and pipe.form == "dense"
-        dense = isinstance(pipe, Collator) and self._densify
-        self.pipe: IterDataPipe[Any] = pipe.dense_elsewhere() if dense else pipe
-        """The pipe that is to make the batches in place of the one given."""
+        self.device: torch.device | None = _as_device(device)
+        self.pipe: IterDataPipe[Any] = pipe
+        """The pipe that is to make the batches, which may be another than the one given."""
+        self._ahead, self._densify = self.device is not None and self.device.type == "cuda", False
+        if self._ahead and type(pipe) is Collator and pipe.form == "dense":
+            self.pipe, self._densify = pipe.dense_elsewhere(), True
         self._streams: dict[int, torch.cuda.Stream] = {}  # by GPU: freed memory is used again by its stream alone
 
     def __getstate__(self) -> dict[str, Any]:
@@ -108,19 +108,17 @@ class _Lane:
 
 def _place(item: Any, pin_memory: bool, device: torch.device | None, densify: bool = False) -> Any:
     """Tensors of a batch, in dicts, lists and tuples, pinned and moved to a device; anything else as it is."""
+    if isinstance(item, Tensor | CsrTensors):
+        pinned = item.pin_memory() if pin_memory and _pinnable(item) else item
+        placed = pinned if device is None else pinned.to(device, non_blocking=True)
+        return placed.to_dense() if densify and isinstance(placed, CsrTensors) else placed
     place = partial(_place, pin_memory=pin_memory, device=device, densify=densify)
     if isinstance(item, dict):
         return type(item)((key, place(value)) for key, value in item.items())
-    if isinstance(item, list | tuple):
-        if item and isinstance(item[0], str):  # names, of each row one
-            return item
-        placed_parts = map(place, item)
-        return type(item)(placed_parts) if type(item) in (list, tuple) else type(item)(*placed_parts)  # a named tuple
-    if not isinstance(item, Tensor | CsrTensors):
+    if not isinstance(item, list | tuple) or (item and isinstance(item[0], str)):  # names are a list, one of each row
         return item
-    pinned = item.pin_memory() if pin_memory and _pinnable(item) else item
-    placed = pinned if device is None else pinned.to(device, non_blocking=True)
-    return placed.to_dense() if densify and isinstance(placed, CsrTensors) else placed
+    parts = map(place, item)
+    return type(item)(parts) if type(item) in (list, tuple) else type(item)(*parts)  # a named tuple
 
 
 def _pinnable(item: Tensor | CsrTensors) -> bool:
@@ -157,7 +155,7 @@ def _can_pin(pin_memory: bool) -> bool:
     return pin_memory
 
 
-def as_device(device: Any) -> torch.device | None:
+def _as_device(device: Any) -> torch.device | None:
     """The device of this name, if one is given.
 
     Raises

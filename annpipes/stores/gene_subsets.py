@@ -114,7 +114,7 @@ class _Selection:
             None if few else loop_of(part.layout, one, numbers, edges, part.shelf)
             for part, one in zip(parts, opened, strict=True)
         )
-        turn = edges.tolist().index(n_first) if n_first else 0  # how many storage chunks come first
+        turn = int(np.searchsorted(edges, n_first))  # how many storage chunks come first
         if index_loop is None or data_loop is None:
             tasks = [partial(self._decode_and_select, few, *group) for group in pairwise(edges.tolist())]
             first, rest = tasks[:turn], tasks[turn:]
