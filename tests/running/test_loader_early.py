@@ -77,6 +77,17 @@ def test_batches_are_those_of_a_whole_chunk(path: Path, prefetch: int, rows: ran
         np.testing.assert_array_equal(np.concatenate([batch["X"] for batch in seen]), x[drawn])
 
 
+def test_rows_and_what_transforms_know_of_them_stay_together() -> None:
+    counts = np.arange(1, N_OBS + 1, dtype=np.float32)
+    adata = anndata.AnnData(np.ones((N_OBS, 3), np.float32), obs={"n_counts": counts})
+    pipe = ap.IndexSource(adata, block_size=1).shuffle_blocks().sort_within_chunks(N_OBS).read_rows(["X", "rows"])
+    batches = list(ap.Loader(pipe.batch_rows(BATCH).transform(ap.NormalizeTotal(1.0, total="obs/n_counts"))))
+    for batch in batches:
+        assert batch.rows.tolist() == batch["rows"].tolist()
+        np.testing.assert_allclose(batch["X"][:, 0], 1 / counts[batch["rows"]], rtol=1e-6)
+    assert sorted(np.concatenate([batch.rows for batch in batches])) == [*range(N_OBS)]
+
+
 def test_a_pass_may_be_left_after_its_first_batch(path: Path) -> None:
     loader = loader_of(path)
     for _ in range(5):
