@@ -140,7 +140,7 @@ class Request:
         return Begun(merge(*(part.first for part in parts)), lambda: merge(*(part.rest() for part in parts)))
 
     def _begun(self, chunk: Chunk, first: int, fields: Sequence[str], genes: Genes | None) -> Begun:
-        if isinstance(self.store, FieldStore):
+        if first and isinstance(self.store, FieldStore):
             return self.store.begin(chunk, first, fields, genes)
         values = self.store.read(chunk, fields, genes)
         return Begun.each({key: Begun.of(of_field, first) for key, of_field in values.items()})
