@@ -29,6 +29,7 @@ __all__ = ["DenseByNumpy", "Selected", "dense_rows", "sparse_rows"]
 _IN_MEMORY = BlockAdvice(1, "memory")
 _MEMORY, _VIEW = Route("memory"), Route("memory", "a view")
 _LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
+_LONG_ROW = 4096  # bytes of both arrays: so many that reading the row behind it next gains nothing
 
 
 def dense_rows(values: NDArray[Any], field: str, name: str) -> MatrixReader:
@@ -65,6 +66,12 @@ class CsrMemory(CsrRows):
         data = open_array(matrix.data, Origin(name, f"{field}/data", indptr))
         indices = open_array(matrix.indices, Origin(name, f"{field}/indices", indptr))
         super().__init__(data, indices, indptr, matrix.shape, f"{field}/indptr of {name}", _IN_MEMORY, route=_MEMORY)
+
+    def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
+        """Long rows are copied in the order in which they are handed on: one place after the other is written."""
+        if len(chunk) > 1 and self.row_bytes >= _LONG_ROW:
+            chunk = Chunk(chunk.drawn, np.arange(len(chunk)))
+        return super().begin(chunk, first, genes)
 
     def _check(self) -> None:
         """Each read checks its rows."""
