@@ -6,7 +6,8 @@ Each case takes turns between annpipes (one chunk read ahead) and the peer; all 
 * scDataset gets the same blocks and fetches as many rows at once. It reads ``adata[rows]``, as its
   documentation does; ``by mask`` hands AnnData the same rows as a mask, for which AnnData has a
   faster way, so that is the best that scDataset can do on it; ``in 2 workers`` is the same in a
-  `DataLoader` with two worker processes.
+  `DataLoader` with two worker processes. In memory it gets the AnnData, or its matrix alone, and so does annpipes the
+  AnnData.
 * The loop reads ``X[sorted rows]`` of ``anndata.read_h5ad(path, backed="r")``, 256 random rows at a time.
 
 Needs ``pip install scdataset==0.3.*``.
@@ -52,9 +53,13 @@ def by_mask(adata: ad.AnnData, rows: Any) -> csr_matrix:
     return adata[mask].X
 
 
-def scdataset(path: Path, rows: Any, block: int, *, fetch: Fetch, workers: int = 0) -> Callable[[], Batches]:
+def by_matrix(adata: ad.AnnData, rows: Any) -> csr_matrix:
+    return adata.X[rows]
+
+
+def scdataset(adata: ad.AnnData, rows: Any, block: int, *, fetch: Fetch, workers: int = 0) -> Callable[[], Batches]:
     dataset = scDataset(
-        ad.read_h5ad(path, backed="r"),
+        adata,
         BlockShuffling(block, indices=np.sort(rows)),
         batch_size=BATCH,
         fetch_factor=CHUNK // BATCH,
@@ -65,8 +70,8 @@ def scdataset(path: Path, rows: Any, block: int, *, fetch: Fetch, workers: int =
     return DataLoader(dataset, batch_size=None, num_workers=workers).__iter__
 
 
-def backed_loop(path: Path, rows: Any, block: int) -> Callable[[], Batches]:
-    x: Any = ad.read_h5ad(path, backed="r").X
+def backed_loop(adata: ad.AnnData, rows: Any, block: int) -> Callable[[], Batches]:
+    x: Any = adata.X
 
     def batches() -> Batches:
         for start in range(0, len(rows), BATCH):
@@ -79,14 +84,16 @@ def backed_loop(path: Path, rows: Any, block: int) -> Callable[[], Batches]:
 class Case:
     """A peer, and how many rows it reads in some seconds."""
 
-    peer: Callable[[Path, Any, int], Callable[[], Batches]]
+    peer: Callable[[ad.AnnData, Any, int], Callable[[], Batches]]
     compression: str | None
     block: int
     rows: int
     turns: int = 5
+    in_memory: bool = False
 
 
 DOCUMENTED, FASTEST = partial(scdataset, fetch=by_rows), partial(scdataset, fetch=by_mask)
+MATRIX = partial(scdataset, fetch=by_matrix)
 CASES = {
     "scDataset, gzip, blocks of 64": Case(DOCUMENTED, "gzip", 64, 2 * CHUNK),
     "scDataset by mask, gzip, blocks of 64": Case(FASTEST, "gzip", 64, 2 * CHUNK),
@@ -96,6 +103,9 @@ CASES = {
     "scDataset by mask in 2 workers, uncompressed, random rows": Case(partial(FASTEST, workers=2), None, 1, 4 * CHUNK),
     "backed AnnData, gzip, random rows": Case(backed_loop, "gzip", 1, 16 * BATCH),
     "backed AnnData, uncompressed, random rows": Case(backed_loop, None, 1, 128 * BATCH),
+    "scDataset, in memory, random rows": Case(DOCUMENTED, None, 1, 4 * CHUNK, in_memory=True),
+    "scDataset on the matrix, in memory, random rows": Case(MATRIX, None, 1, 4 * CHUNK, in_memory=True),
+    "scDataset on the matrix, in memory, blocks of 64": Case(MATRIX, None, 64, 4 * CHUNK, in_memory=True),
 }
 
 
@@ -104,8 +114,10 @@ def measure(case: Case, quick: bool) -> dict[str, Any]:
     path = files.sparse_file(n_obs, case.compression)
     rows = measuring.sample_rows(n_obs, case.block, 4 * CHUNK)
     peer_rows = rows[: 4 * BATCH if quick else case.rows]
-    loader = ap.stream(path, BATCH, rows=rows, form="csr", block_size=case.block, chunk_size=CHUNK)
-    batches = case.peer(path, peer_rows, case.block)
+    adata = ad.read_h5ad(path, backed=None if case.in_memory else "r")
+    data: Path | ad.AnnData = adata if case.in_memory else path
+    loader = ap.stream(data, BATCH, rows=rows, form="csr", block_size=case.block, chunk_size=CHUNK)
+    batches = case.peer(adata, peer_rows, case.block)
     contenders = {"annpipes": partial(measuring.consume, loader), "peer": lambda: sum(1 for _ in batches())}
     times = measuring.interleaved(contenders, turns, partial(measuring.warm, path))
     rates = times.rate("annpipes", len(rows)), times.rate("peer", len(peer_rows))
