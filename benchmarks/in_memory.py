@@ -1,7 +1,7 @@
 """An AnnData in memory against what one writes by hand over the same matrix, and against its uncompressed file.
 
 ``scipy`` is a loop that takes random rows of the CSR matrix, ``torch.from_numpy(X[rows].toarray())`` where batches are
-dense. By hand means a Dataset whose ``__getitem__`` makes a dense tensor of one row, in a `DataLoader` with default
+dense. CSR batches are those of a whole epoch; of the others, a part. By hand means a Dataset whose ``__getitem__`` makes a dense tensor of one row, in a `DataLoader` with default
 collate. ``single`` is ``AnnDataset[i]``, in microseconds. AnnLoader is anndata's own.
 """
 
@@ -96,8 +96,8 @@ def measure(case: str, quick: bool) -> dict[str, Any]:
     n_obs, turns = (20_000, 2) if quick else (200_000, 7)
     path = files.sparse_file(n_obs, None)
     adata = ad.read_h5ad(path)
-    count = {"CSR": 256, "dense": 64}.get(case, 16) * BATCH // (8 if quick else 1)
-    rows = measuring.sample_rows(n_obs, 1, min(count, n_obs))
+    count = {"CSR": n_obs, "dense": 64 * BATCH}.get(case, 16 * BATCH) // (8 if quick else 1)
+    rows = measuring.sample_rows(n_obs, 1, count)
     if case in ("CSR", "dense"):
         contenders = streams(adata, path, rows, case.lower())
     else:
