@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from annpipes.errors import FieldError
+from annpipes.plans.sorting import sorting_order
 
 __all__ = ["Batch", "Chunk", "Need", "SparseRows", "Total"]
 
@@ -45,7 +46,7 @@ class Chunk:
         """
         if len(drawn) < 2 or (drawn[1:] >= drawn[:-1]).all():
             return cls(drawn, np.arange(len(drawn)))
-        by_row = np.argsort(drawn)  # (n,); equal rows may stand in any order among themselves
+        by_row = sorting_order(drawn)  # (n,)
         order = np.empty_like(by_row)
         order[by_row] = np.arange(len(drawn))
         return cls(drawn[by_row], order)

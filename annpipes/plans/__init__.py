@@ -2,6 +2,7 @@
 
 `base`          what a plan answers
 `streams`       what random words are drawn for
+`sorting`       row numbers sorted and shuffled in compiled loops
 `permutation`   random orders that are evaluated only where asked
 `rows`          arithmetic on arrays of row numbers
 `order`         rows as they stand, and blocks in random order

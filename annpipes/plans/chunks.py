@@ -24,7 +24,7 @@ class ChunkPlan:
     >>> from annpipes.plans.order import BlockShuffled, InOrder
     >>> plan = ChunkPlan(BlockShuffled(InOrder(range(6), 2)), 4)
     >>> plan.n_chunks, plan.epoch((0,)).chunk(1).rows
-    (2, array([0, 1]))
+    (2, array([2, 3]))
     """
 
     source: Plan

@@ -56,7 +56,7 @@ class BlockShuffled(Plan):
     """The blocks of ``source`` in random order.
 
     >>> BlockShuffled(InOrder(range(6), 2)).epoch((0,)).rows(0, 6)
-    array([2, 3, 4, 5, 0, 1])
+    array([4, 5, 0, 1, 2, 3])
     """
 
     source: InOrder

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from annpipes.plans.sorting import shuffled, sorting_order
+
 __all__ = ["Key", "Permutation", "hashed_words", "permuted_within", "random_words", "scaled"]
 
 Key = tuple[int, ...]
@@ -110,18 +112,16 @@ class Permutation:
 
 
 class _Table:
-    """A permutation drawn whole: 0 … n-1 in the order of random words."""
+    """A permutation drawn whole."""
 
     def __init__(self, n: int, key: Key) -> None:
-        # Each number stands in the low bits of its own word, so sorting needs no second array and knows no ties.
-        tagged = random_words(key, n) & ~np.uint64(_TABLE - 1) | np.arange(n, dtype=np.uint64)
-        self.elements = (np.sort(tagged) & np.uint64(_TABLE - 1)).astype(np.int64)  # (n,)
+        self.elements: NDArray[np.int64] = shuffled(random_words(key, n))  # (n,)
 
     def forward(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.elements[positions]
 
     def backward(self, elements: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.argsort(self.elements)[elements]
+        return sorting_order(self.elements)[elements]
 
 
 class _Feistel:

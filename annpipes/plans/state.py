@@ -10,7 +10,7 @@ from annpipes.errors import StateError
 
 __all__ = ["State", "differences"]
 
-_VERSION = 4
+_VERSION = 5
 _LARGEST = 2**63 - 1
 _OWN = ("version", "belongs_to")
 
@@ -21,7 +21,7 @@ class State:
 
     >>> saved = State({"epoch": 1, "batch": 7}, {"seed": 0}).as_dict()
     >>> saved
-    {'version': 4, 'epoch': 1, 'batch': 7, 'belongs_to': {'seed': 0}}
+    {'version': 5, 'epoch': 1, 'batch': 7, 'belongs_to': {'seed': 0}}
     >>> State.read(saved, {"epoch": int, "batch": int}).checked({"seed": 0})["batch"]
     7
 
@@ -30,7 +30,7 @@ class State:
     position
         Where something stands, by name: integers from 0, short strings, or None.
     belongs_to
-        What it is a position in: the values that make this one another than others.
+        What it is a position in: values that distinguish this from others.
     """
 
     position: Mapping[str, Any]
@@ -42,7 +42,7 @@ class State:
 
     @classmethod
     def read(cls, saved: Any, expected: Mapping[str, Any]) -> State:
-        """A saved position, of which every part is what it must be, and nothing is built from it yet.
+        """A saved position, each part of it checked before anything is built from it.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ def _check(name: str, value: Any, kind: Any) -> None:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs, in words; nothing if nothing does."""
+    """What differs, in words; empty if nothing does."""
     keys = sorted({*before, *now})
     unequal = [key for key in keys if not _equal(before.get(key), now.get(key))]
     return "; ".join(f"{key} was {before.get(key)!r:.200} and is {now.get(key)!r:.200}" for key in unequal)

@@ -31,7 +31,7 @@ class GroupSampler(RandomStage):
     >>> pipe = sets.sort_within_chunks(64).read_rows(["X", "obs/louvain", "obs/phase"]).batch_rows(16).pair_controls()
     >>> batch = next(iter(Loader(pipe.collate_rows())))
     >>> batch["obs_louvain"], batch["control_obs_louvain"] == batch["obs_louvain"], set(batch["control_obs_phase"])
-    (['0', '0', '0', '0', '5', '5', '5', '5'], True, {'G1'})
+    (['1', '1', '1', '1', '7', '7', '7', '7'], True, {'G1'})
 
     The rows of a set are consecutive, followed by its controls. A batch must hold whole sets (its size is a
     multiple of ``set_size``, or of twice that with controls), and `ControlPairer` separates controls from the rest.

@@ -15,7 +15,7 @@ class BlockShuffler(RandomStage):
 
     >>> pipe = IndexSource("pbmc.h5ad", rows=range(6), block_size=2).shuffle_blocks()
     >>> [block.tolist() for block in pipe.set_seed(0)]
-    [[2, 3], [4, 5], [0, 1]]
+    [[4, 5], [0, 1], [2, 3]]
 
     The stage has no seed of its own. Each pass uses the number that a `Loader` or torch's
     `DataLoader` set with `set_seed`; without one it draws from torch's global generator,

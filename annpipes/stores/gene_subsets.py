@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from annpipes.meters import count, measured
 from annpipes.plans.rows import RowArray
+from annpipes.plans.sorting import sorting_order
 from annpipes.stores.begun import Begun
 from annpipes.stores.compiled.kernels import Offsets, copy_values
 from annpipes.stores.engine.column_loops import Kept, Room, Sources, select_decoded, select_pieces
@@ -171,7 +172,7 @@ class _Selection:
     def rows(self, indptr: RowArray) -> SparseRows:
         """What was kept of rows that follow each other in the drawn order; ``indptr`` says where whole ones begin."""
         begins, numbers = self.found
-        order = np.argsort(self.pieces.tos)  # (pieces,)
+        order = sorting_order(self.pieces.tos)  # (pieces,)
         order = order[slice(*np.searchsorted(self.pieces.tos, indptr[[0, -1]], sorter=order))]
         tos, lengths = self.pieces.tos[order], numbers[order]
         ends = np.concatenate([[0], np.cumsum(lengths)])

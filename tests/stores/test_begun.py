@@ -116,7 +116,7 @@ def test_what_is_read_without_first_rows_is_all_there(tmp_path: Path) -> None:
 
 
 @given(st.data())
-def test_pieces_are_split_by_storage_chunk(data: st.DataObject) -> None:
+def test_pieces_are_put_in_turn_by_storage_chunk(data: st.DataObject) -> None:
     chunks = np.sort(np.array(data.draw(st.lists(st.integers(0, 5), max_size=12)), np.int64))
     tos = np.random.default_rng(data.draw(st.integers(0, 9))).permutation(len(chunks))
     before = data.draw(st.integers(0, 13))
@@ -124,10 +124,6 @@ def test_pieces_are_split_by_storage_chunk(data: st.DataObject) -> None:
     wanted = {int(chunk) for chunk, to in zip(chunks, tos, strict=True) if to < before}
     first = [to for chunk, to in zip(chunks, tos, strict=True) if int(chunk) in wanted]
     rest = [to for to in tos if to not in first]
-    split = Pieces(chunks, chunks, tos, ones).split(before)
-    if not first or not rest:
-        assert split is None
-    else:
-        assert split is not None
-        assert [part.tos.tolist() for part in split] == [first, rest]
-        assert all((np.diff(part.chunks) >= 0).all() for part in split)
+    pieces, n_first = Pieces(chunks, chunks, tos, ones).in_turn(before)
+    assert (pieces.tos.tolist(), n_first) == ([*first, *rest], len(first))
+    assert all((np.diff(part) >= 0).all() for part in (pieces.chunks[:n_first], pieces.chunks[n_first:]))

@@ -43,7 +43,7 @@ def test_real_cells_keep_what_stands_beside_their_rows(pbmc_folder: Path, tmp_pa
 
 def test_parts_and_files_together_hold_every_row_once(tmp_path: Path) -> None:
     source = cells(tmp_path / "in.h5ad")
-    done = rewrite_shuffled(source, tmp_path / "out.h5ad", rows_per_file=2500, memory=SMALL)
+    done = rewrite_shuffled(source, tmp_path / "out.h5ad", rows_per_file=2500, memory=SMALL, block_size=50)
     assert [Path(file).name for file in done.files] == ["out-0.h5ad", "out-1.h5ad", "out-2.h5ad"]
     assert done.parts > 3
     parts = [anndata.read_h5ad(file) for file in done.files]

@@ -124,10 +124,14 @@ class Direct:
         All at once where nothing is decoded, as two turns would take longer, and from afar: requests span what lies
         between pieces, which would be fetched twice.
         """
-        decoded = not self.layout.plain and not self.layout.distant
-        parts = pieces.split(before) if before and decoded else None
-        works = [self._tasks(part.scaled(self.dtype.itemsize), out, below) for part in parts or [pieces]]
-        return works[0] if parts is None else Work.in_turn(*works)
+        decoded, n_first = not self.layout.plain and not self.layout.distant, 0
+        if before and decoded:
+            pieces, n_first = pieces.in_turn(before)
+        pieces = pieces.scaled(self.dtype.itemsize)
+        if n_first in (0, len(pieces)):
+            return self._tasks(pieces, out, below)
+        parts = pieces.at(slice(n_first)), pieces.at(slice(n_first, None))
+        return Work.in_turn(*(self._tasks(part, out, below) for part in parts))
 
     def decode(self, number: int, again: bool) -> Bytes:
         """A storage chunk, decoded; kept for a while if it may be asked for ``again``."""

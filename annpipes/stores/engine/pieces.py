@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from annpipes.plans.rows import RowArray, join_ranges
+from annpipes.plans.sorting import sorting_order
 
 __all__ = ["Pieces", "Spans", "row_pieces", "span_pieces"]
 
@@ -41,25 +41,13 @@ class Pieces:
         """The same in units of ``1 / item_size``."""
         return Pieces(self.chunks, self.froms * item_size, self.tos * item_size, self.lengths * item_size)
 
-    def split(self, before: int) -> tuple[Pieces, Pieces] | None:
-        """Those of storage chunks that outputs below ``before`` need, and the others; None if one would have none."""
-        wanted = self._wanted(before)
-        if wanted.all() or not wanted.any():
-            return None
-        return self.at(np.flatnonzero(wanted)), self.at(np.flatnonzero(~wanted))
-
     def in_turn(self, before: int) -> tuple[Pieces, int]:
-        """All of them, those first that `split` has first, each part in ascending order; and how many are first."""
-        wanted = self._wanted(before)
-        return self.at(np.argsort(~wanted, kind="stable")), int(wanted.sum())
-
-    def _wanted(self, before: int) -> NDArray[np.bool_]:
-        """Whether outputs below ``before`` need the storage chunk of each piece; shape ``(pieces,)``."""
-        wanted = self.tos < before
-        if not len(self):
-            return wanted
-        edges = np.array(self.edges())
-        return np.repeat(np.logical_or.reduceat(wanted, edges[:-1]), np.diff(edges))
+        """First those of storage chunks that outputs below ``before`` need, then the others; and how many are first."""
+        wanted, edges = self.tos < before, np.array(self.edges())
+        if wanted.all() or not wanted.any():
+            return self, int(wanted.sum())
+        needed = np.repeat(np.logical_or.reduceat(wanted, edges[:-1]), np.diff(edges))  # (pieces,)
+        return self.at(np.concatenate([np.flatnonzero(needed), np.flatnonzero(~needed)])), int(needed.sum())
 
     def edges(self) -> list[int]:
         """Where the pieces of each storage chunk begin, and the end of the last."""
@@ -133,5 +121,4 @@ def row_pieces(rows: RowArray, places: RowArray, shape: tuple[int, ...], chunk_s
 def _grouped(pieces: Pieces) -> Pieces:
     if (pieces.chunks[1:] >= pieces.chunks[:-1]).all():
         return pieces
-    order = np.argsort(pieces.chunks, kind="stable")
-    return pieces.at(order)
+    return pieces.at(sorting_order(pieces.chunks))

@@ -62,7 +62,7 @@ class Arrangement:
 
     >>> arrangement = Arrangement(6, block_size=2, seed=0)
     >>> [arrangement.rows(piece).tolist() for piece in pieces_of(6, 6, 4)]
-    [[4, 3, 2], [5, 0, 1]]
+    [[4, 0, 5], [3, 1, 2]]
 
     Parameters
     ----------
