@@ -1,8 +1,9 @@
 """An AnnData in memory against what one writes by hand over the same matrix, and against its uncompressed file.
 
 ``scipy`` is a loop that takes random rows of the CSR matrix, ``torch.from_numpy(X[rows].toarray())`` where batches are
-dense. CSR batches are those of a whole epoch; of the others, a part. By hand means a Dataset whose ``__getitem__`` makes a dense tensor of one row, in a `DataLoader` with default
-collate. ``single`` is ``AnnDataset[i]``, in microseconds. AnnLoader is anndata's own.
+dense. CSR batches are those of a whole epoch, the others those of a part. By hand means a Dataset whose ``__getitem__``
+makes a dense tensor of one row, in a `DataLoader` with default collate. ``single`` is ``AnnDataset[i]``, in
+microseconds. AnnLoader is anndata's own.
 """
 
 from __future__ import annotations

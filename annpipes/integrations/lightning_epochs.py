@@ -16,7 +16,7 @@ __all__ = ["Evaluation", "ResumingDataModule", "lightning"]
 
 
 def _framework() -> Any:
-    """Lightning, which is published under two names whose classes do not know one another: the one in use, if one is.
+    """Lightning, which is published under two names with unrelated classes: the one in use, if one is.
 
     Raises
     ------
@@ -40,7 +40,7 @@ class Trained(Resumable, Protocol):
     """Epochs with a position, as a trainer counts them."""
 
     def state_dict(self, *, unused: int = 0, ended: bool | None = None) -> dict[str, Any]:
-        """Where training stands, if so many of the batches received last come again."""
+        """Where training stands; the ``unused`` batches received last are to come again."""
 
     def __len__(self) -> int: ...
 
@@ -85,7 +85,7 @@ class ResumingDataModule:
         self._saved = state_dict["train"]
 
     def _train_with(self, training: _Training) -> None:
-        """What the epochs of training call as they begin; somebody else may have asked for some to look at them."""
+        """Called by epochs as training begins with them, for others may be made only to be looked at."""
         used = None if self.trainer is None else self.trainer.train_dataloader
         if used is training or not isinstance(used, _Training):
             self._training = training

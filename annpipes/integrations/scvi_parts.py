@@ -68,8 +68,8 @@ def _refuse_shared(store: Store, parts: Mapping[str, Rows]) -> None:
 class LabeledBeside:
     """The batches of a loader, each beside one of labeled cells, of which there are fewer: they begin again.
 
-    Without labeled cells each stands beside None, which scvi-tools takes for that. A batch by itself would do in 1.4,
-    but 1.5 takes one that has both kinds of covariates for labeled cells.
+    Without labeled cells, each batch stands beside None, which scvi-tools understands. In 1.4 a batch by itself would
+    do, but 1.5 takes a batch with both kinds of covariates for labeled cells.
 
     Parameters
     ----------

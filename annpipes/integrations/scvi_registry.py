@@ -211,8 +211,8 @@ class Registered:
     def registry(self, store: Store, var_names: Sequence[str]) -> dict[str, Any]:
         """What ``registry=`` of a model takes, as its ``setup_anndata`` would have it.
 
-        It says so, too: of ``setup_datamodule``, scvi-tools 1.4 makes another module when a model is loaded, without
-        size factors and options that are the module's alone, and with one covariate for several.
+        It also names ``setup_anndata`` as the method that made it. If that were ``setup_datamodule``, scvi-tools 1.4
+        would load a model without size factors and the module's own options, and one covariate in place of several.
         """
         categorical, continuous = self.categorical, self.continuous
         mappings = {some.column: some.mapping for some in categorical}

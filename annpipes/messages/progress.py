@@ -29,12 +29,12 @@ class Steps:
         progress(0, total)
 
     def __call__(self, count: int) -> None:
-        """So many more are done."""
+        """Count more steps as done."""
         with self._lock:
             self.done += count
             self.progress(self.done, self.total)
 
     def after(self, result: T) -> T:
-        """``result``, whose making was a step."""
+        """Count one step as done, and return its ``result``."""
         self(1)
         return result

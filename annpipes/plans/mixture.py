@@ -90,7 +90,7 @@ class Mixed(Plan):
 class _MixedEpoch:
     def __init__(self, plan: Mixed, key: Key) -> None:
         self.plan = plan
-        # A key of one number is of a pass without epochs; the second is what weights by epoch are asked for.
+        # A key of one number belongs to a pass without epochs; the second number is the epoch, for weights by epoch.
         key = key if len(key) > 1 else (*key, 0)
         self._epoch_of = lru_cache(2 * len(plan.plans))(partial(_epoch_of, plan, key))
 

@@ -124,7 +124,7 @@ def as_rows(
 
 
 def refuse_missing(missing: NDArray[np.bool_], argument: str, of: str = "rows") -> None:
-    """Raise a `ParameterTypeError` if any value is missing: what is missing chooses nothing and leaves out nothing."""
+    """Raise a `ParameterTypeError` if any value is missing: it would neither choose a row nor leave one out."""
     if count := int(missing.sum()):
         raise ParameterTypeError(
             f"{argument} must not have missing values, but {count} of {missing.size} are missing: fillna(False) for a "
@@ -161,7 +161,7 @@ def _mixed(given: Sequence[Any]) -> bool:
 
 
 def _by_value(array: NDArray[Any], argument: str, of: str) -> NDArray[Any]:
-    """Objects as what they all are; as they came if they are of several kinds, or of one that chooses nothing."""
+    """Objects as an array of their common type; unchanged if they have several, or one that cannot choose rows."""
     refuse_missing(np.array([value is None or _is_nan(value) for value in array]), argument, of)
     if all(isinstance(value, bool | np.bool_) for value in array):
         return array.astype(bool)
@@ -181,7 +181,7 @@ def _by_value(array: NDArray[Any], argument: str, of: str) -> NDArray[Any]:
 
 
 def _is_nan(value: Any) -> bool:
-    """Whether a value is NaN, NaT or pandas' NA; without pandas, which numbers know nothing of."""
+    """Whether a value is NaN, NaT or pandas' NA, without importing pandas."""
     return (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in ("NAType", "NaTType")
 
 

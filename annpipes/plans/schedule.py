@@ -58,8 +58,8 @@ class Schedule:
     batch_size
         Rows of one lane in each global batch.
     chunk_size
-        Rows of one lane in each step, at most; a multiple of ``batch_size``. Steps have as many batches as
-        one another, or one fewer: a small last chunk would mix worse than the others.
+        Rows of one lane in each step, at most; a multiple of ``batch_size``. The numbers of batches in steps
+        differ by at most one, because a small last chunk would mix worse than the others.
     lanes
         How many chunks a step has.
     tail
@@ -123,7 +123,7 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class _Turned:
-    """An order that begins anywhere, so that any rows come last: the end of a block is no rarer than its beginning."""
+    """An order that begins at a random position, so that any row may come last, wherever in its block it stands."""
 
     order: Epoch
     n_rows: int

@@ -55,7 +55,7 @@ def _composed(last: IterDataPipe[Any], first: IterDataPipe[Any]) -> Callable[[An
 
 
 def need_cut(batcher: IterDataPipe[Any], cut: Callable[..., Any]) -> None:
-    """Refuse a batcher whose ``__iter__`` need not do what its method ``cut`` does.
+    """Refuse a batcher whose ``__iter__`` may do something other than its method ``cut``.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def need_cut(batcher: IterDataPipe[Any], cut: Callable[..., Any]) -> None:
 
 
 def _iterates_in_its_own_way(stage: IterDataPipe[Any], method: Callable[..., Any]) -> bool:
-    """Whether a class derived from ours has an ``__iter__`` that need not do what this method of it does."""
+    """Whether a class derived from ours has an ``__iter__`` that may do something other than this method."""
     kinds = type(stage).__mro__
     iterated = next(place for place, kind in enumerate(kinds) if "__iter__" in vars(kind))
     made = next(place for place, kind in enumerate(kinds) if method.__name__ in vars(kind))

@@ -90,7 +90,7 @@ class Workers:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Raise what tells of a worker that is gone as a `WorkerError`."""
+    """Raise errors about a lost worker as a `WorkerError`."""
     try:
         yield
     except BrokenProcessPool as error:
@@ -102,7 +102,7 @@ def _told() -> Iterator[None]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A block that an interrupt waits for: a pool interrupted while it takes an item would wait for that for ever."""
+    """A block that delays interrupts: a pool interrupted while it takes an item would wait for that item forever."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
@@ -144,11 +144,11 @@ def _call_installed(item: Any) -> Any:
         return _installed(item)
     except Exception as error:
         failure = _portable(error)
-    raise failure  # out here, where it has no context: tblib, which Dask installs, makes that travel with it
+    raise failure  # raised out here, where it has no context, which tblib (installed by Dask) would send along
 
 
 def _portable(error: Exception) -> Exception:
-    """``error``, or what tells of it if it cannot be sent: the pool would take a worker for dead that did."""
+    """``error``, or one in its place that can be pickled: the pool takes a worker for dead whose error cannot."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
     except Exception:
@@ -183,7 +183,7 @@ class Early:
 
     @contextmanager
     def handing_on(self) -> Iterator[Callable[[Any], None]]:
-        """The function to call with the first part; if it never is, what was raised in its place is the taker's."""
+        """The function to call with the first part; if it is never called, the taker gets the error raised instead."""
         try:
             yield self._first.set_result
         except BaseException as error:

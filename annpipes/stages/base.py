@@ -216,7 +216,7 @@ class CollateStage(EachStage[Batch, T_co], Generic[T_co]):
 
 
 def need_chunks(stage: Any, needed_by: str) -> None:
-    """Refuse a stage of ours, or one of torch in its place, that makes no chunks; what others make is theirs to know.
+    """Refuse a stage of ours, or one of torch in its place, that makes no chunks; stages of others are trusted.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def need_chunks(stage: Any, needed_by: str) -> None:
 
 
 def need_batches(stage: Any, needed_by: str) -> None:
-    """The same of one that makes no batches."""
+    """As `need_chunks`, of a stage that makes no batches."""
     refuse_torchs(stage, needed_by)
     before = _unmapped(stage)
     if isinstance(before, PlanStage | ChunkStage):

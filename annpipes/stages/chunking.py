@@ -60,7 +60,7 @@ class ChunkSorter(ChunkStage):
         self._shards[int(sharding_group)] = (num_of_instances, instance_id)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What makes the order of rows, and the chunks cut from it, others."""
+        """What the order of rows, and the chunks cut from it, depend on."""
         return self.chunks.known
 
     def skip_to(self, row: int) -> None:

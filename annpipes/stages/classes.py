@@ -103,7 +103,7 @@ def class_numbers(store: Store, source: InOrder, columns: Sequence[str]) -> tupl
         size = len(store.categories(column))
         classes = np.where((classes < 0) | (codes < 0), -1, classes * size + codes)
         n_classes *= size
-        if len(columns) > 1:  # only combinations that there are
+        if len(columns) > 1:  # only combinations that occur
             kinds, classes = np.unique(classes, return_inverse=True)
             missing = int(len(kinds) > 0 and kinds[0] < 0)
             classes, n_classes = classes.astype(np.int64) - missing, len(kinds) - missing

@@ -100,7 +100,7 @@ class SourceMixer(RandomStage, Source):
 
 
 def _check_turns(mixed: Mixed, names: Sequence[str]) -> None:
-    """That every source has a turn in each round."""
+    """Refuse proportions that leave a source without a turn in a round."""
     for name, turns, share in zip(names, mixed.turns, mixed.proportions, strict=True):
         if not turns:
             raise ParameterError(

@@ -18,7 +18,7 @@ class Source(PlanStage):
     store: Store
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What makes this data other than others."""
+        """Values that distinguish this data from others."""
         return self.store.fingerprint()
 
     @property
@@ -103,7 +103,7 @@ class Source(PlanStage):
 
 
 class OfSource:
-    """What whoever reads a source says of its data."""
+    """What a stage or dataset that reads a source says about its data."""
 
     source: Source
 

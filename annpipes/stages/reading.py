@@ -107,7 +107,7 @@ class RowReader(ReadStage):
         return self.request.begin(chunk, first)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What makes the codes of labels, and the genes of columns, others."""
+        """What the codes of labels, and the genes of columns, depend on."""
         return self.request.fingerprint()
 
     @property

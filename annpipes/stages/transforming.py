@@ -58,7 +58,7 @@ class RowTransformer(BatchVerbs, EachStage[Batch, Batch]):
         self.applied: Applied = Applied(self.given, field, field_key(field), self._ask())
 
     def _ask(self) -> Sequence[Need]:
-        """Have the reader know what the transform needs; which that is."""
+        """Have the reader provide what the transform needs; the names of that."""
         reader = last_of(self.source_datapipe, ReadStage)
         if reader is None:  # a stage of somebody else makes the batches
             return ()

@@ -1,4 +1,4 @@
-"""What whoever reads a request can be asked about it."""
+"""Questions that everything which reads a request can answer."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ __all__ = ["DenseByNumpy", "Selected", "dense_rows", "sparse_rows"]
 _IN_MEMORY = BlockAdvice(1, "memory")
 _MEMORY, _VIEW = Route("memory"), Route("memory", "a view")
 _LONGEST_VALUE = 16  # bytes of a float64 with an int64 column
-_LONG_ROW = 4096  # bytes of both arrays: so many that reading the row behind it next gains nothing
+_LONG_ROW = 4096  # bytes in both arrays; reading neighbours one after the other gains nothing for longer rows
 
 
 def dense_rows(values: NDArray[Any], field: str, name: str) -> MatrixReader:
@@ -56,8 +56,8 @@ def _plain(values: NDArray[Any]) -> bool:
 class CsrMemory(CsrRows):
     """A CSR matrix in memory.
 
-    Its ``indptr`` is used as it is, so what is changed in place shows; where rows begin and end is compared with
-    the arrays at each read, as no such change may lead outside of them.
+    Its ``indptr`` is not copied, so changes in place show. Each read checks that rows lie within the arrays, for
+    no such change must lead outside of them.
     """
 
     def __init__(self, matrix: Any, field: str, name: str) -> None:
@@ -149,7 +149,7 @@ class SparseByScipy(MatrixKind):
 def _indexable(matrix: Any) -> Any:
     """A matrix whose values scipy can take rows of: no float16, no foreign byte order.
 
-    Made for each read and not kept, or it would not show what is changed in place.
+    Made anew for each read, so that changes in place show.
     """
     native = matrix.dtype.newbyteorder("=")
     dtype = np.dtype(np.float32) if native == np.float16 else native

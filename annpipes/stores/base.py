@@ -57,11 +57,11 @@ class FieldStore(GeneTables):
 
     @property
     def stored_bytes(self) -> int:
-        """What it takes where it is; of what is in memory alone, nothing."""
+        """How many bytes it takes in its file; 0 for what is only in memory."""
         return 0
 
     def fingerprint(self) -> Mapping[str, str | int]:
-        """What makes this source another than others, in a few short values."""
+        """A few short values that distinguish this source from others."""
         raise NotImplementedError
 
     @property
@@ -180,7 +180,7 @@ class FieldStore(GeneTables):
         return reader.begin(chunk, first, genes)
 
     def refuse_other_width(self, field: str, matrix: MatrixReader, n_genes: int) -> None:
-        """Refuse a matrix that has not a column for each of its genes: columns beyond them would be looked up."""
+        """Refuse a matrix without a column for each gene: columns would be looked up beyond the table of genes."""
         if matrix.shape[1] != n_genes:
             table = "raw.var" if field == "raw/X" else "var"
             raise DamageError(f"{field} of {self.name} has {matrix.shape[1]} columns, but {table} has {n_genes} genes")
@@ -246,11 +246,11 @@ class FieldStore(GeneTables):
         self._readers[field] = self.version(field), self._checked(field, reader)
 
     def version(self, field: str) -> Any:
-        """A value that is another one once a field must be opened anew; a `ChangedError` if that would not do."""
+        """A value that changes when a field must be opened anew; a `ChangedError` if opening it anew would not help."""
         return 0
 
     def notice(self, field: str, rows: RowArray) -> None:
-        """Have `version` tell of what changed in these rows, as far as their values alone show it."""
+        """Let `version` change if values in these rows did and nothing else shows it."""
 
     def _open(self, field: str) -> FieldReader:
         plain = field if field in self.fields else field.removesuffix(":code")

@@ -9,7 +9,7 @@ __all__ = ["Begun", "nothing"]
 
 
 def nothing() -> None:
-    """What is left to do, or to have, once all is there."""
+    """No rest: nothing is left to do, and no rows are left to have."""
 
 
 class Begun(NamedTuple):

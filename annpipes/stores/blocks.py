@@ -30,7 +30,7 @@ def small_blocks(row_bytes: float, route: Route) -> BlockAdvice:
 
 
 def two_storage_chunks(rows: float, route: Route) -> BlockAdvice:
-    """Blocks of as many rows as two storage chunks have: one touches one more than it fills, so half is waste at most.
+    """Blocks as long as two storage chunks: they touch at most three, so at most half as much again is decoded in vain.
 
     Parameters
     ----------

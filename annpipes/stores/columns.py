@@ -30,7 +30,7 @@ def text_of(value: Any) -> Any:
 
 
 def column_encoding(element: h5py.Group | h5py.Dataset) -> str:
-    """How a column is encoded; where it does not say so, as its parts tell."""
+    """How a column is encoded; judged by its parts where it does not say."""
     said = str(text_of(element.attrs.get("encoding-type", "")))
     if said or isinstance(element, h5py.Dataset):
         return said

@@ -17,7 +17,7 @@ NO_DAMAGE = (BusyError, ChangedError, RemoteError)
 
 @contextmanager
 def told_elsewhere() -> Iterator[None]:
-    """A block that damage ends, which is told elsewhere."""
+    """A block that damage may end without an error, because it is reported elsewhere."""
     try:
         yield
     except NO_DAMAGE:

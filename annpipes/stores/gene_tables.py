@@ -43,7 +43,7 @@ class GeneTables:
         return None
 
     def keep_genes(self, *, raw: bool = False) -> None:
-        """From now on, refuse to read genes that are others than at present: something is made of their order."""
+        """From now on, refuse to read if the genes have changed, because something depends on their order."""
 
     def gene_table(self, *, raw: bool = False) -> pd.DataFrame:
         """What is known about the genes of var, or of raw; index: their names."""
@@ -69,11 +69,11 @@ class GeneTables:
         return need_column(self.gene_table(raw=raw), column, self.genes_where(raw=raw))
 
     def genes_where(self, *, raw: bool = False) -> str:
-        """What errors call that which has the genes of var, or those of raw."""
+        """What errors call the table of the genes of var, or of raw."""
         return f"raw of {self.name}" if raw else self.name
 
     def genes_fingerprint(self, *, raw: bool) -> str | None:
-        """What the genes of ``raw`` or var are recognised by, where `fingerprint` of the store does not tell."""
+        """A fingerprint of the genes of ``raw`` or var, where that of the store does not cover them."""
         return None
 
     def genes(self, chosen: Any, matching: Matching = AS_NAMED, *, raw: bool = False) -> Genes:

@@ -117,7 +117,7 @@ class H5adStore(FieldStore):
         with self.file.reading(path) as file:
             if frame_columns(file[path]).count(column) == 1:
                 return read_column(file, path, column)
-        return super().gene_column(column, raw=raw)  # whose error names those that there are
+        return super().gene_column(column, raw=raw)  # whose error names the existing ones
 
     def close(self) -> None:
         self.file.source.close()
@@ -219,5 +219,5 @@ def _described(element: h5py.Group | h5py.Dataset) -> Element:
 def _present(file: h5py.File, path: str) -> bool:
     try:
         return path in file and file[path].attrs.get("encoding-type") != "null"
-    except Exception:  # it is there, and opening it will tell what is wrong
+    except Exception:  # it is there, and opening it will report what is wrong
         return True

@@ -79,7 +79,7 @@ class LabelTables:
         return recoded
 
     def fingerprint(self) -> dict[str, str]:
-        """What makes these tables others than the data's, in a few characters."""
+        """A few characters that distinguish these tables from the data's own."""
         return {"categories": f"crc {zlib.crc32(repr(sorted(self.given.items())).encode()):08x}"} if self.given else {}
 
     def recode(self, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def put_mark(file: h5py.File, mark: Mapping[str, Any]) -> None:
 
 
 def mark_of(path: str) -> Mapping[str, Any]:
-    """What a file says about how it was shuffled; nothing if it is not there, or was not."""
+    """What a file says about how it was shuffled; empty if there is no file, or it was not shuffled."""
     if not os.path.exists(path):
         return {}
     with h5py.File(path, "r") as file:

@@ -255,10 +255,10 @@ def open_csr(container: Container, path: str, shape: tuple[int, int]) -> CsrRows
 
 
 def refuse_lost(container: Container, path: str, matrix: CsrRows) -> None:
-    """Tell of storage chunks that are not there, of a matrix by rows, or of one by columns taken for one by rows.
+    """Report missing storage chunks of a CSR matrix, or of a CSC matrix that is read as one.
 
-    Zarr leaves out those that are all zero, and takes those that were lost for such. Columns that are all zero
-    are none of a matrix that has two values in a row; of values that are, nobody can tell.
+    Zarr leaves out storage chunks of zeros, and reads lost ones as zeros. Where a row has two values, their columns
+    cannot both be zero, so a missing storage chunk of columns is damage; values may be zero.
 
     Raises
     ------

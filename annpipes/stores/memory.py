@@ -32,7 +32,7 @@ class MemoryStore(FieldStore):
     """An AnnData object; the X of a backed one is read from its file.
 
     Fields are read from the object as it is at that time: what was replaced since the last read is opened anew. Rows
-    that are no longer those of the beginning are refused, and so are genes once some of them were chosen. A view is
+    that have changed since the beginning are refused, and so are genes once some of them were chosen. A view is
     read through the object that it looks at, without a copy (where names are not unique, its rows are copied once).
     """
 
@@ -50,7 +50,7 @@ class MemoryStore(FieldStore):
         self.name: str = f"AnnData({self.n_obs} × {self.n_vars})"
         self._witness = Witness(adata)
         self._snapshots: dict[str, Snapshot] = {}
-        self._known: tuple[AnyIndex, str] | None = None  # names, and what they are recognised by
+        self._known: tuple[AnyIndex, str] | None = None  # names, and their fingerprint
 
     @property
     def n_vars(self) -> int:  # type: ignore[override] # genes may be filtered in place

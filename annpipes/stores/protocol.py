@@ -93,7 +93,7 @@ class Store(Protocol):
         """How a field is read, and why so."""
 
     def fingerprint(self) -> Mapping[str, str | int]:
-        """What makes this source another than others, in a few short values."""
+        """A few short values that distinguish this source from others."""
 
     def row_bytes(self, fields: Sequence[str]) -> float:
         """Memory that an average row of these fields takes."""
@@ -120,7 +120,7 @@ class Store(Protocol):
         """What is known about the genes of var, or of raw; index: the names by which they are chosen."""
 
     def genes_fingerprint(self, *, raw: bool) -> str | None:
-        """What the genes of ``raw`` or var are recognised by, where `fingerprint` of the store does not tell."""
+        """A fingerprint of the genes of ``raw`` or var, where that of the store does not cover them."""
 
     def found_genes(self, genes: Genes | None, column: str | None = None, *, raw: bool = False) -> FoundGenes:
         """How many of these genes, or of all of var or raw, the data has, and each file; ``column`` as looked up."""

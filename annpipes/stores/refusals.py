@@ -57,7 +57,7 @@ def at_home(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     SourceError
-        It begins so, and nothing is there.
+        It begins with ``~``, and there is no such folder or file.
     """
     found = os.path.expanduser(path)
     if found != os.fspath(path) and not os.path.exists(found):

@@ -131,7 +131,7 @@ class Request:
         return rows.replace(**self.labels.recode(ordered))
 
     def _begin(self, chunk: Chunk, first: int, fields: Sequence[str]) -> Begun:
-        """Fields, each with the genes that are read of it, by key."""
+        """Begin fields, each with the genes that are read of it, by key."""
         if self.raw_genes is None:
             return self._begun(chunk, first, fields, self.genes)
         apart = [name for name in fields if self.raw_genes.covers(name)]
@@ -205,7 +205,7 @@ class Request:
         return self.labels.decode(column, codes)
 
     def fingerprint(self) -> Mapping[str, str]:
-        """What makes the codes of labels, and the genes of columns, others, in a few characters."""
+        """A few characters that the codes of labels and the genes of columns depend on."""
         chosen = [genes.fingerprint for genes in (self.genes, self.raw_genes) if genes is not None]
         of_raw = self.store.genes_fingerprint(raw=True) if "raw/X" in self.fields else None
         return {

@@ -39,7 +39,7 @@ def join_series(columns: Sequence[AnySeries | None], lengths: Sequence[int], wha
 
 
 def common_dtype(dtypes: Sequence[Any]) -> Any:
-    """What holds values of all these types; None stands for a table without the column.
+    """The type that holds values of all these types; None stands for a table without the column.
 
     >>> common_dtype([np.dtype(bool), np.dtype("int8")]), common_dtype([np.dtype("int8"), pd.Int64Dtype()])
     (dtype('int8'), Int64Dtype())

@@ -115,7 +115,7 @@ def encoding_of(element: h5py.Group | h5py.Dataset) -> str:
 
 
 def is_known(group: bool, encoding: Any, version: Any) -> bool:
-    """Whether a group, or an array, can have this encoding in anndata's format.
+    """Whether anndata's format has this encoding for a group, or for an array.
 
     https://anndata.readthedocs.io/en/stable/fileformat-prose.html
     """

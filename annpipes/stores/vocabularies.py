@@ -70,7 +70,7 @@ class Matching:
         return cls(genes_from, missing_genes, gene_versions)
 
     def need_names(self, why: str) -> None:
-        """Refuse to be given where no names are looked up; it would be forgotten without a word."""
+        """Refuse these options where no names are looked up, because they would be silently ignored."""
         given = {"genes_from": self.column, "missing_genes": self.missing, "gene_versions": self.versions}
         for (name, value), default in zip(given.items(), (None, "error", "keep"), strict=True):
             if value != default:

@@ -1,4 +1,4 @@
-"""What an AnnData in memory was when a source was made of it, and which of its parts are others since."""
+"""What an AnnData in memory was when a source was made of it, and which of its parts have been replaced since."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Witness:
         self._raw: AnyIndex | None = None
         self._whole = _Names(adata)
         self._owner = _Names(owner_of(adata))
-        self._elements: dict[str, tuple[Any, int]] = {}  # by field: the element, and how often it was another one
+        self._elements: dict[str, tuple[Any, int]] = {}  # by field: the element, and how often it was replaced
 
     def __getstate__(self) -> Mapping[str, Any]:
         return {**vars(self), "_elements": {}}  # they are not the same objects elsewhere
@@ -47,7 +47,7 @@ class Witness:
         Raises
         ------
         ChangedError
-            Rows are not those that they were, nor genes that should stay, or the field is gone.
+            Rows have changed, or genes that should stay, or the field is gone.
         """
         self._whole.check(adata, genes=self.genes_stay)
         if adata.is_view:
@@ -158,7 +158,7 @@ class Snapshot:
     column
         The column.
     copied
-        Whether what was made of it is a copy in any case; else numbers and codes are views, which show everything.
+        Whether its converted form is always a copy; otherwise numbers and codes are views, in which changes show.
     """
 
     def __init__(self, column: AnySeries, *, copied: bool) -> None:
@@ -168,7 +168,7 @@ class Snapshot:
         self.before: Any | None = None if _COPIES_ON_WRITE or (views and not copied) else column.array.copy()
 
     def holds(self, rows: RowArray) -> bool:
-        """Whether these rows are as they were, as far as that does not show by itself."""
+        """Whether these rows have their old values, where changes do not show by themselves."""
         now: Any = self.column.array  # whose `equals` pandas' stubs do not have
         return self.before is None or bool(now.take(rows).equals(self.before.take(rows)))
 

@@ -95,7 +95,7 @@ class ZarrStore(FieldStore):
     def gene_column(self, column: str, *, raw: bool = False) -> AnySeries:
         path = "raw/var" if raw else "var"
         if self._columns(path).count(column) != 1 or not self._by_columns(path):
-            return super().gene_column(column, raw=raw)  # whose error names those that there are
+            return super().gene_column(column, raw=raw)  # whose error names the existing ones
         with self.container.reading(path):
             return pd.Series(read_elem(self.container.group[path][column]))
 

@@ -37,7 +37,7 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except BrokenPipeError:  # whoever reads what is printed has enough of it, which click knows
+        except BrokenPipeError:  # the reader of the output has closed it, which click handles
             raise
         except (AnnpipesError, OSError) as error:
             sys.exit(_tell(error))
@@ -183,7 +183,7 @@ def _tune(file: str, label: str | None, plot: str | None, as_json: bool, **optio
 
 
 def _canvas(plot: str) -> tuple[Any, Callable[[], Any]]:
-    """An empty picture; made before what takes long, so that a wrong name is told at once."""
+    """An empty picture, made before the long work, so that a wrong name is reported at once."""
     from annpipes.tools.pictures import canvas
 
     try:
@@ -238,7 +238,7 @@ def _shuffle(inputs: tuple[str, ...], output: str, as_json: bool, **options: Any
 
 
 def _kept(output: str) -> str:
-    """What is said of a rewrite that was broken off; nothing where nothing is kept."""
+    """What to say about a rewrite that was broken off; nothing if no parts are kept."""
     from annpipes.tools.rewriting.jobs import unfinished
 
     folder, size = unfinished(output)

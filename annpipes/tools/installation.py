@@ -1,6 +1,6 @@
 """What annpipes runs with here: versions, system, cores, memory, and what of it works.
 
-Nothing but Python itself is imported: this is asked where something else is broken.
+Only Python's own modules are imported, because this is used when something else is broken.
 """
 
 from __future__ import annotations

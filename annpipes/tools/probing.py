@@ -1,4 +1,4 @@
-"""What works here, tried by a process of its own, which a broken library may end."""
+"""What works here, tried in a separate process, because a broken library may end it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUTES = "routes"
 def main(tries: Sequence[str]) -> None:
     """Write what comes of importing each module, one line of JSON before and one after it.
 
-    A process that ends in between has told which one ended it.
+    If the process ends in between, the last line says which module ended it.
     """
     for name in tries:
         _say(begun=name)
@@ -49,7 +49,7 @@ def _devices(torch: Any) -> Iterator[str]:
 
 
 def _routes() -> dict[str, str]:
-    """How X is read of files that are stored in each way; what fails is told in place of the route."""
+    """How X is read from files stored in each way; where that fails, the error in place of the route."""
     codecs = import_module("annpipes.stores").CODECS
     anndata, numpy, sparse = (import_module(name) for name in ("anndata", "numpy", "scipy.sparse"))
     adata = anndata.AnnData(sparse.csr_matrix(numpy.eye(64, dtype=numpy.float32)))

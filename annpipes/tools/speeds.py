@@ -79,7 +79,7 @@ def _expected(sizes: Sizes, loaders: Mapping[Sizes, Loader], taken: Mapping[Size
 
 
 def warm_files(paths: Sequence[str], seconds: float) -> None:
-    """Read files that fit in free memory into the page cache, but for so long only: all loaders then find it alike."""
+    """Read files that fit in free memory into the page cache, for a limited time, so that all loaders find it alike."""
     free = available_memory()
     if free is None or sum(map(bytes_of, paths)) > free / 2:
         return

@@ -3,7 +3,7 @@
 `protocol`     what bytes can be read from, whatever holds them
 `local`        a file: its bytes, its stamp, and the lock that keeps writers out
 `files`        many files, as one source
-`mapping`      a file mapped into memory, of which a page that is gone is told
+`mapping`      a file mapped into memory, whose lost pages are reported
 `memory`       an array in memory
 `remote`       an address, and how it is reached
 `objects`      remote objects, as one source

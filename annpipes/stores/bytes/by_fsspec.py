@@ -98,7 +98,7 @@ class ByFsspec:
 
 
 def _no_more(system: Any) -> Mapping[str, str]:
-    """What keeps a file system, where it reads a range through a file of its own, from reading megabytes ahead."""
+    """Options that keep file systems which read ranges through file objects from reading megabytes ahead."""
     plain = import_module("fsspec").AbstractFileSystem
     return {"cache_type": "none"} if type(system).cat_file is plain.cat_file else {}
 

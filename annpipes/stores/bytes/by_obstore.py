@@ -1,4 +1,4 @@
-"""Requests by obstore: HTTP, S3, Google's and Azure's stores."""
+"""Requests by obstore: HTTP, S3, Google Cloud Storage and Azure."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _KINDS: Mapping[str, Kind] = {
     "GenericError": "passing",
     "HelperError": "passing",
 }
-# The library has one class for every other status and for what cannot be sent at all.
+# The library has one class for every other status and for requests that cannot be sent at all.
 _LASTING = re.compile(
     r"status code: 4(?!08|25|29)\d\d|builder error|Wanted range starting|not a valid|missing|must be specified"
     r"|redirect without LOCATION"
 )
-# Where a machine in a cloud asks for its role: what is asked last, when nothing else gave credentials.
+# Where a machine in a cloud asks for its role: the last place to ask, when nothing else gave credentials.
 _ROLES = ("169.254.169.254", "metadata.google.internal")
 _REFUSED = ("UnknownConfigurationKeyError", "TypeError", "ValueError")
 

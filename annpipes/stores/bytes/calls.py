@@ -21,7 +21,7 @@ from typing import Any
 __all__ = ["call", "head", "listed", "names", "ranged", "used_before_fork", "whole"]
 
 _THREADS = 64
-_CAUSE = re.compile(r'(?:message|error): "([^"]+)"')  # of a connection that fails, which the library tells deep within
+_CAUSE = re.compile(r'(?:message|error): "([^"]+)"')  # of a failed connection, deep within the text of an error
 _used: set[int] = set()  # the processes, of this one and those it was forked off, that have used obstore
 
 
@@ -31,11 +31,11 @@ def used_before_fork() -> bool:
 
 
 def call(name: str, root: str, options: bytes, *arguments: Any) -> tuple[bool, Any]:
-    """Whether a request went well, and what it gave; else the name of the library's error and what it says."""
+    """Whether a request succeeded, and its result; otherwise the name and the text of the library's error."""
     _used.add(os.getpid())
     try:
         return True, _CALLS[name](_store(os.getpid(), root, options), *arguments)
-    except Exception as error:  # told to whoever asked, perhaps in another process
+    except Exception as error:  # reported to the caller, perhaps in another process
         told, _, source = str(error).partition("\n\nDebug source")
         causes = _CAUSE.findall(source)
         return False, (type(error).__name__, f"{told} ({causes[-1]})" if causes and causes[-1] not in told else told)
@@ -104,7 +104,7 @@ def names(store: Any, prefix: str) -> list[str]:
 
 def _seen(found: Any) -> tuple[int, str]:
     changed = found["last_modified"]
-    known = changed is not None and changed.timestamp() > 0  # a server that does not say so is taken for 1970
+    known = changed is not None and changed.timestamp() > 0  # 1970 where the server does not say
     return found["size"], found["e_tag"] or (str(changed) if known else "")
 
 

@@ -1,4 +1,4 @@
-"""Who makes requests: what is asked of the library that does, and how it tells what went wrong."""
+"""What is asked of a library that makes requests, and how it reports failures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Kind = Literal["passing", "gone", "denied", "changed", "ranges", "encoded", "nob
 
 
 class Seen(NamedTuple):
-    """What an object was when it was looked at: its size in bytes, and a text that differs once it is another one."""
+    """What an object was when it was looked at: its size in bytes, and a text that changes with its content."""
 
     size: int
     etag: str
@@ -22,8 +22,8 @@ class Failure(Exception):  # noqa: N818 (never seen outside of this room)
     Parameters
     ----------
     kind
-        Whether that may pass, the object is not there, access to it is denied, it is another one by now, it cannot be
-        read in ranges, it comes compressed, nobody gave credentials, or it failed for some other reason.
+        The kind of failure: it may pass, the object is not there, access is denied, the object has changed, it cannot
+        be read in ranges, it comes compressed, there are no credentials, or any other reason.
     told
         What the library says.
     """

@@ -22,7 +22,7 @@ _LOOK_SECONDS = 1.0
 
 
 class FileSequence:
-    """Files one after the other, each open only while it is read, for they may be more than a process can open.
+    """Files one after the other, each open only while it is read: there may be more than a process can open.
 
     A file whose size or time of change differs from when it was first seen is refused when it is read, and by `look`.
 
@@ -59,7 +59,7 @@ class FileSequence:
 
     @property
     def stamp(self) -> tuple[Any, ...]:
-        """Differs once a file is another one."""
+        """Changes when a file does."""
         return tuple(self.stamps.ravel().tolist())
 
     def opened(self) -> FileSequence:
@@ -71,7 +71,7 @@ class FileSequence:
         return nullcontext()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing is open."""
 
     def read(self, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset``, which lie in one file, or fewer where that ends."""
@@ -111,7 +111,7 @@ class FileSequence:
         return read_each(self, froms, tos, lengths, start, stop, out)
 
     def mapped(self) -> None:
-        """Not to be had."""
+        """None: files are not mapped."""
 
     def cached(self, offsets: Offsets) -> bool:
         """No: so that several are read at once."""

@@ -20,7 +20,7 @@ from annpipes.stores.compiled.kernels import Bytes, Offsets, read_pieces
 
 try:
     import fcntl
-except ImportError:  # Windows, where who has a file open keeps others from it anyway
+except ImportError:  # Windows, where an open file is closed to others anyway
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
@@ -79,7 +79,7 @@ class LocalFile:
         """The file's bytes, to be read by any thread within a `steady` block, which compares the stamp."""
         process = os.getpid()
         opened = self._opened.get(process)
-        if opened is None:  # or let go of by another thread
+        if opened is None:  # or released by another thread
             self.check_unchanged()
             opened = FileBytes(self.path)
             self._opened = {process: opened}
@@ -89,7 +89,7 @@ class LocalFile:
         """Nothing: a block of `steady` tells."""
 
     def close(self) -> None:
-        """Let go of the file's bytes; whoever reads them right now keeps them open until then."""
+        """Release the file's bytes; they stay open for a read under way."""
         self._opened = {}
 
     def check_unchanged(self) -> None:
@@ -177,7 +177,7 @@ def bytes_of(path: str | os.PathLike[str]) -> int:
 
 
 def stamp_of(path: str) -> tuple[int, int]:
-    """Size and time of change: what differs once somebody has written to a file."""
+    """Size and time of change, which change when somebody writes to a file."""
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
 
@@ -186,8 +186,8 @@ def stamp_of(path: str) -> tuple[int, int]:
 def shared_lock(path: str, name: str) -> Iterator[None]:
     """Nobody opens the file for writing by HDF5 until the block ends; `BusyError` if somebody has.
 
-    It is the lock that HDF5 itself takes for reading, and like HDF5 does without it where the file system
-    has none or ``HDF5_USE_FILE_LOCKING`` says so. A descriptor of its own: others may lock and unlock theirs.
+    It is the lock that HDF5 itself takes for reading. As in HDF5, there is none where the file system has no locks or
+    ``HDF5_USE_FILE_LOCKING`` turns them off. The descriptor is its own: others may lock and unlock theirs.
     """
     if fcntl is None or os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() in ("FALSE", "0"):
         yield

@@ -1,7 +1,7 @@
-"""A file mapped into memory, of which a page that is gone reads as zeros and is told, in place of ending the process.
+"""A file mapped into memory, in which a lost page reads as zeros and is reported, and does not end the process.
 
-Who touches a mapped page that lies beyond the end of its file (another process has cut the file off) or that
-the disk cannot deliver gets the signal SIGBUS. A compiled handler puts zeros in place of such a file and notes it;
+Touching a mapped page beyond the end of its file (another process has cut the file off), or one that the disk
+cannot deliver, raises the signal SIGBUS. A compiled handler puts zeros in place of such a file and notes it;
 whoever reads a mapping asks afterwards whether that happened (`Mapping.lost`). libwayland guards its clients' memory
 in the same way (wl_shm_buffer_begin_access). Signals that concern no file of ours go to the handler that was there
 before.

@@ -45,7 +45,7 @@ class MemoryBytes:
         return nullcontext()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing is open."""
 
     def mapped(self) -> Bytes:
         """The bytes."""

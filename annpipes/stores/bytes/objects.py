@@ -56,7 +56,7 @@ class RemoteObjects:
 
     @property
     def stamp(self) -> tuple[Any, ...]:
-        """Differs once an object is another one."""
+        """Changes when an object does."""
         return self.seen
 
     @property
@@ -69,11 +69,11 @@ class RemoteObjects:
         return self
 
     def steady(self) -> AbstractContextManager[None]:
-        """A block after which objects are looked at once more, where answers do not say what they are from."""
+        """A block after which objects are looked at again if answers do not say what they are from."""
         return unchanged_after(self.check_unchanged)
 
     def check_unchanged(self) -> None:
-        """Refuse objects that are no longer those that were seen; where answers say what they are from, they do it."""
+        """Refuse objects that have changed, unless each answer says what it is from and is checked by itself."""
         if not self.requests.client.looks:
             return
         for key, seen in zip(self.keys, self.seen, strict=True):
@@ -82,7 +82,7 @@ class RemoteObjects:
                 raise ChangedError(f"{name} changed since it was first opened; make the source again")
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing is open."""
 
     def read(self, offset: int, size: int) -> memoryview:
         """``size`` bytes from ``offset``, which lie in one object, or fewer where that ends."""
@@ -105,10 +105,10 @@ class RemoteObjects:
         return -1
 
     def mapped(self) -> None:
-        """Not to be had."""
+        """None: they are not in memory."""
 
     def look(self, offsets: Offsets) -> None:
-        """Nothing: what was kept is that of the version that was seen, and each look would be a request."""
+        """Nothing: what was kept belongs to the version that was seen, and each look would be a request."""
 
     def cached(self, offsets: Offsets) -> bool:
         """No: so that several are read at once."""

@@ -35,7 +35,7 @@ class OpenBytes(Protocol):
         """
 
     def mapped(self) -> Bytes | None:
-        """All bytes in memory, if they are to be had so; what was read holds if the block of `steady` ends well."""
+        """All bytes in memory, or None; what is read from them is valid if the `steady` block ends without an error."""
 
     def cached(self, offsets: Offsets) -> bool:
         """Whether the bytes at these places come without waiting, judged by a few of them."""
@@ -53,7 +53,7 @@ class ByteSource(Protocol):
 
     @property
     def stamp(self) -> tuple[Any, ...]:
-        """What differs once the bytes are others."""
+        """What changes when the bytes do."""
 
     @property
     def distant(self) -> bool:
@@ -74,9 +74,9 @@ class ByteSource(Protocol):
         """
 
     def look(self, offsets: Offsets) -> None:
-        """Refuse the bytes at these places if they are others by now, where only reading them would tell.
+        """Refuse the bytes at these places if they have changed, where otherwise only reading would show it.
 
-        For what was kept of them; nothing is opened. Raises what `steady` does.
+        Used for bytes that were kept in a cache; nothing is opened. Raises what `steady` does.
         """
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where bytes lie that no path leads to: an address, and how it is reached."""
+"""Addresses of remote bytes, and how they are reached."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def is_address(path: str) -> bool:
 
 
 def as_remote(path: str | os.PathLike[str] | Remote) -> Remote | None:
-    """The remote place that was given, as text or as such; None of a path."""
+    """The remote place that was given, as text or as a `Remote`; None for a path."""
     if isinstance(path, Remote):
         return path
     return Remote(path) if isinstance(path, str) and is_address(path) else None

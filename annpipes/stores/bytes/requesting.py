@@ -1,4 +1,4 @@
-"""Requests that are repeated while there is hope, and then told as errors."""
+"""Requests, repeated while that may help, whose failures become errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Answer = TypeVar("Answer")
 
 
 class Requests:
-    """Requests for objects below an address, of which so many are under way at once in a process as was asked for.
+    """Requests for objects below an address, with at most as many under way in a process as was asked for.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class Requests:
         return self._repeated(lambda: self.client.names(prefix), self.name(prefix))
 
     def _turn(self) -> threading.Semaphore:
-        """One of those that may be under way at once."""
+        """A place among the requests under way."""
         return self._turns.setdefault(os.getpid(), threading.Semaphore(self.remote.requests))
 
     def _repeated(self, ask: Callable[[], Answer], what: str, name: str = "") -> Answer:

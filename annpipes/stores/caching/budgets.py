@@ -1,4 +1,4 @@
-"""How much more a cache may take, which all processes that use its folder must agree on."""
+"""How much more a cache may take, over all processes that use its folder."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _FREE = 10  # a tenth of what is free is left to others
 class Budget:
     """Bytes that one process may still add to a folder.
 
-    What is there is counted anew each time that a process has used up its part, and no count is kept in the folder, so
-    none can be wrong after a process was killed. Several processes may exceed the size by the parts they have taken.
+    The files are counted anew each time that a process has used up its part. No count is stored in the folder, so none
+    can be wrong after a process was killed. Several processes may exceed the size by the parts they have taken.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Budget:
             granted = min(count, self._left // size)
             self._left -= granted * size
             self._expected += granted * size
-        if granted < count and self.cache.limit is None:  # who gave no size does not expect it
+        if granted < count and self.cache.limit is None:  # who gave no size does not expect a limit
             self.full = False
             self.stop("it has used nine tenths of the free disk space (size= allows more)")
         return granted
@@ -87,7 +87,7 @@ class Budget:
 
 
 def budget_of(cache: Cache) -> Budget:
-    """The budget of a folder in this process; of another folder that has the name by now, another one.
+    """The budget of a folder in this process; a new one if the folder was replaced.
 
     Raises
     ------

@@ -66,7 +66,7 @@ class CachedArray:
         return {**vars(self), "_known": {}}
 
     def opened(self) -> OpenCache | None:
-        """What there is, to be used within a `steady` block; None if it is of no use in this process."""
+        """The files, to be used within a `steady` block; None if this process cannot use them."""
         process = os.getpid()
         try:
             if process not in self._known:
@@ -183,7 +183,7 @@ class OpenCache:
 
 
 def _give_back(budget: Budget, entries: Offsets, granted: Offsets, size: int) -> None:
-    """Of storage chunks that were to be kept by a read that is over, those that were not: it was left, or failed."""
+    """Give back the share of a finished read for storage chunks that it did not keep, because it was left or failed."""
     if unused := int((entries[granted] == 0).sum()):
         budget.give_back(unused, size)
 

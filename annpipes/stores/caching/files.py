@@ -31,14 +31,14 @@ _NEW, _OLD = ".new-", ".old-"
 
 @dataclass(frozen=True)
 class About:
-    """What an array is: another one has another cache.
+    """The identity of an array; a different one has a different cache.
 
     Parameters
     ----------
     source, array
         The absolute path or URL of its file or store, and its path there.
     stamp
-        What differs once its bytes are others.
+        What changes when its bytes do.
     dtype, chunk_shape, codecs
         How it is stored.
     storage_chunks, chunk_bytes

@@ -63,14 +63,14 @@ class Encoding:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """A way to store a file that is written anew, as a caller may choose it.
+    """A way to store a rewritten file that a caller may choose.
 
     Parameters
     ----------
     name
         By which it is chosen.
     place
-        Where it stands among the others, in ascending order: what is read fastest for its size comes first.
+        Its rank among the others: what is read fastest for its size comes first.
     make
         Its encoding; `FormatError` where something is missing here.
     plugin
@@ -107,7 +107,7 @@ class Codec(ABC):
 
     @property
     def work(self) -> str:
-        """What `bench` calls decoding where nothing else is decoded."""
+        """The words that `bench` has for decoding with this codec alone."""
         return f"decoding {self.name}"
 
     def parameters_of(self, configuration: Mapping[str, Any]) -> Parameters:
@@ -119,7 +119,7 @@ class Codec(ABC):
         return ""
 
     def quick(self, parameters: Parameters) -> bool:
-        """Whether decoding is about as fast as it gets, so that no other codec is recommended."""
+        """Whether decoding is so fast that no other codec is recommended."""
         return not self.compresses
 
     @abstractmethod
@@ -130,7 +130,7 @@ class Codec(ABC):
         """
 
     def decode_bare(self, encoded: Buffer, size: int, parameters: Parameters) -> Buffer:
-        """The same of intact bytes at least cost: `bench` compares with it."""
+        """The same for bytes known to be intact, at the least cost: `bench` compares with it."""
         return self.decode(encoded, size, parameters)
 
     def step(self, parameters: Parameters) -> Step | None:

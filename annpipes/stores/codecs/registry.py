@@ -41,5 +41,5 @@ def name_of(number: int, called: bytes) -> str:
 
 
 def costs_of(name: str) -> str:
-    """What to remark of a field that is encoded by the codec of this name alone; "" for nothing."""
+    """The remark about a field that only the codec of this name encodes; "" for none."""
     return BY_NAME[name].costs if name in BY_NAME else ""

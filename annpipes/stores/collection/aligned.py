@@ -1,4 +1,4 @@
-"""A store of several, as far as its genes go."""
+"""The genes of a store that joins several."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AlignedStore(FieldStore):
 
     @cached_property
     def _of_raw(self) -> JoinedGenes:
-        """The genes of raw, which nobody looks at unless ``raw/X`` is asked for."""
+        """The genes of raw, joined only when ``raw/X`` is asked for."""
         self.keep_genes(raw=True)
         return JoinedGenes(self.stores, self.join, self._matching, raw=True)
 

@@ -1,4 +1,4 @@
-"""The genes of several files as one list, and what their tables say alike of each."""
+"""The genes of several files as one list, and the columns of var on which the files agree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class JoinedGenes:
     Parameters
     ----------
     stores
-        Whose genes they are. A store without raw has no genes of raw, and no say in which are joined.
+        Whose genes they are. A store without raw has no genes of raw and does not affect which are joined.
     join
         Which of them, as for `Collection`.
     matching

@@ -24,8 +24,8 @@ PIECE = 1 << 20
 def as_damage(what: str, check_unchanged: Callable[[], None], *, before: bool = True) -> Iterator[None]:
     """A block in which a library reads: whatever fails is raised as damage to ``what``, unless that has changed.
 
-    Where looking takes a request, it is not looked at ``before``, too: afterwards is what counts.
-    Warnings, of an old format, say, that the caller has made errors, are his.
+    Where looking takes a request, nothing is looked at ``before``: only afterwards counts.
+    Warnings that the caller has turned into errors (of an old format, say) are raised as they are.
     """
     if before:
         check_unchanged()

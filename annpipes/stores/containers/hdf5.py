@@ -22,8 +22,8 @@ from annpipes.stores.refusals import refuse_content, refuse_path
 
 __all__ = ["Hdf5File"]
 
-# A thread that is stopped because the process ends, while it has h5py's lock, keeps it for ever, and the last of h5py's
-# objects waits for it when it is freed. So the process takes the lock before it stops its threads.
+# A thread that is stopped at the end of the process while it has h5py's lock keeps it forever, and the last of h5py's
+# objects waits for that lock when it is freed. So the process takes the lock before it stops its threads.
 atexit.register(phil.acquire)
 
 

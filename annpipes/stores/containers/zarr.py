@@ -66,7 +66,7 @@ class ZarrGroup(Container):
         return found
 
     def _refuse_pickles(self, group: Any) -> None:
-        """Refuse a store that has zarr unpickle something, or of which nobody can list what it has."""
+        """Refuse a store that makes zarr unpickle something, or whose contents cannot be listed."""
         inside = group.members(max_depth=None) if self.places.listed else []
         arrays = [found for _, found in inside if not isinstance(found, type(group))]
         if not self.places.listed or any(map(_is_pickled, arrays)):
@@ -108,7 +108,7 @@ class ZarrGroup(Container):
         return int(found.shape[0])
 
     def bytes_below(self, path: str) -> int:
-        """What all that is at ``path`` and below takes, "" for the whole; without metadata where nothing is listed."""
+        """Bytes of everything at ``path`` and below ("": of all); without metadata where nothing lists objects."""
         if self.places.listed:
             return self.places.bytes_below(path) if path else self.places.size
         inside = [(name, found) for name, found in self.members() if f"{name}/".startswith(f"{path}/".lstrip("/"))]

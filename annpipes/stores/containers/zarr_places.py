@@ -79,7 +79,7 @@ class Places(ABC):
     @property
     @abstractmethod
     def stamp(self) -> tuple[Any, ...]:
-        """What differs once somebody has written the store anew."""
+        """What changes when somebody writes the store anew."""
 
     @property
     @abstractmethod

@@ -84,7 +84,7 @@ class RemotePlaces(Places):
         return content
 
     def names(self, folder: str) -> Sequence[str]:
-        """What the objects and folders in a folder are called there; of those in a web server, as far as it is told."""
+        """Names of the objects and folders in a folder; on a web server, those that metadata mentions."""
         if self.listed:
             return self.requests.names(folder)
         told = names_told(self._attributes(folder))
@@ -97,7 +97,7 @@ class RemotePlaces(Places):
         return [name for name, known in zip(told, there, strict=True) if known]
 
     def _tell_unknown(self, folder: str) -> None:
-        """Say once of a store that some of it is not known; refuse one of which nothing is."""
+        """Warn once if some of a store's contents are unknown; refuse a store of which nothing is known."""
         remedy = "call zarr.consolidate_metadata(path) where the store was written, as anndata does"
         why = f"its metadata is not consolidated, and a web server cannot list files; {remedy}"
         if not folder:
@@ -144,7 +144,7 @@ def found_at(remote: Remote) -> Places | RemoteFile:
         except RemoteError as error:
             if not (isinstance(error.__cause__, Failure) and error.__cause__.kind == "denied"):
                 raise
-            places, refused = None, error  # some stores say so of what is not there, to those who may not list it
+            places, refused = None, error  # the answer of some stores about missing objects, to users who may not list
         if places is not None:
             return places
     try:
@@ -157,7 +157,7 @@ def found_at(remote: Remote) -> Places | RemoteFile:
 
 
 def _is_metadata(content: bytes) -> bool:
-    """Whether it is what Zarr says of a group or array: some web servers answer whatever they are asked for."""
+    """Whether it is Zarr's metadata of a group or array: some web servers answer any request."""
     with suppress(ValueError):
         said = json.loads(content)
         return isinstance(said, dict) and "zarr_format" in said

@@ -1,6 +1,6 @@
 """A remote Zarr store for zarr itself, by the requests that read everything else.
 
-So metadata and tables are repeated, told and read in a fork as bytes of matrices are.
+So requests for metadata and tables are repeated, reported and made in forks like those for matrices.
 """
 
 from __future__ import annotations

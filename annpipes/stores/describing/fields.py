@@ -119,7 +119,7 @@ class FieldReport(Report):
 def told(
     name: str, where: str, stored: Callable[[], FieldReport], read: Callable[[FieldReport], FieldReport]
 ) -> FieldReport:
-    """How a field is ``stored``, and what reading shows; what cannot be read of it is told in its ``error``."""
+    """How a field is ``stored``, and what reading shows; ``error`` says what cannot be read."""
     try:
         report = stored()
     except Exception as error:  # h5py and zarr raise whatever damage leads them to

@@ -36,7 +36,7 @@ _PIECE_BYTES = 256 << 10  # requests span gaps of as many
 
 
 def cached_in(dataset: Dataset, cache: SourceCache) -> Dataset:
-    """The array read through a cache, if that can be of use: if it must be decoded, or comes from afar."""
+    """The array read through a cache, if that helps: if it must be decoded, or is remote."""
     if not isinstance(dataset, Direct) or not can_cache():
         return dataset
     layout = dataset.layout
@@ -48,7 +48,7 @@ def cached_in(dataset: Dataset, cache: SourceCache) -> Dataset:
 
 
 def _in_pieces(layout: Layout) -> Layout:
-    """The same bytes as storage chunks that are to be decoded; a contiguous array as many, as it may be of any size."""
+    """The same bytes as storage chunks to be decoded; a contiguous array, of any size, as many of them."""
     last = layout.chunk_bytes
     if len(layout.sizes) == 1 and last > _PIECE_BYTES:
         row_bytes = last // layout.shape[0]

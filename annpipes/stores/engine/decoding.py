@@ -1,8 +1,8 @@
 """Storage chunks read, decoded and copied in one compiled loop, which never asks for Python's lock.
 
-Through Python, each storage chunk takes the lock several times, and who finds it taken sleeps for longer than it is
-held. So the loop calls what each codec has compiled by its address. Where a codec has nothing such, or a storage
-chunk is not as it should be, there is still the way through Python.
+In Python, each storage chunk takes the lock several times, and a thread that finds it taken sleeps for longer than it
+is held. So the loop calls each codec's compiled function by its address. Where a codec has none, or a storage chunk
+is damaged, Python decodes it.
 """
 
 from __future__ import annotations

@@ -38,12 +38,12 @@ _free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
 
 class LeftError(Exception):
-    """Nobody wants any more what was being read."""
+    """The rows that were being read are no longer wanted."""
 
 
 class _Here(threading.local):
     count: int | None = None  # what was chosen for what this thread reads
-    left: threading.Event | None = None  # set once nobody wants it any more
+    left: threading.Event | None = None  # set when that is no longer wanted
 
 
 _here = _Here()
@@ -164,7 +164,7 @@ class Work:
 
 
 def run(*works: Work) -> None:
-    """All tasks done, by this thread and its helpers; the first error is raised after all stopped."""
+    """Run all tasks in this thread and its helpers; the first error is raised once all have stopped."""
     busy = [work for work in works if work.tasks]
     guards = [guard for work in busy for guard in work.around] + [guard for work in busy for guard in work.guards]
     with ExitStack() as stack:
@@ -174,7 +174,7 @@ def run(*works: Work) -> None:
 
 
 def begin(*works: Work) -> Callable[[], None]:
-    """Done what is wanted first; call the result for the rest."""
+    """Run the tasks that are wanted first; call the result to run the rest."""
     parts = [work.split() for work in works]
     run(*(first for first, _ in parts))
     return partial(run, *(rest for _, rest in parts if rest.tasks))

@@ -23,7 +23,7 @@ __all__ = ["STRETCH_BYTES", "Bad", "Stretches"]
 
 STRETCH_BYTES = 64 << 20
 _OBJECT_BYTES = 256  # about what a string takes in Python
-_MOST_HALVED = 256  # storage chunks through h5py that are told apart; the rest is told as a whole
+_MOST_HALVED = 256  # storage chunks that are looked at one by one through h5py; the rest is reported as a whole
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The bare work that reading X cannot do without: what rates are compared with.
 
-Everything that can be known before is worked out before, so that only reading, decoding or
-copying is timed. The loops are those of `bare`, and not those of the readers, whose changes must
-not move the limit; decoding is what the file's codecs say of bare decoding.
+Everything that can be worked out beforehand is, so that only reading, decoding or copying is timed. The loops
+are those of `threads` rather than of the readers, whose changes must not move the limit; decoding is the codecs'
+own `decode_bare`.
 
 `parts`    what one array has to do with it
 `distant`  remote bytes by bare requests

@@ -1,7 +1,7 @@
 """What a rewrite reads besides matrices, of each of its inputs: an ``.h5ad`` file, or what comes to the same.
 
-Of a Zarr store, everything that is not read by rows, tables first of all, is written to a small ``.h5ad`` file of its
-own, by anndata; so there is one way only in which tables are taken along.
+What is not read by rows from a Zarr store, mainly tables, is first written by anndata to a small ``.h5ad`` file of its
+own, so tables are carried over in one way only.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _input(store: FieldStore) -> Input:
 
 
 def _beside(store: ZarrStore) -> Hdf5File:
-    """A file with all of a Zarr store but what is read by rows; it is gone when the store is."""
+    """A file with everything in a Zarr store that is not read by rows; it disappears with the store."""
     folder = tempfile.TemporaryDirectory(prefix="annpipes-")
     path = os.path.join(folder.name, "tables.h5ad")
     nullable = anndata.settings.override(allow_write_nullable_strings=True)

@@ -1,7 +1,7 @@
 """Matrices stored by columns, written by rows in bounded memory.
 
-Two passes tell how many values each row has and put them there; where the values of all rows do not fit, the second is
-made once for each share of the rows that does.
+The first pass counts the values of each row, the second puts them in their places; if the values of all rows do not
+fit in memory, the second pass is repeated for one share of the rows after the other.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _STRETCH = 4 << 20  # values that are looked at together
 
 
 def turn_columns(store: FieldStore, folder: str, number: int, without: Any) -> list[TurnedRows]:
-    """Have a store read by rows, out of files in ``folder``, what it holds by columns and is not left out."""
+    """Let a store read matrices that it holds by columns, unless left out, from files in ``folder`` with their rows."""
     assert isinstance(store, H5adStore | ZarrStore)
     turned = list[TurnedRows]()
     for field in store.fields:

@@ -96,7 +96,7 @@ def _assemble(workshop: Workshop, attempt: str, file: int, parts: Parts) -> Iter
             flushed.append(flusher.submit(sync, unfinished))  # or all of it would wait for the disk at the end
             yield rows
     for one in flushed:
-        one.result()  # the kernel tells of a failed write once only
+        one.result()  # the kernel reports a failed write only once
     finish(unfinished, workshop.outputs()[file])
 
 
