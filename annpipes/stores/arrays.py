@@ -88,7 +88,8 @@ class CsrMemory(CsrRows):
 
     def _inside(self, firsts: NDArray[Any], lengths: RowArray) -> None:
         room = min(self.data.shape[0], self.indices.shape[0])
-        if len(firsts) and (firsts.min() < 0 or lengths.min() < 0 or (firsts + lengths).max() > room):
+        # A sum could overflow and seem small; where lengths are not negative, this difference cannot.
+        if len(firsts) and (firsts.min() < 0 or lengths.min() < 0 or (firsts > room - lengths).any()):
             raise ChangedError(f"{self.where} points outside the stored values: the matrix was changed")
 
 

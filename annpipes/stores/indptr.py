@@ -108,7 +108,7 @@ class CompactIndptr:
                 self.first = self.last = int(piece[0])
             bounds = piece if not entries else np.concatenate([[self.last], piece])
             found = np.diff(bounds)
-            if len(wrong := np.flatnonzero(found < 0)):
+            if len(wrong := np.flatnonzero(bounds[1:] < bounds[:-1])):  # differences may overflow
                 raise DamageError(f"{where} decreases after row {self.n_rows + wrong[0]}")
             lengths.append(found.astype(np.min_scalar_type(found.max(initial=0))))
             bases.append(bounds[-self.n_rows % _TOGETHER : -1 : _TOGETHER].copy())  # a view would keep all of it

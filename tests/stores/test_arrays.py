@@ -102,6 +102,17 @@ def test_rows_that_lead_outside_of_the_values_are_refused(wrong: int) -> None:
     np.testing.assert_array_equal(dense(store.read(chunk_of([0]), ["X"])["X"]), VALUES[[0]])
 
 
+@pytest.mark.parametrize("genes", [None, [5, 0]])
+@pytest.mark.parametrize("rows", [[7], [7, 0]])
+def test_rows_whose_end_overflows_are_refused(rows: list[int], genes: list[int] | None) -> None:
+    adata = anndata.AnnData(csr(index=np.int64))
+    store = open_store(adata)
+    chosen = None if genes is None else store.genes(genes)
+    adata.X.indptr[[7, 8]] = 2**63 - 1 - 2**10, -(2**63) + 5  # 2^10 + 6 values by their difference in 64 bits
+    with pytest.raises(ChangedError, match="points outside the stored values"):
+        store.read(chunk_of(rows), ["X"], genes=chosen)
+
+
 def test_columns_that_lie_outside_are_refused() -> None:
     adata = anndata.AnnData(csr())
     adata.X.indices[adata.X.indptr[8]] = 10**6

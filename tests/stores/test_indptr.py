@@ -57,6 +57,7 @@ def test_integers_of_any_kind_are_taken(dtype: str) -> None:
         ([0, 1, 5, 5, 5, 5, 9], 4, "has 7 entries, but 4 rows need one more"),
         ([], 0, "has 0 entries, but 0 rows need one more"),
         ([0, -1], 1, "decreases after row 0"),
+        ([0, 2**62, -(2**63), -(2**62), 8], 4, "decreases after row 1"),  # each difference is 2^62 in 64 bits
     ],
 )
 def test_what_no_matrix_has_is_refused(indptr: list[int], n_rows: int, told: str, piece: int) -> None:
