@@ -84,7 +84,7 @@ def _indptr(
         damage.note(path, f"has {len(indptr):,} entries, but {major:,} {unit} need one more")
     if len(indptr) and indptr[0] != 0:
         damage.note(path, f"begins with {indptr[0]:,}, not with 0", unit, 0)
-    damage.note_rows(path, "decreases", unit, np.flatnonzero(np.diff(indptr) < 0))
+    damage.note_rows(path, "decreases", unit, np.flatnonzero(indptr[1:] < indptr[:-1]))
     stored = min(counts, default=0)
     damage.note_rows(path, f"ends beyond the {stored:,} stored values", unit, np.flatnonzero(indptr[1:] > stored))
     if len(indptr) and indptr[-1] < max(counts, default=0):
