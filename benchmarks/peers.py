@@ -6,8 +6,8 @@ Each case takes turns between annpipes (one chunk read ahead) and the peer; all 
 * scDataset gets the same blocks and fetches as many rows at once. It reads ``adata[rows]``, as its
   documentation does; ``by mask`` hands AnnData the same rows as a mask, for which AnnData has a
   faster way, so that is the best that scDataset can do on it; ``in 2 workers`` is the same in a
-  `DataLoader` with two worker processes. In memory it gets the AnnData, or its matrix alone, and so does annpipes the
-  AnnData.
+  `DataLoader` with two worker processes. In memory, it gets the AnnData or its matrix alone; annpipes
+  gets the AnnData.
 * The loop reads ``X[sorted rows]`` of ``anndata.read_h5ad(path, backed="r")``, 256 random rows at a time.
 
 Needs ``pip install scdataset==0.3.*``.
