@@ -111,3 +111,28 @@ with ThreadPoolExecutor(8) as threads:
 print(all(value is getattr(annpipes, name) for name, value in zip(annpipes.__all__, got, strict=True)))
 """
     assert printed(code) == "True"
+
+
+WATCH = """
+import json, sys, threading
+import torch, torchdata.nodes, anndata, h5py, scipy.sparse, toolz, pandas, numba, isal, numcodecs.lz4
+import numcodecs.zstd, numcodecs.blosc, numcodecs.shuffle, concurrent.futures.process, multiprocessing.managers
+seen = []
+def watch(event, details):
+    if event.split(".")[0] in {"socket", "subprocess", "shutil", "tempfile"}:
+        seen.append(event)
+    # numba looks, as it decorates, whether its compiled code could be kept in __pycache__.
+    path = str(details[0]) if event == "open" else ""
+    if path and not path.endswith((".py", ".pyc", ".so", "__pycache__")) and ".pyc." not in path:
+        seen.append(f"open {details[0]}")
+threads = threading.active_count()
+sys.addaudithook(watch)
+import annpipes
+print(json.dumps([seen, threading.active_count() - threads]))
+"""
+
+
+def test_importing_opens_no_file_and_starts_no_thread(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", WATCH], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert ran.stdout.strip() == "[[], 0]"
+    assert not list(tmp_path.iterdir())

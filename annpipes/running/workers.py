@@ -131,7 +131,7 @@ def _install(function: Callable[[Any], Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that it works for is gone; a pool's workers would wait for ever."""
+    """End this process when the one that it works for is gone; a pool's workers would wait forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -68,7 +68,10 @@ class CsrMemory(CsrRows):
         super().__init__(data, indices, indptr, matrix.shape, f"{field}/indptr of {name}", _IN_MEMORY, route=_MEMORY)
 
     def begin(self, chunk: Chunk, first: int, genes: Genes | None = None) -> Begun:
-        """Long rows are copied in the order in which they are handed on: one place after the other is written."""
+        """Long rows are copied in the order in which they are handed on: one place after the other is written.
+
+        They need not ascend, as in other containers, where neighbours are decoded together.
+        """
         if len(chunk) > 1 and self.row_bytes >= _LONG_ROW:
             chunk = Chunk(chunk.drawn, np.arange(len(chunk)))
         return super().begin(chunk, first, genes)

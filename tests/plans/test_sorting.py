@@ -47,8 +47,11 @@ def test_a_permutation_has_each_element_once(n: int) -> None:
     assert np.array_equal(np.sort(shuffled(words)), np.arange(n))
 
 
-def test_the_swaps_are_those_of_the_upper_half_of_the_product() -> None:
+@pytest.mark.parametrize("on_edges", [False, True])
+def test_the_swaps_are_those_of_the_upper_half_of_the_product(on_edges: bool) -> None:
     words = np.random.default_rng(1).integers(0, 2**64, 500, np.uint64, endpoint=False)
+    if on_edges:  # the least words whose products reach a number: a carry from their lower halves decides
+        words = np.array([-(-((k // 2) << 64) // k) for k in range(1, 501)], np.uint64)
     expected = list(range(500))
     for i in range(499, 0, -1):
         j = int(words[i]) * (i + 1) >> 64  # in Python's whole numbers

@@ -76,4 +76,4 @@ def test_workers_do_not_outlive_a_program_that_was_killed(tmp_path: Path, contex
         assert training.ended(90)
         left = still_living(training.pid, seconds=30)
         assert training.code() == -signal.SIGKILL
-    assert not left, "the workers wait for ever"
+    assert not left, "the workers wait forever"

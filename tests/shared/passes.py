@@ -59,7 +59,7 @@ def side_by_side(loaders: list[Loader]) -> Iterator[list[int]]:
 
 
 def living(group: int) -> list[int]:
-    """The processes of a group that still run; one that has ended may wait for ever to be asked how."""
+    """The processes of a group that still run; one that has ended may wait forever to be asked how."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):

@@ -73,7 +73,7 @@ def main(programs: list[tuple[int, list[str]]]) -> None:
     finished = []  # and kept: who lets go of a model waits for gloo's threads, which may wait for Python's lock
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
     for port, program in programs:
-        # A store for each: in that of torchrun, ranks would find addresses of the program before, and wait for ever.
+        # A store for each: in that of torchrun, ranks would find addresses of the program before, and wait forever.
         os.environ["MASTER_PORT"] = str(port)
         sys.argv[:] = program
         finished.append(runpy.run_path(program[0], run_name="__main__"))

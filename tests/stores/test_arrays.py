@@ -13,7 +13,7 @@ from storage_files import chunk_of, matrix_values
 
 from annpipes.errors import ChangedError, DamageError
 from annpipes.stores import open_store
-from annpipes.stores.arrays import CsrMemory, DenseByNumpy, SparseByScipy
+from annpipes.stores.arrays import _LONG_ROW, CsrMemory, DenseByNumpy, SparseByScipy
 from annpipes.stores.matrices import DenseRows
 
 DRAWN = [39, 0, 7, 7, 12]
@@ -62,6 +62,19 @@ def test_rows_are_those_of_numpy_by_the_engine_where_it_can(form: str) -> None:
     np.testing.assert_array_equal(read(adata).astype(float), expected[DRAWN])
     genes = open_store(adata).genes([5, 0])
     np.testing.assert_array_equal(read(adata, genes=genes).astype(float), expected[DRAWN][:, [5, 0]])
+
+
+@pytest.mark.parametrize("genes", [None, [700, 3, 12]])
+@pytest.mark.parametrize("first", [0, 2])
+def test_long_rows_come_in_the_drawn_order(first: int, genes: list[int] | None) -> None:
+    values = np.random.default_rng(0).poisson(2.0, (40, 1000)).astype(np.float32)
+    store = open_store(anndata.AnnData(sparse.csr_matrix(values)))
+    matrix = store.matrix("X")  # type: ignore[attr-defined]
+    assert matrix.row_bytes > _LONG_ROW
+    begun = matrix.begin(chunk_of(DRAWN), first, None if genes is None else store.genes(genes))
+    parts = [begun.first, *([begun.rest()] if first else [])]
+    expected = values[DRAWN] if genes is None else values[DRAWN][:, genes]
+    np.testing.assert_array_equal(np.concatenate([dense(part) for part in parts]), expected)
 
 
 def test_batches_are_no_views_of_the_data() -> None:

@@ -32,6 +32,7 @@ from annpipes.tools.inspecting import check
 
 INDPTR = {
     "decreases": (lambda p: np.where(np.arange(len(p)) == 12, p[9], p), {11}),
+    "decreases by more than 64 bits hold": (lambda p: np.append(p[:12], [2**62, -(2**63), *p[14:]]), {12}),
     "begins late": (lambda p: np.maximum(p, 1), {0}),
     "ends beyond the data": (lambda p: np.append(p[:-1], p[-1] + 1), {22}),
     "ends far": (lambda p: np.append(p[:-1], 2**62), {22}),

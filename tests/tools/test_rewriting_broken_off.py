@@ -106,7 +106,7 @@ def test_parts_of_another_shuffle_are_refused(tmp_path: Path, monkeypatch: pytes
     same_cells(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(source))
 
 
-@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"version": 3}', '{"version": 4, "attempt": 7, "belongs_to": {}}'])
+@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"version": 4}', '{"version": 5, "attempt": 7, "belongs_to": {}}'])
 def test_a_spoilt_record_is_refused(tmp_path: Path, spoilt: str) -> None:
     source = cells(tmp_path / "in.h5ad", 50)
     (tmp_path / "out.h5ad.unfinished").mkdir()

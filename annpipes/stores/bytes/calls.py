@@ -1,7 +1,7 @@
 """Requests through obstore, and the program that makes them for processes that cannot.
 
 obstore runs threads of its own (tokio's), which a fork does not copy: a process that was forked off one which has used
-obstore would wait for ever. It starts this file as a program, which imports obstore and nothing of annpipes, and
+obstore would wait forever. It starts this file as a program, which imports obstore and nothing of annpipes, and
 sends it what to ask.
 """
 

@@ -171,7 +171,7 @@ def _on_bus_error(number: int, info: Any, context: int) -> None:
             if _mmap(begin, end - begin, mmap.PROT_READ, _ZEROS, -1, 0) != _FAILED:
                 return
     # Not ours: the instruction is done again under the previous action. If that comes back to us, as
-    # faulthandler's would for ever, under the default one.
+    # faulthandler's would forever, under the default one.
     passed = table[_PASSED]
     table[_PASSED] = passed + 1
     _sigaction(number, table.ctypes.data + 8 * (_PREVIOUS if passed == 0 else _DEFAULT), 0)

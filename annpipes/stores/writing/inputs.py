@@ -79,7 +79,7 @@ class Input:
 
 
 _written: weakref.WeakKeyDictionary[ZarrStore, Hdf5File] = weakref.WeakKeyDictionary()
-"""Of each store the file beside it; an `Input` would keep its store for ever."""
+"""Of each store the file beside it; an `Input` would keep its store forever."""
 
 
 def inputs_of(store: FieldStore) -> list[Input]:
